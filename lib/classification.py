@@ -1,0 +1,75 @@
+"""A question asked of every slide with the same options, read as classification: AUROC beside a mean-pool baseline."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from lib.answers import LOGP, RUN
+from lib.features import Bag
+from lib.questions import Question
+from lib.stats import macro_auroc
+
+BASELINE = "mean_pool_lr"
+INVERSE_PENALTY = 0.01
+
+
+def common_options(questions: Sequence[Question]) -> tuple[str, ...]:
+    """Return the sorted options if all questions share one text and one option set, else an empty tuple."""
+    asked = {(question.text, tuple(sorted(question.options))) for question in questions}
+    return asked.pop()[1] if len(asked) == 1 else ()
+
+
+def option_probability(answers: pd.DataFrame, questions: Sequence[Question]) -> Float[np.ndarray, "q c"]:
+    """Return each answer's softmax over its options' log-likelihoods, columns in the order of `common_options`."""
+    table, options = {question.id: question for question in questions}, common_options(questions)
+    columns = [[table[i].options.index(option) for option in options] for i in answers["ID"]]
+    logp = np.take_along_axis(answers[LOGP].to_numpy(float), np.array(columns), axis=1)
+    likelihood = np.exp(logp - logp.max(axis=1, keepdims=True))
+    return likelihood / likelihood.sum(axis=1, keepdims=True)
+
+
+def auc_scores(answers: pd.DataFrame, questions: Sequence[Question], *, draws: int, seed: int) -> pd.DataFrame:
+    """Return the AUROC of each run and fold; slides without an answer count as undecided (equal probabilities)."""
+    rows = []
+    for run, part in answers[answers["method"].isin(_scored(answers))].groupby([*RUN, "fold"], sort=False):
+        probability = np.nan_to_num(option_probability(part, questions), nan=1 / len(common_options(questions)))
+        rows.append((*run, len(part), *macro_auroc(probability, _labels(part, questions), draws=draws, seed=seed)))
+    return pd.DataFrame(rows, columns=[*RUN, "fold", "n_slides", "auc", "ci_low", "ci_high"])
+
+
+def mean_pool_baseline(
+    answers: pd.DataFrame,
+    questions: Sequence[Question],
+    bags: dict[str, Bag],
+    *,
+    split: dict[int, pd.Series],
+    draws: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return the AUROC of standardised logistic regression (C = 0.01) on mean tile features, on the same folds."""
+    pooled = {slide_id: bag.x.mean(axis=0) for slide_id, bag in bags.items() if len(bag.x)}
+    label = {q.slide_id: common_options(questions).index(q.options[q.answer]) for q in questions}
+    rows = []
+    for fold, part in answers.drop_duplicates(["fold", "ID"]).groupby("fold"):
+        train = [s for s in label if split[fold].get(s) == "train" and s in pooled]
+        test = [s for s in part["Slide"] if s in pooled]
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=2000))
+        model.fit(np.stack([pooled[s] for s in train]), [label[s] for s in train])
+        probability = model.predict_proba(np.stack([pooled[s] for s in test]))
+        truth = np.array([label[s] for s in test])
+        rows.append((BASELINE, 0, seed, fold, len(test), *macro_auroc(probability, truth, draws=draws, seed=seed)))
+    return pd.DataFrame(rows, columns=[*RUN, "fold", "n_slides", "auc", "ci_low", "ci_high"])
+
+
+def _scored(answers: pd.DataFrame) -> list[str]:
+    return list(answers.loc[answers[LOGP[0]].notna(), "method"].unique())
+
+
+def _labels(answers: pd.DataFrame, questions: Sequence[Question]) -> Int[np.ndarray, " q"]:
+    table, options = {question.id: question for question in questions}, common_options(questions)
+    return np.array([options.index(table[i].options[table[i].answer]) for i in answers["ID"]])
