@@ -27,10 +27,11 @@ from lib.recipes import Recipe, recipe_of
 
 GRACE_SECONDS = 20  # from a polite stop to SIGKILL: time to save the executed copy and render it
 LOG_LINES = 10
+_live: set[subprocess.Popen] = set()
 
 
 class Result(NamedTuple):
-    """What became of a notebook: `status` is ran, skipped or failed; `reasons`: why it ran; `error`: where it failed."""
+    """What became of it: `status` is ran, skipped or failed; `reasons`: why it ran; `error`: where it failed."""
 
     status: str
     reasons: list[str]
@@ -78,6 +79,12 @@ def run_notebook(
     return Result("failed", reasons, seconds, failed[0], failed[1] if failed[1].exists() else None, error)
 
 
+def stop_all() -> None:
+    """Ask every notebook that this process is running to save what it has and end."""
+    for process in list(_live):
+        process.terminate()
+
+
 def portable(path: Path) -> str:
     """Write a path relative to the repository's root if it lies there."""
     path = path.resolve()
@@ -110,12 +117,14 @@ def _launch(notebook: Path, out_dir: Path, parameters: dict, *, timeout_s: float
         text=True,
         start_new_session=True,
     )
+    _live.add(process)
     try:
         stdout, stderr = _wait(process, json.dumps(order), out_dir / "log.txt", timeout_s=timeout_s, on_line=on_line)
     finally:
         if process.poll() is None:
             _stop(process)
         kill_tagged(RUN, tag)
+        _live.discard(process)
     if stdout:
         return json.loads(stdout)
     how = f"killed by {signal.Signals(-process.returncode).name}" if process.returncode < 0 else "broke down"

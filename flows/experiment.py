@@ -1,0 +1,141 @@
+"""A whole experiment as a Prefect flow: manifest + questions x compressors x k x seeds -> report.
+
+    python -m flows.experiment --manifest data/manifest.csv --questions data/questions.csv --out runs/mine --k 8,16
+
+Prefect shows and schedules; receipts decide what has to run. With everything up to date Prefect is not even started.
+A server named by PREFECT_API_URL is used if there is one, else a temporary one with its state in .prefect/.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.board import Board, Outcome, drive, pending, run_stage
+from flows.graph import Options, Stage, plan
+from flows.notebook import portable
+from flows.processes import guard
+from flows.report import write_report
+from lib.file_hashes import ROOT
+
+PREFECT = {
+    "PREFECT_HOME": str(ROOT / ".prefect"),
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",  # this module speaks on the terminal itself
+}
+
+
+class StageFailed(Exception):
+    """A stage failed: what Prefect shows; the account is on the board."""
+
+
+def conduct(stages: list[Stage], out: str, *, title: str, workers: int, threads: int = 1) -> int:
+    """Bring every stage up to date and write the report; return the exit code."""
+    guard()
+    board = Board()
+    due = pending(stages)
+    if due:
+        board.say(f"{len(due)} of {len(stages)} stages to run, {workers} at a time")
+        run_under_prefect(stages, board, title=title, workers=workers, threads=threads)
+    else:
+        board.outcomes = {s.id: Outcome("skipped") for s in stages}
+        board.say(f"all {len(stages)} stages are up to date: nothing to run")
+    index = write_report(stages, board.outcomes, ROOT / out, title=title)
+    counts = {s: sum(o.status == s for o in board.outcomes.values()) for s in ("ran", "skipped", "failed", "not run")}
+    board.say(", ".join(f"{n} {s}" for s, n in counts.items() if n))
+    for id, outcome in board.outcomes.items():
+        if outcome.status == "failed":
+            board.say(f"FAILED {id}: {outcome.error}")
+    print(index, flush=True)
+    return 1 if counts["failed"] or counts["not run"] else 0
+
+
+def run_under_prefect(stages: list[Stage], board: Board, *, title: str, workers: int, threads: int) -> None:
+    """Drive the stages as tasks of one flow; a failed stage is a failed task, and makes the flow a failed one."""
+    os.environ.update({name: value for name, value in PREFECT.items() if name not in os.environ})
+    from prefect import flow, task
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    by_id = {stage.id: stage for stage in stages}
+
+    @task(name="notebook", persist_result=False)
+    def notebook(stage_id: str) -> str:
+        outcome = run_stage(by_id[stage_id], board, threads=threads)
+        if outcome.status == "failed":
+            raise StageFailed(outcome.error)
+        return outcome.status
+
+    @flow(name="slidesieve", flow_run_name=title, task_runner=ThreadPoolTaskRunner(max_workers=workers))
+    def experiment() -> None:
+        submit: Callable[[Stage], Future] = lambda s: notebook.with_options(task_run_name=s.id).submit(s.id)  # noqa: E731
+        drive(stages, submit, board, workers=workers)
+        failed = [id for id, outcome in board.outcomes.items() if outcome.status == "failed"]
+        if failed:
+            raise StageFailed(f"failed: {', '.join(failed)}")
+
+    try:
+        experiment()
+    except StageFailed:
+        return  # told by the board, the report and the exit code
+
+
+def main(
+    manifest: Annotated[Path, typer.Option(help="data_manifest.csv of the cohort")],
+    questions: Annotated[Path, typer.Option(help="question table in SlideBench's columns")],
+    out: Annotated[Path, typer.Option(help="folder of the experiment")],
+    captions: Annotated[Path | None, typer.Option(help="caption table; without it, the questions align")] = None,
+    truth: Annotated[Path | None, typer.Option(help="planted tiles, where known")] = None,
+    compressors: Annotated[str, typer.Option(help="names, comma-separated")] = "sparselearn",
+    k: Annotated[str, typer.Option(help="tokens kept, comma-separated")] = "8",
+    seeds: Annotated[str, typer.Option(help="comma-separated")] = "0",
+    folds: Annotated[str, typer.Option(help="test folds, where the manifest's split holds fold numbers")] = "-1",
+    encoder: Annotated[str, typer.Option(help="encoder's name, folder or hub id; empty: the notebook's default")] = "",
+    llm: Annotated[str, typer.Option(help="causal LM's folder or hub id; empty: the notebook's default")] = "",
+    floors: Annotated[bool, typer.Option(help="also run all, random, mean, text_only")] = True,
+    alignment: Annotated[bool, typer.Option(help="align with all tokens before selection")] = True,
+    workers: Annotated[int, typer.Option(help="notebooks side by side")] = 2,
+    threads: Annotated[int, typer.Option(help="threads of each; 0: cores / workers")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda; empty: the notebook's default")] = "",
+    parameter: Annotated[list[str], typer.Option("-p", help="name=value or STAGE.name=value, e.g. 50.steps=300")] = [],  # noqa: B006
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would run, and why")] = False,
+) -> None:
+    """Run an experiment from a manifest and its questions to a report; exit 0 if every stage is done."""
+    try:
+        options = Options(
+            manifest=portable(manifest),
+            questions=portable(questions),
+            out=portable(out),
+            captions=portable(captions) if captions else "",
+            truth=portable(truth) if truth else "",
+            compressors=tuple(compressors.split(",")),
+            k=tuple(int(n) for n in k.split(",")),
+            seeds=tuple(int(n) for n in seeds.split(",")),
+            folds=tuple(int(n) for n in folds.split(",")),
+            encoder=encoder,
+            llm=llm,
+            floors=floors,
+            alignment=alignment,
+            workers=workers,
+            threads=threads or max(1, (os.cpu_count() or 1) // workers),
+            device=device,
+            settings=tuple(parameter),
+        )
+        stages = plan(options)
+        if dry_run:
+            for id, reasons in pending(stages).items():
+                print(f"{id}: {'; '.join(reasons)}")
+            return
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", flush=True)
+        raise typer.Exit(2) from None
+    title = f"{Path(options.out).name}: {options.manifest}"
+    raise typer.Exit(conduct(stages, options.out, title=title, workers=workers, threads=options.threads))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,153 @@
+"""The plan of an experiment: which stages, in which order, with which parameters; faults come before anything runs."""
+
+from pathlib import Path
+
+import pytest
+from tiny_notebooks import write_notebook
+
+from flows import graph
+from flows.graph import Options, Stage, apply_settings, plan, with_needs
+
+COMMON = 'manifest: str = ""  # in: manifest\nk: int = 8  # tokens kept\nseed: int = 0  # seed\n'
+TRAINED = COMMON + (
+    'compressor: str = "sparselearn"  # name\nfold: int = -1  # test fold\nfeatures: str = ""  # in: features\n'
+    'start: str = ""  # in: checkpoint\ncaptions: str = ""  # in: captions\nsteps: int = 90  # steps\n'
+)
+PARAMETERS = {
+    "00_audit_manifest": 'manifest: str = ""  # in+slides: manifest\n',
+    "10_tile_slides": 'manifest: str = ""  # in+slides: manifest\nworkers: int = 1  # run: processes\n',
+    "20_extract_features": 'manifest: str = ""  # in+slides: manifest\ntiles: str = ""  # in: tiles\n',
+    "40_align_captions": TRAINED,
+    "50_tune_answers": TRAINED,
+    "60_answer_questions": COMMON + 'checkpoint: str = ""  # in: checkpoint\nfeatures: str = ""  # in: features\n',
+    "70_map_selected_tokens": 'checkpoint: str = ""  # in: checkpoint\n',
+    "71_length_stability": 'checkpoint: str = ""  # in: checkpoint\n',
+    "80_compare_methods": "answers: list[str] = []  # in: answers\n",
+}
+OPTIONS = Options(manifest="data/m.csv", questions="data/q.csv", out="runs/x")
+
+
+@pytest.fixture
+def notebooks(tmp_path, monkeypatch) -> Path:
+    for name, parameters in PARAMETERS.items():
+        write_notebook(tmp_path / f"{name}.ipynb", parameters=parameters)
+    monkeypatch.setattr(graph, "check_tables", lambda options: True)
+    return tmp_path
+
+
+def ids(stages: list[Stage]) -> list[str]:
+    return [stage.id for stage in stages]
+
+
+def test_one_compressor_with_its_floors(notebooks):
+    stages = plan(OPTIONS, notebooks=notebooks)
+    assert ids(stages) == [
+        "00_audit_manifest",
+        "10_tile_slides",
+        "20_extract_features",
+        "40_align_captions/all_s0",
+        "40_align_captions/sparselearn_k8_s0",
+        "50_tune_answers/sparselearn_k8_s0",
+        "60_answer_questions/sparselearn_k8_s0",
+        "50_tune_answers/all_s0",
+        "60_answer_questions/all_s0",
+        "40_align_captions/random_k8_s0",
+        "50_tune_answers/random_k8_s0",
+        "60_answer_questions/random_k8_s0",
+        "40_align_captions/mean_k8_s0",
+        "50_tune_answers/mean_k8_s0",
+        "60_answer_questions/mean_k8_s0",
+        "50_tune_answers/text_only_s0",
+        "60_answer_questions/text_only_s0",
+        "70_map_selected_tokens/sparselearn_k8_s0",
+        "71_length_stability/sparselearn_k8_s0",
+        "80_compare_methods",
+    ]
+
+
+def test_needs_follow_from_the_inputs(notebooks):
+    by_id = {stage.id: stage for stage in plan(OPTIONS, notebooks=notebooks)}
+    assert by_id["10_tile_slides"].needs == ()
+    assert by_id["20_extract_features"].needs == ("10_tile_slides",)
+    assert by_id["40_align_captions/all_s0"].needs == ("20_extract_features",)
+    assert by_id["40_align_captions/random_k8_s0"].needs == ("20_extract_features", "40_align_captions/all_s0")
+    assert by_id["50_tune_answers/random_k8_s0"].needs == ("20_extract_features", "40_align_captions/random_k8_s0")
+    assert by_id["50_tune_answers/text_only_s0"].needs == ("20_extract_features", "40_align_captions/all_s0")
+    assert by_id["70_map_selected_tokens/sparselearn_k8_s0"].needs == ("50_tune_answers/sparselearn_k8_s0",)
+    answered = tuple(
+        f"60_answer_questions/{m}_s0" for m in ("sparselearn_k8", "all", "random_k8", "mean_k8", "text_only")
+    )
+    assert by_id["80_compare_methods"].needs == answered
+
+
+def test_given_features_need_no_slides(notebooks, monkeypatch):
+    monkeypatch.setattr(graph, "check_tables", lambda options: False)
+    stages = plan(OPTIONS._replace(floors=False, alignment=False), notebooks=notebooks)
+    assert ids(stages)[:3] == [
+        "00_audit_manifest",
+        "40_align_captions/sparselearn_k8_s0",
+        "50_tune_answers/sparselearn_k8_s0",
+    ]
+    assert stages[1].parameters["features"] == "" and stages[1].parameters["start"] == ""
+
+
+def test_grid_of_k_seeds_and_folds(notebooks):
+    options = OPTIONS._replace(
+        k=(3, 7), seeds=(0, 1), folds=(2, 4), compressors=("sparselearn", "random"), floors=False
+    )
+    names = ids(plan(options, notebooks=notebooks))
+    assert sum(n.startswith("60_") for n in names) == 2 * 2 * 2 * 2
+    assert sum(n.startswith("40_align_captions/all_") for n in names) == 4
+    assert "50_tune_answers/random_k7_s1_f4" in names
+    assert [n for n in names if n.startswith("7")] == [
+        "70_map_selected_tokens/sparselearn_k3_s0_f2",
+        "71_length_stability/sparselearn_k3_s0_f2",
+    ]
+
+
+def test_stages_passed_before_are_waited_for_and_their_tables_not_read(notebooks, monkeypatch):
+    def refuse(options):
+        raise AssertionError("read a table that is not there yet")
+
+    monkeypatch.setattr(graph, "check_tables", refuse)
+    toy = Stage("01_make", write_notebook(notebooks / "01_make.ipynb"), "data", {})
+    by_id = {s.id: s for s in plan(OPTIONS, before=(toy,), notebooks=notebooks)}
+    assert by_id["10_tile_slides"].needs == ("01_make",)
+
+
+def test_settings_reach_the_stages_they_name(notebooks):
+    words = ("steps=7", "40.steps=3", "40_align_captions/all.steps=1")
+    by_id = {s.id: s.parameters for s in plan(OPTIONS._replace(settings=words), notebooks=notebooks)}
+    assert by_id["50_tune_answers/all_s0"]["steps"] == 7
+    assert by_id["40_align_captions/random_k8_s0"]["steps"] == 3
+    assert by_id["40_align_captions/all_s0"]["steps"] == 1
+    assert "steps" not in by_id["80_compare_methods"]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("50.stepz=3", "no notebook of these has a parameter 'stepz'; did you mean 'steps'"),
+        ("5.steps=3", "no stage begins with 5"),
+        ("steps=many", "steps = 'many': expected int"),
+        ("steps", "write name=value"),
+        ("out_dir=x", "out_dir is the flow's own"),
+    ],
+)
+def test_faulty_settings_are_refused(notebooks, word, message):
+    with pytest.raises(ValueError, match=message):
+        plan(OPTIONS._replace(settings=(word,)), notebooks=notebooks)
+
+
+def test_a_later_stage_is_never_needed_by_an_earlier_one(tmp_path):
+    notebook = write_notebook(tmp_path / "x.ipynb", parameters='source: str = ""  # in: folder\n')
+    first = Stage("first", notebook, "runs/a", {"source": "runs/b/file"})
+    second = Stage("second", notebook, "runs/b", {"source": "runs/a"})
+    assert [s.needs for s in with_needs([first, second])] == [(), ("first",)]
+
+
+def test_apply_settings_leaves_the_given_stages_alone(tmp_path):
+    notebook = write_notebook(tmp_path / "x.ipynb", parameters="k: int = 8  # tokens\n")
+    stage = Stage("50_x", notebook, "runs/a", {})
+    assert apply_settings([stage], ("k=5",))[0].parameters == {"k": 5}
+    assert stage.parameters == {}
