@@ -58,6 +58,8 @@ def mean_pool_baseline(
     for fold, part in answers.drop_duplicates(["fold", "ID"]).groupby("fold"):
         train = [s for s in label if split[fold].get(s) == "train" and s in pooled]
         test = [s for s in part["Slide"] if s in pooled]
+        if not train:
+            raise ValueError(f"fold {fold}: no training slide with features; expected a train split with bags")
         model = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=2000))
         model.fit(np.stack([pooled[s] for s in train]), [label[s] for s in train])
         probability = model.predict_proba(np.stack([pooled[s] for s in test]))

@@ -74,10 +74,10 @@ def paired(answers: pd.DataFrame, questions: Sequence[Question], *, floor: str, 
         other = _floor_run(answers, floor, k=run[1], seed=run[2])
         if run[0] == floor or other.empty:
             continue
-        both = table.set_index("ID").join(other.set_index("ID"), rsuffix="_floor")
+        both = table.merge(other, on="ID", suffixes=("", "_floor"))
         comparable = bool((both["covered"] == both["covered_floor"]).all())
         for group, ids in question_groups(questions).items():
-            part = both[both.index.isin(ids)]
+            part = both[both["ID"].isin(ids)]
             if len(part):
                 numbers = _paired_numbers(part, draws=draws, seed=seed) if comparable else (np.nan,) * 6
                 rows.append((*run, floor, group, len(part), comparable, *numbers))

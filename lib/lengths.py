@@ -68,6 +68,7 @@ def stability(
     questions: Sequence[Question],
     bags: dict[str, Bag],
     *,
+    full: pd.DataFrame,
     sizes: Sequence[int],
     draws: int,
     seed: int,
@@ -76,9 +77,9 @@ def stability(
 ) -> Stability:
     """Answer the same questions from `draws` random subsets of each size, and compare with the whole bag.
 
-    A slide takes part at the sizes below its own length. Each row stands beside the full-length result of that slide.
+    `full` are the answers from whole bags. A slide takes part at the sizes below its own length, and each row stands
+    beside the full-length result of that slide. Raises ValueError if no slide is longer than any size.
     """
-    full = answer(model, questions, bags, answer_form=answer_form, batch_slides=batch_slides)
     kept_full = select(model, bags, batch_slides=batch_slides)
     answers, kept = [], []
     for size in sizes:

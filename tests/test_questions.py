@@ -1,0 +1,177 @@
+"""Question and caption tables: what is read, what is refused, what a model is shown and how its letter is read."""
+
+import gzip
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.manifest import COLUMNS as MANIFEST_COLUMNS
+from lib.manifest import Manifest
+from lib.questions import (
+    COLUMNS,
+    Caption,
+    Question,
+    check_slides,
+    extract_letter,
+    groups,
+    prompt,
+    read_captions,
+    read_questions,
+)
+from lib.stats import clustered_accuracy, longest_option, majority_letter
+
+SHARED = Path(os.environ.get("DATA_ROOT") or Path(__file__).parents[1] / "../shared/data")
+ROWS = [
+    ("q1", "s1", "Evidence", "finding", "Which finding is present?", "cyst", "None", "abscess", "NA", "D"),
+    ("q2", "s1", "Evidence", "presence", "Is cyst present?", "yes", "no", "", "", "A"),
+    ("q3", "s2", "Composition", "tissue", "Which tissue dominates?", "fat", "nerve", "gland", "", "C"),
+]
+
+
+def write_table(path, rows, columns=COLUMNS):
+    pd.DataFrame(rows, columns=list(columns)).to_csv(path, index=False)
+    return path
+
+
+def test_reads_records_in_order_and_keeps_words_that_look_like_missing_values(tmp_path):
+    first, second, third = read_questions(write_table(tmp_path / "q.csv", ROWS))
+    assert first == Question(
+        "q1", "s1", "finding", "Evidence", "Which finding is present?", ("cyst", "None", "abscess", "NA"), 3
+    )
+    assert second.options == ("yes", "no") and second.answer == 0
+    assert third.options[third.answer] == "gland"
+
+
+def test_lists_every_fault_with_its_line(tmp_path):
+    rows = [
+        ROWS[0],
+        ("q1", "", "Evidence", "finding", "Which?", "a", "b", "", "", "A"),
+        ("q4", "s1", "Evidence", "finding", "Which?", "a", "a", "", "d", "E"),
+        ("q5", "s1", "Evidence", "finding", "Which?", "a", "b", "", "", "C"),
+    ]
+    with pytest.raises(ValueError) as error:
+        read_questions(write_table(tmp_path / "q.csv", rows))
+    message = str(error.value)
+    assert "6 faults" in message
+    for fault in (
+        "ID 'q1' occurs more than once",
+        "line 3: Slide is empty",
+        "line 4: option D is given without C",
+        "line 4: two options are the same",
+        "line 4: Answer is 'E'",
+        "line 5: Answer is 'C', expected the letter of an option that is given",
+    ):
+        assert fault in message
+
+
+def test_a_missing_column_is_named(tmp_path):
+    table = pd.DataFrame(ROWS, columns=list(COLUMNS)).drop(columns=["Answer", "D"])
+    table.to_csv(tmp_path / "q.csv", index=False)
+    with pytest.raises(ValueError, match=r"no column D, Answer; got ID, Slide"):
+        read_questions(tmp_path / "q.csv")
+
+
+def test_prompt_skips_empty_options(tmp_path):
+    _, second, third = read_questions(write_table(tmp_path / "q.csv", ROWS))
+    assert prompt(second) == "Is cyst present?\nA. yes\nB. no"
+    assert prompt(third) == "Which tissue dominates?\nA. fat\nB. nerve\nC. gland"
+
+
+def test_groups_are_all_broad_and_narrow_once_each(tmp_path):
+    first, *_ = read_questions(write_table(tmp_path / "q.csv", ROWS))
+    assert groups(first) == ("all", "evidence", "finding")
+    assert groups(first._replace(broad="Finding")) == ("all", "finding")
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("B", "B"),
+        ("  C.\nA. something", "C"),
+        ("(D)", "D"),
+        ("**B**", "B"),
+        ("B) Squamous", "B"),
+        ("A. Adenocarcinoma", "A"),
+        ("Answer: C", "C"),
+        ("The answer is B because of pearls", "B"),
+        ("the correct option is (A)", "A"),
+        ("It must be D, not A", "D"),
+        ("A tumour is present: C", "C"),
+        ("A tumour is present", None),
+        ("B cells are seen", None),
+        ("b", None),
+        ("E", None),
+        ("Adenocarcinoma", None),
+        ("Hepatitis-B", None),
+        ("A1", None),
+        ("I do not know\nB", None),
+        ("", None),
+    ],
+)
+def test_extractor(text, letter):
+    assert extract_letter(text) == letter
+
+
+def test_questions_about_absent_slides_are_named(tmp_path):
+    questions = read_questions(write_table(tmp_path / "q.csv", ROWS))
+    table = pd.DataFrame([["s2", "c", "", "a.tif", "", 1.0, "", "", "", ""]], columns=list(MANIFEST_COLUMNS))
+    check_slides(questions[2:], Manifest(table, tmp_path))
+    with pytest.raises(ValueError, match=r"1 slides are not in the manifest \(s1\)"):
+        check_slides(questions, Manifest(table, tmp_path))
+
+
+def test_captions_of_boxes_and_of_whole_slides(tmp_path):
+    path = tmp_path / "captions.csv"
+    columns = ["ID", "Slide", "x_px0", "y_px0", "width_px0", "height_px0", "Caption"]
+    write_table(
+        path, [("c1", "s1", "64", "128", "192", "64", "fat ."), ("c2", "s1", "", "", "", "", "none .")], columns
+    )
+    assert read_captions(path) == [
+        Caption("c1", "s1", (64, 128, 192, 64), "fat ."),
+        Caption("c2", "s1", None, "none ."),
+    ]
+    write_table(path, [("c1", "s1", "64", "", "9", "9", "x"), ("c2", "s1", "0", "0", "0", "9", "x")], columns)
+    with pytest.raises(ValueError, match=r"(?s)line 2: box is 64, , 9, 9;.*line 3: box has no area"):
+        read_captions(path)
+    write_table(path, [("c1", "s1", "a slide")], ["ID", "Slide", "Caption"])
+    assert read_captions(path)[0].box is None
+
+
+def wsi_bench(name):
+    """Turn WSI-Bench's conversations (options in the text, `A) ... B) ...`) into the columns that we read."""
+    path = SHARED / "vqa/wsi_bench/test" / f"{name}_test.json.gz"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    rows = []
+    for number, item in enumerate(json.loads(gzip.decompress(path.read_bytes()))):
+        asked, answer = (turn["value"].strip() for turn in item["conversations"])
+        stem, *options = re.split(r"\s[A-D]\)\s", asked.removeprefix("<image>\n"))
+        if len(options) == 4 and extract_letter(answer):
+            slide = Path(item["image"]).stem
+            rows.append((str(number), slide, "WSI-Bench", name, stem, *options, extract_letter(answer)))
+    return rows
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "letter_share", "longest_share"), [("Morphology_choice", None, 0.647), ("Diagnosis_choice", 0.476, None)]
+)
+def test_published_shortcuts_of_a_real_benchmark(tmp_path, name, letter_share, longest_share):
+    """The floors find what the data's own README counts: always-C, and the longest option, without any image."""
+    questions = read_questions(write_table(tmp_path / "q.csv", wsi_bench(name)))
+    key = np.array([question.answer for question in questions])
+    slides = np.array([question.slide_id for question in questions])
+    if letter_share:
+        floor = np.array(majority_letter(questions, questions))
+        assert set(floor) == {2}
+        assert (floor == key).mean() == np.bincount(key).max() / len(key)  # I48
+        assert clustered_accuracy(floor == key, slides, draws=100, seed=0).value == pytest.approx(
+            letter_share, abs=0.01
+        )
+    if longest_share:
+        assert (np.array(longest_option(questions)) == key).mean() == pytest.approx(longest_share, abs=0.01)
