@@ -1,0 +1,128 @@
+"""Bags and their files: one file a slide, or one packed store for many short bags.
+
+Slide file `<slide_id>.h5`: `features (n d)` float16, contiguous and uncompressed (read whole it is many times faster
+than row chunks); `coords (n 2)` int64 level-0 px with TRIDENT's attributes; provenance as attributes of the file.
+
+Packed store: `features (N d)` float16, `offsets (s+1)` int64, `slide_id (s)`, optional `coords (N 2)`;
+bag i is features[offsets[i]:offsets[i+1]]. For cohorts of 10^4 short bags, where as many files are slow.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+from jaxtyping import Float, Int
+
+from lib.tiling import TRIDENT_ATTRS
+from lib.whole_files import written_whole
+
+SCHEMA, SCHEMA_VERSION = "slidesieve.bag", 1
+
+
+class Bag(NamedTuple):
+    """The features of one slide. Without known places coords are (i, 0) and attrs["has_coords"] is False."""
+
+    slide_id: str
+    x: Float[np.ndarray, "n d"]
+    coords: Int[np.ndarray, "n 2"]
+    attrs: dict
+
+
+def make_bag(slide_id: str, x: np.ndarray, coords: np.ndarray | None, attrs: dict) -> Bag:
+    """Check arrays and make them a Bag of float32 and int64. Raises ValueError naming the slide and the fault."""
+    if x.ndim != 2 or not len(x):
+        raise ValueError(f"{slide_id}: features of shape {x.shape}; expected (n, d) with n >= 1; extract them again")
+    x = x.astype(np.float32)
+    if not np.isfinite(x).all():
+        rows = np.flatnonzero(~np.isfinite(x).all(1))
+        raise ValueError(f"{slide_id}: {len(rows)} rows of features are not finite, first row {rows[0]}; extract again")
+    known = coords is not None
+    if not known:
+        coords = np.stack([np.arange(len(x)), np.zeros(len(x), int)], 1)
+    if coords.shape != (len(x), 2):
+        raise ValueError(f"{slide_id}: coords {coords.shape} for features {x.shape}; expected one (x, y) a row")
+    return Bag(slide_id, x, coords.astype(np.int64), {"has_coords": known} | attrs)
+
+
+def write_features(path: Path, bag: Bag, attrs: dict) -> None:
+    """Write a slide's feature file, whole or not at all; `attrs` (provenance) join the bag's own."""
+    x, everything = _half(bag), bag.attrs | attrs
+    with written_whole(path) as aside, h5py.File(aside, "w") as file:
+        file.create_dataset("features", data=x)
+        coords = file.create_dataset("coords", data=bag.coords)
+        coords.attrs.update({k: v for k, v in everything.items() if k in TRIDENT_ATTRS})
+        file.attrs.update({k: v for k, v in everything.items() if k not in TRIDENT_ATTRS})
+        file.attrs.update({"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "slide_id": bag.slide_id})
+
+
+def read_features(path: Path) -> Bag:
+    """Read a feature file written by `write_features`; other people's are read by `importers.read_bag`."""
+    with h5py.File(path) as file:
+        if file.attrs.get("schema") != SCHEMA:
+            raise ValueError(f"{path}: schema {file.attrs.get('schema')!r}, expected {SCHEMA!r}; use read_bag")
+        attrs = _plain(dict(file["coords"].attrs) | dict(file.attrs))
+        return make_bag(attrs["slide_id"], file["features"][:], file["coords"][:], attrs)
+
+
+def read_attrs(path: Path) -> dict:
+    """Read the provenance of a feature or tile file without its arrays."""
+    with h5py.File(path) as file:
+        return _plain(dict(file.attrs))
+
+
+def write_packed(path: Path, bags: Iterable[Bag]) -> None:
+    """Write bags of one width into a packed store, whole or not at all; the order is kept."""
+    bags = list(bags)
+    widths, ids = {bag.x.shape[1] for bag in bags}, [bag.slide_id for bag in bags]
+    if len(widths) != 1 or len(set(ids)) != len(ids):
+        raise ValueError(f"{path}: {len(bags)} bags of widths {sorted(widths)}; expected one width and distinct slides")
+    with written_whole(path) as aside, h5py.File(aside, "w") as file:
+        file.create_dataset("features", data=np.concatenate([_half(bag) for bag in bags]))
+        file.create_dataset("offsets", data=np.cumsum([0, *(len(bag.x) for bag in bags)], dtype=np.int64))
+        file.create_dataset("slide_id", data=ids, dtype=h5py.string_dtype())
+        if all(bag.attrs.get("has_coords", True) for bag in bags):
+            file.create_dataset("coords", data=np.concatenate([bag.coords for bag in bags]))
+
+
+class PackedStore:
+    """A packed store; its index is read at once, the file is opened at the first bag (so it may cross processes)."""
+
+    def __init__(self, path: Path):
+        self.path, self._file = Path(path), None
+        with h5py.File(path) as file:
+            self.slide_ids = [s.decode() for s in file["slide_id"][:]]
+            self._offsets = file["offsets"][:]
+            n = len(file["features"])
+        steps, want = np.diff(self._offsets), len(self.slide_ids) + 1
+        if len(self._offsets) != want or self._offsets[0] != 0 or self._offsets[-1] != n or (steps < 0).any():
+            raise ValueError(f"{path}: offsets do not cut {n} rows into {want - 1} bags; write the store again")
+        self._row = {slide_id: i for i, slide_id in enumerate(self.slide_ids)}
+        if len(self._row) != len(self.slide_ids):
+            raise ValueError(f"{path}: {len(self.slide_ids) - len(self._row)} slide_id repeated; write the store again")
+
+    def read(self, slide_id: str) -> Bag:
+        """Read one bag. Raises ValueError if the store has no such slide."""
+        if slide_id not in self._row:
+            raise ValueError(f"{slide_id}: not among the {len(self._row)} slides of {self.path}; correct feature_path")
+        self._file = self._file or h5py.File(self.path)
+        start, end = self._offsets[self._row[slide_id] :][:2]
+        coords = self._file["coords"][start:end] if "coords" in self._file else None
+        return make_bag(slide_id, self._file["features"][start:end], coords, _plain(dict(self._file.attrs)))
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_file": None}
+
+
+def _half(bag: Bag) -> Float[np.ndarray, "n d"]:
+    with np.errstate(over="ignore"):
+        x = bag.x.astype(np.float16)
+    if not np.isfinite(x).all():
+        largest = np.abs(bag.x).max()
+        raise ValueError(f"{bag.slide_id}: features up to {largest:g} do not fit float16 (65504); rescale them")
+    return x
+
+
+def _plain(attrs: dict) -> dict:
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in attrs.items()}

@@ -1,0 +1,89 @@
+"""Feature files, ours and other people's -> Bag.
+
+Read here: our slide file and packed store; TRIDENT's (`features` + `coords`; CLAM's too); `feats` + `coords` in
+level-0 px; `features` alone. A file is always read whole: picking rows of a chunked one is far slower.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from lib.features import SCHEMA, Bag, PackedStore, make_bag, read_features
+from lib.manifest import Manifest, path_of, row_of
+
+PACKED = {"features", "offsets", "slide_id"}
+
+
+def read_bag(path: Path, slide_id: str) -> Bag:
+    """Read a slide's bag, whatever wrote the file. Raises ValueError with the keys found if it is none we know."""
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{slide_id}: no feature file {path}; run 20_extract_features, or correct feature_path")
+    if not h5py.is_hdf5(path):
+        raise ValueError(f"{slide_id}: {path} is not HDF5 (or was cut short); expected .h5; write it again")
+    with h5py.File(path) as file:
+        keys = set(file)
+        if keys >= PACKED:
+            return PackedStore(path).read(slide_id)
+        if file.attrs.get("schema") == SCHEMA:
+            return _ours(path, slide_id)
+        return _foreign(file, keys, slide_id)
+
+
+def load_bags(manifest: Manifest, features_dir: Path | None, slide_ids: Iterable[str]) -> dict[str, Bag]:
+    """Read the bags of some slides: from their row's feature_path, else from features_dir/<slide_id>.h5."""
+    stores: dict[Path, PackedStore | None] = {}
+    bags = {}
+    for slide_id in slide_ids:
+        path = _path(manifest, features_dir, slide_id)
+        if path not in stores:
+            stores[path] = PackedStore(path) if _is_packed(path) else None
+        store = stores[path]
+        bags[slide_id] = store.read(slide_id) if store else read_bag(path, slide_id)
+    widths = {bag.x.shape[1] for bag in bags.values()}
+    if len(widths) > 1:
+        raise ValueError(f"features of widths {sorted(widths)} in one cohort; use one encoder for all slides")
+    return bags
+
+
+def _path(manifest: Manifest, features_dir: Path | None, slide_id: str) -> Path:
+    if row_of(manifest, slide_id)["feature_path"]:
+        return path_of(manifest, slide_id, "feature_path")
+    if features_dir is None:
+        raise ValueError(f"{slide_id}: no feature_path and no features folder; run 20_extract_features")
+    return Path(features_dir) / f"{slide_id}.h5"
+
+
+def _is_packed(path: Path) -> bool:
+    if not path.exists() or not h5py.is_hdf5(path):
+        return False
+    with h5py.File(path) as file:
+        return set(file) >= PACKED
+
+
+def _ours(path: Path, slide_id: str) -> Bag:
+    bag = read_features(path)
+    if bag.slide_id != slide_id:
+        raise ValueError(f"{path}: holds {bag.slide_id!r}, {slide_id!r} was asked for; correct feature_path")
+    return bag
+
+
+def _foreign(file: h5py.File, keys: set[str], slide_id: str) -> Bag:
+    name = next((k for k in ("features", "feats") if isinstance(file.get(k), h5py.Dataset)), None)
+    if name is None:
+        raise ValueError(
+            f"{slide_id}: {file.filename} has {', '.join(sorted(keys)) or 'no keys'}; expected a dataset `features` or "
+            "`feats` (n, d), with `coords` (n, 2) if known; export it so"
+        )
+    x = file[name][:]
+    if x.ndim == 3 and 1 in x.shape[:2]:  # some exports carry an empty batch axis
+        x = x.reshape(-1, x.shape[-1])
+    coords = file["coords"][:] if "coords" in keys else None
+    if coords is not None and (file.attrs.get("unit") == "um" or not np.array_equal(coords, np.rint(coords))):
+        raise ValueError(
+            f"{slide_id}: {file.filename} has coords in micrometres or fractions; expected level-0 pixels; "
+            "divide them by the slide's mpp and round"
+        )
+    own = dict(file.attrs) | dict(file[name].attrs) | (dict(file["coords"].attrs) if coords is not None else {})
+    return make_bag(slide_id, x, coords, {k: v.item() if isinstance(v, np.generic) else v for k, v in own.items()})

@@ -1,0 +1,133 @@
+"""Slide files through OpenSlide: open, micrometres per pixel, regions, and which level serves a requested mpp.
+
+Nothing is guessed and nothing is painted: a missing or absurd mpp is asked for, a region that cannot be read raises.
+"""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from openslide import OpenSlide, OpenSlideError
+from PIL import Image
+
+MPP_RANGE = (0.05, 100.0)  # below it light resolves nothing, above it no microscope works
+SNAP = 0.02  # a stored level this close to the requested mpp is taken as stored: resampling would only blur
+
+
+class SlideFault(ValueError):
+    """What is wrong with one slide; goes to the ledger under its class name."""
+
+
+class UnreadableSlide(SlideFault):
+    """No reader for the file, or no pixel of it can be read."""
+
+
+class MissingMpp(SlideFault):
+    """Neither the file nor the manifest says how large a pixel is."""
+
+
+class AbsurdMpp(SlideFault):
+    """The stated pixel size is none of a microscope's, or contradicts the stated objective."""
+
+
+class SlideTooCoarse(SlideFault):
+    """The slide has fewer pixels than requested."""
+
+
+class UnreadableRegion(SlideFault):
+    """A region of the slide cannot be read, or holds pixels that were never scanned."""
+
+
+class View(NamedTuple):
+    """How to read at an mpp: from `level`, a pixel being `scale` level-0 pixels, `factor` pixels of the level wide."""
+
+    level: int
+    scale: float
+    factor: float
+
+
+class Slide:
+    """An open slide; use it in `with`. A handle is dead after one error, so an error is followed by a fresh one."""
+
+    def __init__(self, path: Path, mpp: float | None):
+        self.path = path
+        self._handle = _open(path)
+        self.size_px0 = self._handle.dimensions
+        self.level_sizes = self._handle.level_dimensions
+        self.downsamples = self._handle.level_downsamples
+        self.mpp, self.mpp_source = _mpp(path, self._handle.properties, mpp)
+
+    def __enter__(self) -> "Slide":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._handle.close()
+
+    def read_rgba(self, level: int, xy: tuple[int, int], size: tuple[int, int]) -> Image.Image:
+        """Read a region, `xy` and `size` in pixels of `level`; alpha 0 = never scanned. Raises UnreadableRegion."""
+        down = self.downsamples[level]
+        try:
+            return self._handle.read_region((round(xy[0] * down), round(xy[1] * down)), level, size)
+        except OpenSlideError as error:
+            self._handle.close()
+            self._handle = _open(self.path)
+            raise UnreadableRegion(f"{self.path.name}: level {level}, {size} px at {xy}: {error}") from error
+
+    def read(self, level: int, xy: tuple[int, int], size: tuple[int, int]) -> Image.Image:
+        """Read a region that was scanned everywhere, as RGB. Raises UnreadableRegion."""
+        rgba = self.read_rgba(level, xy, size)
+        if rgba.getchannel("A").getextrema()[0] == 0:
+            raise UnreadableRegion(f"{self.path.name}: level {level}, {size} px at {xy}: not wholly scanned")
+        return rgba.convert("RGB")
+
+
+def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
+    """Open a slide; `mpp` (micrometres per level-0 pixel; None or nan = not given) overrides the file's own."""
+    return Slide(Path(path), None if mpp is None or math.isnan(mpp) else float(mpp))
+
+
+def view_at(slide: Slide, mpp: float) -> View:
+    """Choose the coarsest level that is still as fine as `mpp`. Raises SlideTooCoarse if there is none."""
+    scale = mpp / slide.mpp
+    if scale < 1 - SNAP:
+        raise SlideTooCoarse(
+            f"{slide.path.name}: has {slide.mpp:.4g} um a pixel, {mpp:g} requested; tiles are never upsampled: "
+            f"set mpp to {math.ceil(slide.mpp * 100) / 100:g} or more, or leave this slide out"
+        )
+    level = max(i for i, down in enumerate(slide.downsamples) if down <= scale * (1 + SNAP))
+    down = slide.downsamples[level]
+    return View(level, down, 1.0) if abs(scale / down - 1) <= SNAP else View(level, scale, scale / down)
+
+
+def _open(path: Path) -> OpenSlide:
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such slide file; correct slide_path, or set DATA_ROOT")
+    try:
+        return OpenSlide(path)
+    except OpenSlideError as error:
+        raise UnreadableSlide(
+            f"{path.name}: OpenSlide cannot open it ({error}); convert it to pyramidal TIFF, or take its row out"
+        ) from error
+
+
+def _mpp(path: Path, properties, given: float | None) -> tuple[float, str]:
+    remedy = "set the true mpp (um a pixel) in its manifest row"
+    x = y = given
+    if given is None:
+        if not {"openslide.mpp-x", "openslide.mpp-y"} <= set(properties):
+            raise MissingMpp(f"{path.name}: no mpp in the file; {remedy}")
+        x, y = (float(properties[f"openslide.mpp-{axis}"]) for axis in "xy")
+    mpp, source = (x + y) / 2, "file" if given is None else "manifest"
+    if not MPP_RANGE[0] <= mpp <= MPP_RANGE[1]:
+        raise AbsurdMpp(
+            f"{path.name}: the {source} says mpp {mpp:g}; expected {MPP_RANGE[0]:g} to {MPP_RANGE[1]:g}; {remedy}"
+        )
+    if abs(x - y) > SNAP * mpp:
+        raise AbsurdMpp(f"{path.name}: the file says {x:g} x {y:g} um a pixel; expected square pixels; {remedy}")
+    power = float(properties.get("openslide.objective-power") or 0)
+    if source == "file" and power and not 0.5 <= mpp * power / 10 <= 2:
+        raise AbsurdMpp(
+            f"{path.name}: the file says mpp {mpp:g} and a {power:g}x objective, "
+            f"which has about {10 / power:.2g}; {remedy}"
+        )
+    return mpp, source
