@@ -1,0 +1,50 @@
+"""What every compressor returns, whatever the method."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class Compressed(NamedTuple):
+    """The m visual tokens of each slide, and where they came from.
+
+    `positions` are the RoPE positions that the tokens claim, `span` the number of positions they occupy: a kept tile
+    keeps its index in the bag, and text follows after all n. `weights[b, m, n]` is the share of tile n in token m; it
+    is sparse for selections and a stride-0 view for means, so that no n x m matrix is ever stored.
+    """
+
+    tokens: Float[Tensor, "b m d"]
+    mask: Bool[Tensor, "b m"]
+    positions: Int[Tensor, "b m"]
+    span: Int[Tensor, " b"]
+    weights: Tensor
+    aux_loss: Float[Tensor, ""]
+
+
+def keep_tiles(
+    x: Float[Tensor, "b n d"], kept: Int[Tensor, "b m"], valid: Bool[Tensor, "b m"], mask: Bool[Tensor, "b n"]
+) -> Compressed:
+    """Return the tiles named by `kept` (ascending indices) unchanged, at their original positions."""
+    tokens = x.gather(1, kept.unsqueeze(-1).expand(-1, -1, x.shape[-1])) * valid.unsqueeze(-1)
+    return Compressed(
+        tokens=tokens,
+        mask=valid,
+        positions=kept * valid,
+        span=mask.sum(-1),
+        weights=one_tile_each(kept, valid, torch.ones_like(kept, dtype=torch.float32), n=x.shape[1]),
+        aux_loss=x.new_zeros(()),
+    )
+
+
+def one_tile_each(
+    tile: Int[Tensor, "b m"], valid: Bool[Tensor, "b m"], weight: Float[Tensor, "b m"], *, n: int
+) -> Tensor:
+    """Sparse (b m n) weights of tokens that each come from a single tile."""
+    slide, token = valid.nonzero(as_tuple=True)
+    where = torch.stack([slide, token, tile[slide, token]])
+    size = (*valid.shape, n)
+    return torch.sparse_coo_tensor(
+        where, weight.detach()[slide, token], size, check_invariants=False, is_coalesced=True
+    )

@@ -1,0 +1,48 @@
+"""What a training stage is fed: questions and captions as (prompt, answer) pairs about a slide or a box of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from lib.questions import Caption, Question, prompt, read_captions, read_questions
+
+LETTERS = "ABCD"
+ANSWER_FORMS = ("letter", "text")
+
+
+class Example(NamedTuple):
+    """A slide, or a box (x, y, width, height in level-0 px) of it, and what is asked: (prompt, answer) pairs."""
+
+    slide_id: str
+    box: tuple[int, int, int, int] | None
+    turns: tuple[tuple[str, str], ...]
+
+
+def answers_of(question: Question, answer_form: str) -> list[str]:
+    """The strings that stand for a question's options: their letters, or their texts."""
+    if answer_form not in ANSWER_FORMS:
+        raise ValueError(f"answer_form: got {answer_form!r}; expected one of {ANSWER_FORMS}")
+    return list(LETTERS[: len(question.options)]) if answer_form == "letter" else list(question.options)
+
+
+def from_questions(questions: Sequence[Question], *, answer_form: str) -> list[Example]:
+    """One example a slide, with all its questions: they share one visual prefix."""
+    turns: dict[str, list[tuple[str, str]]] = {}
+    for question in questions:
+        answer = answers_of(question, answer_form)[question.answer]
+        turns.setdefault(question.slide_id, []).append((prompt(question), answer))
+    return [Example(slide, None, tuple(pairs)) for slide, pairs in turns.items()]
+
+
+def from_captions(captions: Sequence[Caption], *, slide_prompt: str, region_prompt: str) -> list[Example]:
+    """One example a caption."""
+    return [Example(c.slide_id, c.box, ((region_prompt if c.box else slide_prompt, c.text),)) for c in captions]
+
+
+def read_examples(path: Path, *, answer_form: str, slide_prompt: str, region_prompt: str) -> list[Example]:
+    """Read a caption table, or a question table in its place (a cohort without captions is aligned on questions)."""
+    if "Caption" in pd.read_csv(path, nrows=0).columns:
+        return from_captions(read_captions(path), slide_prompt=slide_prompt, region_prompt=region_prompt)
+    return from_questions(read_questions(path), answer_form=answer_form)

@@ -1,0 +1,120 @@
+"""From words to token ids: the chat turn around the visual tokens, and many answers packed behind one visual prefix.
+
+A `Turn` is a prompt with one or more alternative answers. All turns about a slide share its visual prefix in a single
+sequence: a turn sees the prefix and itself, an answer sees its own prompt and no other answer, and every turn counts
+its positions from the end of the prefix, so that each is read exactly as if it had been asked alone.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+VISUAL = "<visual>"
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+IGNORE = -1
+
+
+class Turn(NamedTuple):
+    """Token ids of one prompt and of its alternative answers, each ending with the end-of-turn token."""
+
+    prompt: list[int]
+    answers: list[list[int]]
+
+
+class Texts(NamedTuple):
+    """Packed turns, one row a slide, padded at the end.
+
+    `offset` is a token's position counted from the end of the visual span, `sees[i, j]` whether token i may attend to
+    token j, `predictor` the text token whose logits predict this one, and `answer` the running number of the answer
+    that the token belongs to (counted over the whole batch; IGNORE for prompts and padding).
+    """
+
+    ids: Int[Tensor, "b t"]
+    offset: Int[Tensor, "b t"]
+    sees: Bool[Tensor, "b t t"]
+    predictor: Int[Tensor, "b t"]
+    answer: Int[Tensor, "b t"]
+
+    def to(self, device) -> "Texts":
+        return Texts(*(part.to(device) for part in self))
+
+
+class ChatFormat:
+    """A tokenizer's chat turn, split where the visual tokens go: first thing in the user's turn."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        template = None if tokenizer.chat_template else CHATML
+        message = [{"role": "user", "content": f"{VISUAL}\n{{text}}"}]
+        rendered = tokenizer.apply_chat_template(
+            message, tokenize=False, add_generation_prompt=True, chat_template=template
+        )
+        if rendered.count(VISUAL) != 1:
+            raise ValueError(f"chat template: got {rendered!r}; expected the user's text once and unchanged")
+        before, self._after = rendered.split(VISUAL)
+        self.head = self._encode(before)
+        if tokenizer.eos_token_id is None:
+            raise ValueError(f"{tokenizer.name_or_path}: no end-of-turn token; set eos_token in the tokenizer's config")
+
+    def turn(self, prompt: str, answers: list[str] | tuple[str, ...]) -> Turn:
+        end = self.tokenizer.eos_token_id
+        after = self._after.replace("{text}", prompt)
+        return Turn(self._encode(after), [[*self._encode(answer), end] for answer in answers])
+
+    def _encode(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def pack(rows: list[list[Turn]]) -> Texts:
+    """Pack each slide's turns into one row."""
+    packed, first = [], 0
+    for turns in rows:
+        packed.append(_pack_row(turns, first))
+        first += sum(len(turn.answers) for turn in turns)
+    b, t = len(packed), max(row.ids.shape[1] for row in packed)
+    texts = Texts(
+        ids=torch.zeros(b, t, dtype=torch.long),
+        offset=torch.zeros(b, t, dtype=torch.long),
+        sees=torch.eye(t, dtype=torch.bool).repeat(b, 1, 1),
+        predictor=torch.zeros(b, t, dtype=torch.long),
+        answer=torch.full((b, t), IGNORE),
+    )
+    for i, row in enumerate(packed):
+        length = row.ids.shape[1]
+        texts.sees[i, :length, :length] = row.sees[0]
+        for name in ("ids", "offset", "predictor", "answer"):
+            getattr(texts, name)[i, :length] = getattr(row, name)[0]
+    return texts
+
+
+def _pack_row(turns: list[Turn], first: int) -> Texts:
+    ids, offset, predictor, answer = [], [], [], []
+    blocks = []  # (start, stop, start of the prompt, stop of the prompt) of each prompt and answer
+    for turn in turns:
+        start = len(ids)
+        size = len(turn.prompt)
+        ids += turn.prompt
+        offset += range(size)
+        predictor += [max(start + i - 1, 0) for i in range(size)]
+        answer += [IGNORE] * size
+        blocks.append((start, start + size, start, start))
+        for tokens in turn.answers:
+            at = len(ids)
+            ids += tokens
+            offset += range(size, size + len(tokens))
+            predictor += [start + size - 1, *range(at, at + len(tokens) - 1)]
+            answer += [first] * len(tokens)
+            blocks.append((at, len(ids), start, start + size))
+            first += 1
+    sees = torch.zeros(len(ids), len(ids), dtype=torch.bool)
+    for start, stop, prompt_start, prompt_stop in blocks:
+        sees[start:stop, prompt_start:prompt_stop] = True
+        sees[start:stop, start:stop] = torch.ones(stop - start, stop - start).tril().bool()
+    return Texts(
+        torch.tensor([ids]), torch.tensor([offset]), sees[None], torch.tensor([predictor]), torch.tensor([answer])
+    )

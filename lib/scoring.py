@@ -1,0 +1,135 @@
+"""Answers by log-likelihood: deterministic, and the same whether a question is asked alone or in company."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lib.batch import collate, in_box
+from lib.examples import LETTERS, Example, answers_of
+from lib.features import Bag
+from lib.prompts import Texts, pack
+from lib.questions import Question, prompt
+from lib.vlm import VLM
+
+
+def answer(
+    model: VLM,
+    questions: Sequence[Question],
+    bags: dict[str, Bag],
+    *,
+    answer_form: str,
+    batch_slides: int,
+    seed: int | None = None,
+) -> pd.DataFrame:
+    """Score every option of every question whose slide has a bag; `logp_A` ... are natural logs summed over tokens.
+
+    With `seed` the compressor runs its training path (all tiles, noised) instead: the soft score. Questions without a
+    bag are left out, for the caller to count as wrong. Columns ID, Slide, predicted, logp_A, logp_B, logp_C, logp_D.
+    """
+    rows = []
+    device = model.feature_mean.device
+    generator = None if seed is None else torch.Generator(device).manual_seed(seed)
+    with torch.no_grad(), _path(model, soft=seed is not None):
+        for asked in _by_slides([q for q in questions if q.slide_id in bags], bags, batch_slides):
+            turns = [[model.chat.turn(prompt(q), answers_of(q, answer_form)) for q in qs] for qs in asked.values()]
+            texts = pack(turns).to(device)
+            log_probs, _ = model(collate([bags[slide] for slide in asked]).to(device), texts, generator)
+            scores = iter(_sum_by_answer(log_probs, texts).tolist())
+            for question in (q for qs in asked.values() for q in qs):
+                rows.append(_row(question, [next(scores) for _ in question.options]))
+    return pd.DataFrame(rows, columns=["ID", "Slide", "predicted", *(f"logp_{c}" for c in LETTERS)])
+
+
+def accuracy(answers: pd.DataFrame, questions: Sequence[Question]) -> float:
+    """Share of all questions answered rightly; a question without an answer counts as wrong."""
+    key = {q.id: LETTERS[q.answer] for q in questions}
+    right = sum(key[i] == p for i, p in zip(answers["ID"], answers["predicted"], strict=True))
+    return right / max(len(questions), 1)
+
+
+def select(
+    model: VLM, bags: dict[str, Bag], *, batch_slides: int
+) -> dict[str, tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]]:
+    """Tiles that the evaluation path keeps, best first, and their scores (nan where the method has none).
+
+    Methods that mix tiles instead of keeping them select nothing and give empty arrays.
+    """
+    chosen = {}
+    scorer = getattr(model.compressor, "scores", None)
+    with torch.no_grad(), _path(model, soft=False):
+        for slides in _slices(sorted(bags, key=lambda s: len(bags[s].x)), batch_slides):
+            batch = collate([bags[s] for s in slides]).to(model.feature_mean.device)
+            compressed = model.compress(batch)
+            scores = scorer(model.normalise(batch), batch.mask).cpu() if scorer else None
+            for i, slide in enumerate(slides):
+                weights = compressed.weights[i]
+                kept = weights.coalesce().indices()[1].cpu().numpy() if weights.is_sparse else np.empty(0, np.int64)
+                score = scores[i].numpy()[kept] if scores is not None else np.full(len(kept), np.nan)
+                order = np.argsort(-score, kind="stable") if scores is not None else np.arange(len(kept))
+                chosen[slide] = (kept[order], score[order])
+    return chosen
+
+
+def answer_probability(model: VLM, examples: Sequence[Example], bags: dict[str, Bag], *, batch_slides: int) -> float:
+    """Geometric mean probability of the reference answers' tokens on the evaluation path."""
+    total, count = 0.0, 0
+    device = model.feature_mean.device
+    with torch.no_grad(), _path(model, soft=False):
+        for chunk in _slices(list(examples), batch_slides):
+            texts = pack([[model.chat.turn(p, [a]) for p, a in e.turns] for e in chunk]).to(device)
+            shown = [in_box(bags[e.slide_id], e.box) if e.box else bags[e.slide_id] for e in chunk]
+            log_probs, _ = model(collate(shown).to(device), texts)
+            total, count = total + float(log_probs.sum()), count + int((texts.answer >= 0).sum())
+    return float(np.exp(total / max(count, 1)))
+
+
+def wrong_slides(slide_ids: Sequence[str], seed: int) -> dict[str, str]:
+    """Give every slide another slide's place (a cyclic shift of a seeded shuffle: nobody keeps their own)."""
+    if len(slide_ids) < 2:
+        raise ValueError(f"wrong-slide control: got {len(slide_ids)} slides; expected at least 2")
+    shuffled = [sorted(slide_ids)[i] for i in np.random.default_rng(seed).permutation(len(slide_ids))]
+    return dict(zip(shuffled, [*shuffled[1:], shuffled[0]], strict=True))
+
+
+@contextmanager
+def _path(model: VLM, *, soft: bool) -> Iterator[None]:
+    """Run the language model in evaluation mode, the compressor in training mode if `soft`; restore both after."""
+    before = model.training, model.compressor.training
+    model.eval()
+    model.compressor.train(soft)
+    try:
+        yield
+    finally:
+        model.train(before[0])
+        model.compressor.train(before[1])
+
+
+def _by_slides(questions: Sequence[Question], bags: dict[str, Bag], batch_slides: int) -> Iterator[dict[str, list]]:
+    asked: dict[str, list[Question]] = {}
+    for question in questions:
+        asked.setdefault(question.slide_id, []).append(question)
+    for slides in _slices(sorted(asked, key=lambda s: len(bags[s].x)), batch_slides):
+        yield {slide: asked[slide] for slide in slides}
+
+
+def _slices(items: list, size: int) -> Iterator[list]:
+    return (items[i : i + size] for i in range(0, len(items), size))
+
+
+def _sum_by_answer(log_probs: Float[Tensor, "b t"], texts: Texts) -> Float[Tensor, " a"]:
+    scores = log_probs.new_zeros(int(texts.answer.max()) + 1)
+    return scores.scatter_add(0, texts.answer.clamp(min=0).flatten(), log_probs.flatten())
+
+
+def _row(question: Question, scores: list[float]) -> dict:
+    filled = [*scores, *[float("nan")] * (len(LETTERS) - len(scores))]
+    predicted = LETTERS[int(np.argmax(scores))]
+    return {
+        "ID": question.id, "Slide": question.slide_id, "predicted": predicted,
+        **{f"logp_{letter}": score for letter, score in zip(LETTERS, filled, strict=True)},
+    }  # fmt: skip
