@@ -60,7 +60,7 @@ def run(notebook: Path, out_dir: Path, parameters: dict[str, object]) -> Account
                 autosave_cell_every=60,
                 stdout_file=log,
                 stderr_file=log,
-                config=Config(KernelManager={"transport": "ipc"}),
+                config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
             )
         except PapermillExecutionError as error:
             return Account(False, ANSI.sub("", f"{error.ename}: {error.evalue}"), last_cell(partial))
