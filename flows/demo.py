@@ -1,0 +1,52 @@
+"""The toy experiment from nothing: draw slides, train a toy language model, then the experiment over them.
+
+python -m flows.demo [--out runs/demo] [-p 50.steps=300]
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.experiment import conduct
+from flows.graph import NOTEBOOKS, Options, make_stage, plan
+from flows.notebook import portable
+
+COHORT, MODEL = "store/toy", "store/llm/toy"
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="folder of the experiment")] = Path("runs/demo"),
+    workers: Annotated[int, typer.Option(help="notebooks side by side")] = 2,
+    seeds: Annotated[str, typer.Option(help="comma-separated")] = "0",
+    parameter: Annotated[list[str], typer.Option("-p", help="name=value or STAGE.name=value")] = [],  # noqa: B006
+) -> None:
+    """Run the demo; exit 0 if every stage is done."""
+    options = Options(
+        manifest=f"{COHORT}/manifest.csv",
+        questions=f"{COHORT}/questions.csv",
+        captions=f"{COHORT}/captions.csv",
+        truth=f"{COHORT}/truth.csv",
+        out=portable(out),
+        llm=MODEL,
+        seeds=tuple(int(n) for n in seeds.split(",")),
+        workers=workers,
+        threads=max(1, (os.cpu_count() or 1) // workers),
+        settings=tuple(parameter),
+    )
+    own = {"workers": workers, "threads": options.threads}
+    toy = (
+        make_stage(NOTEBOOKS / "01_make_toy_cohort.ipynb", id="01_make_toy_cohort", out_dir=COHORT, offered=own),
+        make_stage(NOTEBOOKS / "02_pretrain_toy_lm.ipynb", id="02_pretrain_toy_lm", out_dir=MODEL, offered=own),
+    )
+    try:
+        stages = plan(options, before=toy)
+    except ValueError as error:
+        print(f"error: {error}", flush=True)
+        raise typer.Exit(2) from None
+    raise typer.Exit(conduct(stages, options.out, title="slidesieve demo", workers=workers, threads=options.threads))
+
+
+if __name__ == "__main__":
+    typer.run(main)
