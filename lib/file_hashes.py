@@ -1,10 +1,11 @@
-"""Hashes of files: of any file, of a folder's files, of the outputs a receipt names; and JSON written atomically."""
+"""Hashes of files: of any file, of a folder's files, of the outputs a receipt names; and JSON written whole."""
 
 import hashlib
 import json
-import os
-import tempfile
+import threading
 from pathlib import Path
+
+from lib.whole_files import written_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE_FROM_BYTES = 1 << 20
@@ -17,17 +18,20 @@ def resolve(path: str) -> Path:
 
 
 def hash_file(path: Path) -> str:
-    """Hash a file's bytes (sha256), remembering large files by path, size and mtime in store/hashes.json."""
-    size, mtime_ns = file_stamp(path)
-    if size < CACHE_FROM_BYTES:
+    """Hash a file's bytes (sha256); a large file is read once for each path, size and mtime, noted in store/hashes/."""
+    stamp = file_stamp(path)
+    if stamp[0] < CACHE_FROM_BYTES:
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    key, cache = str(path.resolve()), _read_cache()
-    if cache.get(key, [None])[:2] == [size, mtime_ns]:
-        return cache[key][2]
+    note = ROOT / "store" / "hashes" / hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
+    words = note.read_text().split() if note.exists() else []
+    if len(words) == 3 and words[:2] == [str(n) for n in stamp]:
+        return words[2]
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    entries = {p: entry for p, entry in _read_cache().items() if Path(p).exists()} | {key: [size, mtime_ns, digest]}
-    write_json(_cache_path(), entries)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    aside = note.with_suffix(f".{threading.get_native_id()}")  # several stages may hash one file at the same time
+    aside.write_text(f"{stamp[0]} {stamp[1]} {digest}")
+    aside.replace(note)
     return digest
 
 
@@ -54,18 +58,6 @@ def file_stamp(path: Path) -> list[int]:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write JSON aside, sync, and rename: a file that exists is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=path.name, suffix=".partial", delete=False) as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(path)
-
-
-def _cache_path() -> Path:
-    return ROOT / "store" / "hashes.json"
-
-
-def _read_cache() -> dict[str, list]:
-    return json.loads(_cache_path().read_text()) if _cache_path().exists() else {}
+    """Write JSON, whole or not at all."""
+    with written_whole(path) as aside:
+        aside.write_text(json.dumps(content, indent=1))
