@@ -47,6 +47,12 @@ def load_bags(manifest: Manifest, features_dir: Path | None, slide_ids: Iterable
     return bags
 
 
+def load_available_bags(manifest: Manifest, features_dir: Path | None, slide_ids: Iterable[str]) -> dict[str, Bag]:
+    """Read the bags of those slides that have features; what is left out is the caller's to count and to say."""
+    present = [slide_id for slide_id in slide_ids if _path(manifest, features_dir, slide_id).exists()]
+    return load_bags(manifest, features_dir, present)
+
+
 def _path(manifest: Manifest, features_dir: Path | None, slide_id: str) -> Path:
     if row_of(manifest, slide_id)["feature_path"]:
         return path_of(manifest, slide_id, "feature_path")

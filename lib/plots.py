@@ -22,7 +22,9 @@ DPI = 130
 LINE_STYLES = ("--", ":", "-.")
 
 
-def panels(n: int, *, columns: int = 3, width: float = 4.2, height: float = 3.2) -> tuple[Figure, list[Axes]]:
+def panels(
+    n: int, *, columns: int = 3, width: float = 4.2, height: float = 3.2, sharey: bool = True
+) -> tuple[Figure, list[Axes]]:
     """Return a figure with n panels in rows of `columns`, each width x height inches, sharing their axes."""
     columns = min(columns, n)
     rows = -(-n // columns)
@@ -31,7 +33,7 @@ def panels(n: int, *, columns: int = 3, width: float = 4.2, height: float = 3.2)
         columns,
         figsize=(width * columns, height * rows),
         sharex=True,
-        sharey=True,
+        sharey=sharey,
         squeeze=False,
         layout="constrained",
     )
@@ -45,6 +47,11 @@ def panels(n: int, *, columns: int = 3, width: float = 4.2, height: float = 3.2)
 def figure(*, width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
     """Return a figure of one panel, in inches."""
     return plt.subplots(figsize=(width, height), layout="constrained")
+
+
+def legend_below(drawn: Figure, ax: Axes) -> None:
+    """Give the whole figure one legend, that of `ax`, below its panels."""
+    drawn.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
 
 
 def save(drawn: Figure, path: object) -> None:
@@ -80,7 +87,8 @@ def method_scores(ax: Axes, scores: pd.DataFrame, *, floors: Sequence[str], titl
     for place, part in _lines(shown, names):
         offset = place + np.linspace(-0.12, 0.12, len(part)) * (len(part) > 1)
         spread = 100 * np.stack([part["accuracy"] - part["ci_low"], part["ci_high"] - part["accuracy"]])
-        ax.errorbar(100 * part["accuracy"], offset, xerr=spread, fmt="o", color=BLUE, markersize=5, elinewidth=1.4)
+        label = "one seed, 95 % interval" if place == 0 else None
+        ax.errorbar(100 * part["accuracy"], offset, xerr=spread, fmt="o", color=BLUE, markersize=5, label=label)
     hollow = controls.assign(method=controls["method"].str.removesuffix("_wrong_slide"))
     for i, (place, part) in enumerate(_lines(hollow, names)):
         label = "same model, another slide" if i == 0 else None
@@ -189,9 +197,9 @@ def against_length(ax: Axes, table: pd.DataFrame, curves: dict[str, str], *, yla
 def label_folds(ax: Axes, counts: pd.DataFrame) -> Axes:
     """Draw slides in each fold (rows of `counts`) stacked by label (its columns)."""
     bottom = np.zeros(len(counts))
-    for colour, label in zip(CYCLE, counts.columns, strict=False):
+    for colour, label in zip((SKY, ORANGE, GREEN, PURPLE), counts.columns, strict=False):
         bars = ax.bar([str(fold) for fold in counts.index], counts[label], bottom=bottom, color=colour, label=label)
-        ax.bar_label(bars, label_type="center", color="white", fontsize=8)
+        ax.bar_label(bars, label_type="center", fontsize=8)
         bottom += counts[label].to_numpy()
     ax.set(xlabel="fold", ylabel="slides")
     ax.legend(frameon=False, ncols=len(counts.columns), loc="lower center", bbox_to_anchor=(0.5, 1))
@@ -208,13 +216,38 @@ def curves(ax: Axes, x: Sequence[float], lines: dict[str, Sequence[float]], *, x
     return clean(ax)
 
 
-def token_map(ax: Axes, place: Float[np.ndarray, "n 2"], kept: Int[np.ndarray, " k"]) -> Axes:
+def training_curves(axes: Sequence[Axes], history: pd.DataFrame, *, score: str) -> None:
+    """Draw the loss of each optimiser step, smoothed, and the validation score where it was taken."""
+    step = history["step"] + 1
+    axes[0].plot(step, history["loss"], color=PALE, linewidth=0.8, label="each step")
+    axes[0].plot(step, history["loss"].rolling(20, min_periods=1).mean(), color=BLUE, label="mean of 20 steps")
+    axes[0].set(xlabel="optimiser step", ylabel="loss (nats per answer token)")
+    axes[0].legend(frameon=False)
+    taken = history.dropna(subset="score")
+    axes[1].plot(taken["step"] + 1, taken["score"], "o-", color=ORANGE)
+    axes[1].set(xlabel="optimiser step", ylabel=score, ylim=(0, 1.02))
+    for ax in axes:
+        clean(ax)
+
+
+def diversity(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Draw each slide's mean pairwise cosine: kept tiles against random ones, equality as a line."""
+    ax.scatter(table["random"], table["kept"], s=16, color=BLUE, alpha=0.6, linewidths=0)
+    low, high = table[["random", "kept"]].min().min() - 0.02, table[["random", "kept"]].max().max() + 0.02
+    ax.plot([low, high], [low, high], color=GREY, linewidth=1, linestyle="--", label="as alike as random tiles")
+    ax.set(xlabel="mean pairwise cosine, random tiles", ylabel="mean pairwise cosine, kept tiles")
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
+    return clean(ax, grid="both")
+
+
+def token_map(ax: Axes, place: Float[np.ndarray, "n 2"], kept: Int[np.ndarray, " k"], *, title: str) -> Axes:
     """Draw a two-dimensional embedding of one slide's tiles, kept ones in front."""
     rest = np.setdiff1d(np.arange(len(place)), kept)
     ax.scatter(*place[rest].T, s=10, color=PALE, linewidths=0, label="left out")
     ax.scatter(*place[kept].T, s=34, color=RED, edgecolors="white", linewidths=0.6, label="kept")
     ax.set(xlabel="UMAP 1 (no unit)", ylabel="UMAP 2 (no unit)", xticks=[], yticks=[])
-    ax.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
+    ax.set_title(title, fontsize=10)
+    ax.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.08))
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 

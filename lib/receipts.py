@@ -43,6 +43,11 @@ class Stage:
         value = self.parameters[name]
         return resolve(value) if value else None
 
+    def path_or_id(self, name: str) -> str:
+        """Return where a model lies, or the hub id that stands for itself."""
+        value = self.parameters[name]
+        return str(resolve(value)) if resolve(value).exists() else value
+
     def paths(self, name: str) -> list[Path]:
         """Return where the files or folders of a list input lie."""
         return [resolve(value) for value in self.parameters[name]]

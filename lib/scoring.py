@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,9 +14,10 @@ from torch import Tensor
 from lib.batch import collate, in_box
 from lib.examples import LETTERS, Example, answers_of
 from lib.features import Bag
-from lib.prompts import Texts, pack
-from lib.questions import Question, prompt
-from lib.vlm import VLM
+from lib.prompts import Texts, Turn, pack
+from lib.questions import Question, extract_letter, prompt
+from lib.selection import planted_tiles
+from lib.vlm import VLM, text_logits
 
 
 def answer(
@@ -45,6 +48,76 @@ def answer(
     return pd.DataFrame(rows, columns=["ID", "Slide", "predicted", *(f"logp_{c}" for c in LETTERS)])
 
 
+def answer_all(
+    model: VLM,
+    questions: Sequence[Question],
+    bags: dict[str, Bag],
+    *,
+    answer_form: str,
+    batch_slides: int,
+    wrong_slide: bool,
+    control_seed: int,
+) -> pd.DataFrame:
+    """Answer every question and run the controls: the same weights on another slide, and on the soft path.
+
+    One row a question and method (`<method>`, `<method>_wrong_slide`, `<method>_soft`); a question whose slide has no
+    features is there with covered = False and correct = False.
+    """
+    method, k, seed = (model.recipe[name] for name in ("compressor", "k", "seed"))
+    ask = partial(answer, model, questions, answer_form=answer_form, batch_slides=batch_slides)
+    answered = {method: ask(bags)}
+    if wrong_slide:
+        other = wrong_slides(list(bags), control_seed)
+        answered[f"{method}_wrong_slide"] = ask({slide: bags[other[slide]] for slide in bags})
+    if hasattr(model.compressor, "scores"):
+        answered[f"{method}_soft"] = ask(bags, seed=control_seed)
+    key = pd.DataFrame(
+        [(q.id, q.slide_id, q.broad, q.kind, LETTERS[q.answer]) for q in questions],
+        columns=["ID", "Slide", "broad", "narrow", "answer"],
+    )
+    tables = []
+    for name, table in answered.items():
+        whole = key.merge(table.drop(columns="Slide"), on="ID", how="left")
+        whole.insert(0, "method", name)
+        tables.append(whole.assign(correct=whole["predicted"] == whole["answer"], covered=whole["predicted"].notna()))
+    return pd.concat(tables, ignore_index=True).assign(k=k, seed=seed)
+
+
+def generate(
+    model: VLM, questions: Sequence[Question], bags: dict[str, Bag], *, answer_form: str, most_tokens: int = 12
+) -> pd.DataFrame:
+    """Answer by greedy decoding, one question at a time; `parsed` is the letter read from the words, or empty."""
+    end, device, rows = model.tokenizer.eos_token_id, model.feature_mean.device, []
+    with torch.no_grad(), _path(model, soft=False):
+        for question in (q for q in questions if q.slide_id in bags):
+            prefix = model.prefix(model.compress(collate([bags[question.slide_id]]).to(device)))
+            asked, said = model.chat.turn(prompt(question), []).prompt, []
+            while len(said) < most_tokens and (not said or said[-1] != end):
+                texts = pack([[Turn(asked + said, [])]]).to(device)
+                said.append(int(text_logits(model.lm, model.chat.head, prefix, texts)[0, -1].argmax()))
+            words = model.tokenizer.decode(said, skip_special_tokens=True).strip()
+            rows.append((question.id, words, parse(words, question, answer_form) or ""))
+    return pd.DataFrame(rows, columns=["ID", "said", "parsed"])
+
+
+def parse(words: str, question: Question, answer_form: str) -> str | None:
+    """The letter that a generated answer names: strictly a letter, or strictly an option's text."""
+    if answer_form == "letter":
+        return extract_letter(words)
+    texts = [option.lower() for option in question.options]
+    said = words.lower()
+    return LETTERS[texts.index(said)] if said in texts else None
+
+
+def agreement(generated: pd.DataFrame, answers: pd.DataFrame) -> str:
+    """Say how often generated answers could be read, and how often they are the likelihoods' choice."""
+    if generated.empty:
+        return "no answers were generated"
+    both = generated.merge(answers[["ID", "predicted"]], on="ID")
+    failed, same = (both["parsed"] == "").mean(), (both["parsed"] == both["predicted"]).mean()
+    return f"{len(both)} generated answers: parse-failure rate {failed:.3f}, same choice as the likelihoods {same:.3f}"
+
+
 def accuracy(answers: pd.DataFrame, questions: Sequence[Question]) -> float:
     """Share of all questions answered rightly; a question without an answer counts as wrong."""
     key = {q.id: LETTERS[q.answer] for q in questions}
@@ -73,6 +146,28 @@ def select(
                 order = np.argsort(-score, kind="stable") if scores is not None else np.arange(len(kept))
                 chosen[slide] = (kept[order], score[order])
     return chosen
+
+
+def selected_tiles(chosen: dict[str, tuple[np.ndarray, np.ndarray]], bags: dict[str, Bag]) -> pd.DataFrame:
+    """One row a kept tile, best first: slide_id, rank, index, x_px0, y_px0, score."""
+    rows = [
+        (slide, rank, int(i), *bags[slide].coords[i].tolist(), float(score))
+        for slide, (kept, scores) in sorted(chosen.items())
+        for rank, (i, score) in enumerate(zip(kept, scores, strict=True))
+    ]
+    return pd.DataFrame(rows, columns=["slide_id", "rank", "index", "x_px0", "y_px0", "score"])
+
+
+def selection_by_slide(selected: pd.DataFrame, bags: dict[str, Bag], truth: Path | None) -> pd.DataFrame:
+    """Count planted and kept tiles of each slide; no rows where nothing is known or nothing was selected."""
+    columns = ["slide_id", "n_tiles", "n_planted", "n_kept", "n_kept_planted"]
+    if truth is None or selected.empty:
+        return pd.DataFrame(columns=columns)
+    planted, rows = pd.read_csv(truth), []
+    for slide, kept in selected.groupby("slide_id"):
+        evidence = planted_tiles(bags[slide], planted)
+        rows.append((slide, len(bags[slide].x), len(evidence), len(kept), len(np.intersect1d(kept["index"], evidence))))
+    return pd.DataFrame(rows, columns=columns)
 
 
 def answer_probability(model: VLM, examples: Sequence[Example], bags: dict[str, Bag], *, batch_slides: int) -> float:

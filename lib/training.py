@@ -21,6 +21,7 @@ from lib.batch import Batch, collate, in_box, linspace_cap
 from lib.examples import Example
 from lib.features import Bag
 from lib.prompts import Texts, pack
+from lib.soft_topk import cosine_tau
 from lib.vlm import VLM
 
 PRINT_EVERY_S = 5.0
@@ -105,7 +106,7 @@ def fit(
         parameter_groups(model, settings.rates), betas=(0.9, 0.98), weight_decay=settings.weight_decay
     )
     schedule = get_cosine_with_min_lr_schedule_with_warmup(
-        optimizer, settings.warmup_steps, max(feed.steps, 1), min_lr_rate=0.1
+        optimizer, settings.warmup_steps, max(feed.steps // settings.accumulate, 1), min_lr_rate=0.1
     )
     trained, optimizer = accelerator.prepare(model, optimizer)
     state = _State.load(checkpoint, model, optimizer, schedule)
@@ -131,6 +132,32 @@ def fit(
     model.load_state_dict(state.best, strict=False)
     model.eval()
     return pd.DataFrame(state.rows)
+
+
+def caption_phases(
+    captions: Sequence[Example],
+    *,
+    alignment: bool,
+    region_steps: int,
+    slide_steps: int,
+    region_batch: int,
+    slide_batch: int,
+) -> list[Phase]:
+    """The alignment reads region captions first, then slide captions; the papers' stage 1 has slide captions only."""
+    regions = [caption for caption in captions if caption.box]
+    slides = [caption for caption in captions if not caption.box]
+    first = [Phase(regions, region_steps, region_batch)] if alignment and regions else []
+    return [*first, Phase(slides, slide_steps, slide_batch)]
+
+
+def cooling(tau_start: float, tau_end: float, steps: int) -> Callable[[VLM, int], None]:
+    """Set SparseLearn's temperature before each step, falling over `steps`; other methods have none."""
+
+    def cool(model: VLM, step: int) -> None:
+        if hasattr(model.compressor, "tau"):
+            model.compressor.tau.fill_(cosine_tau(step, steps, tau_start, tau_end))
+
+    return cool
 
 
 def parameter_groups(model: nn.Module, rates: dict[str, float]) -> list[dict]:

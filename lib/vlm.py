@@ -6,6 +6,7 @@ Visual tokens claim the positions their compressor gives them; text starts at th
 `transformers` causal LM works: only `inputs_embeds`, `position_ids` and a four-dimensional mask are used.
 """
 
+import inspect
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -18,9 +19,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lib.batch import Batch
+from lib.batch import Batch, collate
 from lib.compressors import COMPRESSORS, Compressed
+from lib.features import Bag
 from lib.prompts import ChatFormat, Texts
+
+MOST_SLIDES_FOR_STATISTICS = 200
 
 
 class Prefix(NamedTuple):
@@ -70,10 +74,17 @@ class VLM(nn.Module):
 
     def log_probs(self, compressed: Compressed, texts: Texts) -> Float[Tensor, "b t"]:
         """Log-probability of each answer token given the slide and its own prompt; 0 elsewhere."""
+        return answer_log_probs(self.lm, self.chat.head, self.prefix(compressed), texts)
+
+    def prefix(self, compressed: Compressed) -> Prefix:
+        """Project a slide's tokens into the language model's embeddings."""
         c = compressed
         dtype = self.lm.get_input_embeddings().weight.dtype
-        prefix = Prefix(self.projector(c.tokens).to(dtype), c.mask, c.positions, c.span)
-        return answer_log_probs(self.lm, self.chat.head, prefix, texts)
+        return Prefix(self.projector(c.tokens).to(dtype), c.mask, c.positions, c.span)
+
+    def count(self, part: str) -> int:
+        """Trainable parameters of "compressor", "projector" or "lm"."""
+        return sum(p.numel() for p in getattr(self, part).parameters() if p.requires_grad)
 
     def forward(
         self, batch: Batch, texts: Texts, generator: torch.Generator | None = None
@@ -97,7 +108,15 @@ class VLM(nn.Module):
 
 
 def answer_log_probs(lm: nn.Module, head: list[int], prefix: Prefix, texts: Texts) -> Float[Tensor, "b t"]:
-    """Run [head | prefix | texts] through the language model and read off the answers' tokens."""
+    """Log-probability of each answer token after [head | prefix | its prompt]; 0 elsewhere."""
+    predicted = text_logits(lm, head, prefix, texts).float().log_softmax(-1)
+    row = predicted.gather(1, texts.predictor.unsqueeze(-1).expand(-1, -1, predicted.shape[-1]))
+    chosen = row.gather(-1, texts.ids.unsqueeze(-1)).squeeze(-1)
+    return chosen * (texts.answer >= 0)
+
+
+def text_logits(lm: nn.Module, head: list[int], prefix: Prefix, texts: Texts) -> Float[Tensor, "b t v"]:
+    """Run [head | prefix | texts] through the language model; the logits at the text's tokens."""
     embed = lm.get_input_embeddings()
     device, b = texts.ids.device, len(texts.ids)
     start = embed(torch.tensor(head, dtype=torch.long, device=device)).expand(b, -1, -1)
@@ -113,10 +132,7 @@ def answer_log_probs(lm: nn.Module, head: list[int], prefix: Prefix, texts: Text
         logits_to_keep=texts.ids.shape[1],
         use_cache=False,
     )
-    predicted = out.logits.float().log_softmax(-1)
-    row = predicted.gather(1, texts.predictor.unsqueeze(-1).expand(-1, -1, predicted.shape[-1]))
-    chosen = row.gather(-1, texts.ids.unsqueeze(-1)).squeeze(-1)
-    return chosen * (texts.answer >= 0)
+    return out.logits
 
 
 def prefix_sees(real: Bool[Tensor, "b m"], sees: Bool[Tensor, "b t t"]) -> Bool[Tensor, "b l l"]:
@@ -140,35 +156,71 @@ def additive_mask(allowed: Bool[Tensor, "b l l"], dtype: torch.dtype) -> Float[T
     )[:, None]
 
 
-def load_lm(path_or_id: str, *, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, object]:
+def load_lm(path_or_id: str) -> tuple[nn.Module, object]:
     """Load any causal language model and its tokenizer by folder or hub id."""
     tokenizer = AutoTokenizer.from_pretrained(path_or_id)
-    return AutoModelForCausalLM.from_pretrained(path_or_id, dtype=dtype), tokenizer
+    return AutoModelForCausalLM.from_pretrained(path_or_id, dtype="auto"), tokenizer
 
 
-def build_vlm(
+def begin_model(
     lm_path: str,
     compressor: str,
+    bags: dict[str, Bag],
     *,
-    d: int,
+    start: Path | None,
     k: int,
     seed: int,
-    options: dict,
+    settings: dict,
     projector_width: int,
-    dtype=torch.float32,
+    train_slides: list[str],
 ) -> VLM:
+    """The model a training stage begins with: fresh, or an earlier stage's projector (and compressor, if the same).
+
+    `settings` are options for any compressor; each takes those that it knows. An earlier stage's options win. A fresh
+    model takes its feature statistics from the bags of `train_slides`.
+    """
+    d = next(iter(bags.values())).x.shape[1]
+    if start is None:
+        options = _known_options(compressor, settings)
+        model = build_vlm(lm_path, compressor, d=d, k=k, seed=seed, options=options, projector_width=projector_width)
+        model.fit_features(collate([bags[slide] for slide in train_slides[:MOST_SLIDES_FOR_STATISTICS]]))
+        return model
+    before = json.loads((start / "model" / "model.json").read_text())
+    same = before["compressor"] == compressor
+    options = before["options"] if same else _known_options(compressor, settings)
+    width = before["projector_width"]
+    model = build_vlm(lm_path, compressor, d=d, k=k, seed=seed, options=options, projector_width=width)
+    start_from(model, start / "model")
+    return model
+
+
+def build_vlm(lm_path: str, compressor: str, *, d: int, k: int, seed: int, options: dict, projector_width: int) -> VLM:
     """A fresh model: weights of the compressor and projector drawn from `seed`."""
-    if compressor not in COMPRESSORS:
-        raise ValueError(f"compressor: got {compressor!r}; expected one of {sorted(COMPRESSORS)}")
-    lm, tokenizer = load_lm(lm_path, dtype=dtype)
+    lm, tokenizer = load_lm(lm_path)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = COMPRESSORS[compressor](d, k, seed=seed, **options)
+        module = _class_of(compressor)(d, k, seed=seed, **options)
         model = VLM(lm, tokenizer, module, d=d, projector_width=projector_width)
     model.recipe = {
-        "compressor": compressor, "k": k, "seed": seed, "d": d, "options": options, "projector_width": projector_width,
-    }  # fmt: skip
+        "compressor": compressor,
+        "k": k,
+        "seed": seed,
+        "d": d,
+        "options": options,
+        "projector_width": projector_width,
+    }
     return model
+
+
+def _class_of(compressor: str) -> type[nn.Module]:
+    if compressor not in COMPRESSORS:
+        raise ValueError(f"compressor: got {compressor!r}; expected one of {sorted(COMPRESSORS)}")
+    return COMPRESSORS[compressor]
+
+
+def _known_options(compressor: str, settings: dict) -> dict:
+    known = inspect.signature(_class_of(compressor)).parameters
+    return {name: value for name, value in settings.items() if name in known}
 
 
 def save_model(model: VLM, folder: Path) -> None:
@@ -180,10 +232,10 @@ def save_model(model: VLM, folder: Path) -> None:
     (folder / "model.json").write_text(json.dumps(model.recipe, indent=1))
 
 
-def load_model(folder: Path, lm_path: str, *, device: str = "cpu", dtype=torch.float32) -> VLM:
+def load_model(folder: Path, lm_path: str, *, device: str = "cpu") -> VLM:
     """Rebuild a saved model on a language model given by folder or id; ready for evaluation."""
     recipe = json.loads((Path(folder) / "model.json").read_text())
-    model = build_vlm(lm_path, recipe.pop("compressor"), dtype=dtype, **recipe)
+    model = build_vlm(lm_path, recipe.pop("compressor"), **recipe)
     fresh = start_from(model, folder)
     if fresh:
         raise ValueError(f"{folder}: incomplete, no {fresh}; rerun the stage that wrote it")

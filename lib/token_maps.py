@@ -1,0 +1,80 @@
+"""One slide's tiles on a map: embedded in two dimensions, placed on the thumbnail, and compared in direction."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+
+from lib.batch import collate
+from lib.features import Bag
+from lib.manifest import Manifest, path_of, row_of
+from lib.slides import open_slide
+from lib.vlm import VLM
+
+THUMBNAIL_PX = 1024
+
+
+class Picture(NamedTuple):
+    """A thumbnail, the slide's width and the tiles' side, both in level-0 px."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+    width_px0: int
+    tile_px0: float
+
+
+def normalised(model: VLM, bag: Bag) -> Float[np.ndarray, "n d"]:
+    """The bag's features as every compressor gets them: standardised, then layer-normalised."""
+    with torch.no_grad():
+        return model.normalise(collate([bag]).to(model.feature_mean.device))[0].cpu().numpy()
+
+
+def embed(x: Float[np.ndarray, "n d"], *, neighbours: int, seed: int) -> Float[np.ndarray, "n 2"]:
+    """UMAP by cosine distance; a slide of fewer than four tiles is laid out on a line."""
+    if len(x) < 4:
+        return np.stack([np.arange(len(x)), np.zeros(len(x))], axis=1).astype(float)
+    from umap import UMAP  # slow to import, and needed here only
+
+    near = min(neighbours, len(x) - 1)
+    start = "spectral" if len(x) > 4 * near else "random"
+    return UMAP(n_neighbors=near, metric="cosine", init=start, random_state=seed, n_jobs=1).fit_transform(x)
+
+
+def thumbnail(manifest: Manifest, slide_id: str, bag: Bag) -> Picture | None:
+    """The slide's picture to draw its tiles on; None if there is no slide file or the bag has no places."""
+    row = row_of(manifest, slide_id)
+    if not row["slide_path"] or "patch_size_level0" not in bag.attrs:
+        return None
+    with open_slide(path_of(manifest, slide_id, "slide_path"), mpp=row["mpp"]) as slide:
+        return Picture(slide.thumbnail(THUMBNAIL_PX), slide.size_px0[0], float(bag.attrs["patch_size_level0"]))
+
+
+def marked(kept: Int[np.ndarray, " k"], n: int) -> Bool[np.ndarray, " n"]:
+    """True on the kept tiles."""
+    flags = np.zeros(n, dtype=bool)
+    flags[kept] = True
+    return flags
+
+
+def mean_pairwise_cosine(x: Float[np.ndarray, "m d"]) -> float:
+    """Mean cosine over the m (m - 1) / 2 pairs of different rows: (|sum of unit rows|^2 - m) / (m (m - 1))."""
+    m = len(x)
+    if m < 2:
+        return float("nan")
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    return float((np.square(unit.sum(0)).sum() - m) / (m * (m - 1)))
+
+
+def diversity(
+    model: VLM, bags: dict[str, Bag], kept: dict[str, Int[np.ndarray, " k"]], *, draws: int, seed: int
+) -> pd.DataFrame:
+    """Per slide: mean pairwise cosine of the kept tiles, and its mean and 2.5 / 97.5 % points over random selections."""
+    rng, rows = np.random.default_rng(seed), []
+    for slide, bag in sorted(bags.items()):
+        x, m = normalised(model, bag), len(kept[slide])
+        random = [mean_pairwise_cosine(x[rng.choice(len(x), m, replace=False)]) for _ in range(draws)]
+        low, high = np.quantile(random, [0.025, 0.975])
+        rows.append((slide, len(x), m, mean_pairwise_cosine(x[kept[slide]]), np.mean(random), low, high))
+    columns = ["slide_id", "n_tiles", "n_kept", "kept", "random", "random_low", "random_high"]
+    return pd.DataFrame(rows, columns=columns)
