@@ -18,6 +18,7 @@ LOGP = [f"logp_{letter}" for letter in LETTERS]
 COLUMNS = [*RUN, "fold", "ID", "Slide", "broad", "narrow", "answer", "predicted", "correct", "covered", *LOGP]
 SELECTION_COLUMNS = [*RUN, "fold", "slide_id", "n_tiles", "n_planted", "n_kept", "n_kept_planted"]
 CONTROLS = ("_soft", "_wrong_slide")
+WITHOUT_K = tuple(f"{method}{control}" for method in ("all", "text_only") for control in ("", *CONTROLS))
 
 
 def read_answers(folders: Sequence[Path], *, questions_path: Path, questions: Sequence[Question]) -> pd.DataFrame:
@@ -30,18 +31,16 @@ def read_answers(folders: Sequence[Path], *, questions_path: Path, questions: Se
     for folder in folders:
         _check_question_file(folder, questions_path)
     answers = pd.concat(tables, ignore_index=True)
-    answers["k"] = answers["k"].fillna(0).astype(int)
     _check_keys(answers, questions)
     _check_same_questions(answers)
     return answers
 
 
 def read_selection(folders: Sequence[Path]) -> pd.DataFrame:
-    """Join the selection_slides.csv of stage-60 folders that have one."""
-    present = [folder for folder in folders if (folder / "selection_slides.csv").exists()]
-    tables = [_read_folder(folder, "selection_slides.csv", SELECTION_COLUMNS) for folder in present]
-    joined = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=SELECTION_COLUMNS)
-    return joined.assign(k=joined["k"].fillna(0).astype(int))
+    """Join the selection_slides.csv of stage-60 folders; no rows where nothing was selected or no truth is known."""
+    tables = [_read_folder(folder, "selection_slides.csv", SELECTION_COLUMNS) for folder in folders]
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=SELECTION_COLUMNS)
 
 
 def is_control(method: str) -> bool:
@@ -59,7 +58,8 @@ def _read_folder(folder: Path, name: str, columns: list[str]) -> pd.DataFrame:
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise ValueError(f"{path}: no column {', '.join(missing)}; expected stage 60's; run 60_answer_questions again")
-    return table[columns]
+    k = table["k"].fillna(0).astype(int)
+    return table[columns].assign(k=k.where(~table["method"].isin(WITHOUT_K), 0))
 
 
 def _check_question_file(folder: Path, questions_path: Path) -> None:

@@ -49,6 +49,14 @@ def question_groups(questions: Sequence[Question]) -> dict[str, set[str]]:
     return members
 
 
+def panel_groups(questions: Sequence[Question]) -> dict[str, str]:
+    """Map a panel's title to a group, joining groups of the very same questions: {"composition = tissue": ...}."""
+    joined: dict[frozenset[str], list[str]] = {}
+    for group, ids in question_groups(questions).items():
+        joined.setdefault(frozenset(ids), []).append(group)
+    return {" = ".join(names): names[0] for names in joined.values()}
+
+
 def scores(answers: pd.DataFrame, questions: Sequence[Question], *, draws: int, seed: int) -> pd.DataFrame:
     """Return accuracy with its slide-clustered interval and coverage for each run and group; uncovered is wrong."""
     rows = []
@@ -83,6 +91,15 @@ def paired(answers: pd.DataFrame, questions: Sequence[Question], *, floor: str, 
                 rows.append((*run, floor, group, len(part), comparable, *numbers))
     numbers = ["difference", "ci_low", "ci_high", "only_method", "only_floor", "mcnemar_p"]
     return pd.DataFrame(rows, columns=[*RUN, "floor", "group", "n_questions", "comparable", *numbers])
+
+
+def soft_and_hard(scored: pd.DataFrame) -> pd.DataFrame:
+    """Return method, k, seed, group, soft, hard and their gap (soft - hard) for each method scored both ways."""
+    on = [*RUN, "group"]
+    soft = scored[scored["method"].str.endswith("_soft")][[*on, "accuracy"]].rename(columns={"accuracy": "soft"})
+    soft = soft.assign(method=soft["method"].str.removesuffix("_soft"))
+    both = soft.merge(scored[[*on, "accuracy"]].rename(columns={"accuracy": "hard"}), on=on)
+    return both.assign(gap=both["soft"] - both["hard"])
 
 
 def selection_scores(selection: pd.DataFrame) -> pd.DataFrame:

@@ -9,9 +9,25 @@ import pandas as pd
 from jaxtyping import Int
 from sklearn.model_selection import StratifiedGroupKFold
 
+from lib.features import PackedStore
+from lib.manifest import Manifest, shared_cases, shared_tcga_cases, split_of
 from lib.questions import COLUMNS, LETTERS
 
 SUFFIXES = r"\.(svs|ndpi|tiff?|dcm|mrxs|h5|pt|csv)$"
+
+
+def read_labels(path: Path | None) -> pd.DataFrame:
+    """Read a label CSV as words, nothing taken for a missing value."""
+    if path is None:
+        raise ValueError("labels: no file given; set parameter labels to a CSV with slide_id, case_id and a label")
+    return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+
+
+def open_store(path: Path | None) -> PackedStore:
+    """Open the packed store that the labels belong to."""
+    if path is None:
+        raise ValueError("store: no file given; set parameter store to a packed feature store (.h5)")
+    return PackedStore(path)
 
 
 def label_slides(labels: pd.DataFrame, *, label: str, stored: Sequence[str]) -> pd.DataFrame:
@@ -68,6 +84,18 @@ def manifest_table(table: pd.DataFrame, *, label: str, store: Path, root: Path, 
             f"label_{label}": table["label"],
         }
     )
+
+
+def leaks(manifest: Manifest, *, n_folds: int) -> pd.DataFrame:
+    """Count, for each fold, the cases shared by its training and test slides: by case_id and by TCGA barcode."""
+    rows = []
+    for fold in range(n_folds):
+        split = split_of(manifest, fold)
+        train, test = (split.index[split == side].tolist() for side in ("train", "test"))
+        by_table, by_barcode = shared_cases(train, test, manifest.table), shared_tcga_cases(train, test)
+        rows.append((fold, len(train), len(test), len(by_table), len(by_barcode)))
+    columns = ["fold", "train_slides", "test_slides", "shared_cases", "shared_barcodes"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def question_table(table: pd.DataFrame, *, text: str, label: str, seed: int) -> pd.DataFrame:

@@ -5,6 +5,7 @@ Heuristics score the raw features of one slide; the k highest scores are kept. A
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -59,6 +60,15 @@ HEURISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"norm": norm, "outl
 def top(score: Float[np.ndarray, " n"], k: int) -> Int[np.ndarray, " m"]:
     """Return the indices of the min(k, n) highest scores, ascending; the earlier tile wins a tie."""
     return np.sort(np.argsort(-score, kind="stable")[:k])
+
+
+def read_truth(path: Path) -> pd.DataFrame:
+    """Read the tiles of a synthetic cohort: slide_id, x_px0, y_px0 (level-0 px), kind, name."""
+    table = pd.read_csv(path, dtype={"slide_id": str, "kind": str, "name": str}, keep_default_na=False)
+    missing = [name for name in ("slide_id", "x_px0", "y_px0", "kind") if name not in table.columns]
+    if missing:
+        raise ValueError(f"{path}: no column {', '.join(missing)}; got {', '.join(table.columns)}; add it")
+    return table
 
 
 def planted_tiles(bag: Bag, truth: pd.DataFrame) -> Int[np.ndarray, " p"]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lib.answers import COLUMNS, LOGP, SELECTION_COLUMNS
 from lib.features import make_bag, write_packed
-from lib.file_hashes import hash_file
+from lib.file_hashes import file_stamp, hash_file
 from lib.manifest import COLUMNS as MANIFEST_COLUMNS
 from lib.questions import COLUMNS as QUESTION_COLUMNS
 from lib.questions import LETTERS, read_questions
@@ -78,9 +78,15 @@ def write_run(
     selection = pd.DataFrame({"slide_id": sorted(test), "n_kept_planted": found, **run, "method": method})
     selection = selection.assign(n_tiles=N_TILES, n_planted=2, n_kept=kept)
     selection[SELECTION_COLUMNS].to_csv(out / "selection_slides.csv", index=False)
-    receipt = {"recipe": {"inputs": {"questions": {"": hash_file(folder / "questions.csv")[:16]}}}}
+    outputs = {name: _record(out / name) for name in ("answers.csv", "selection_slides.csv")}
+    receipt = {"recipe": {"inputs": {"questions": {"": hash_file(folder / "questions.csv")[:16]}}}, "outputs": outputs}
     (out / "receipt.json").write_text(json.dumps(receipt))
     return out
+
+
+def _record(path):
+    size, mtime_ns = file_stamp(path)
+    return {"sha256": hash_file(path), "size": size, "mtime_ns": mtime_ns}
 
 
 def _question(i, broad, narrow, text, options, answer, name=None):

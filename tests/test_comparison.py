@@ -9,7 +9,7 @@ from fake_runs import N_TILES, write_cohort, write_run
 
 from lib.answers import RUN, is_control, read_answers, read_selection
 from lib.classification import auc_scores, common_options, mean_pool_baseline, option_probability
-from lib.comparison import FLOORS, floor_answers, heuristic_rows, paired, scores, selection_scores
+from lib.comparison import FLOORS, floor_answers, heuristic_rows, paired, scores, selection_scores, soft_and_hard
 from lib.importers import load_bags
 from lib.manifest import read_manifest, split_of
 from lib.questions import read_questions
@@ -48,6 +48,10 @@ def test_scores_are_shares_of_right_answers_in_each_group(cohort):
         assert (row["n_questions"], row["n_slides"], row["coverage"]) == (len(rows), n_test, 1.0)
         assert row["ci_low"] <= row["accuracy"] <= row["ci_high"]
     assert set(table.index.get_level_values("method")) == {"sparselearn", "sparselearn_soft", "sparselearn_wrong_slide"}
+    gaps = soft_and_hard(table.reset_index()).set_index("group")
+    soft = answers[answers["method"] == "sparselearn_soft"]["correct"].mean()
+    assert gaps.loc["all", "gap"] == pytest.approx(soft - own["correct"].mean())
+    assert set(gaps["method"]) == {"sparselearn"} and len(gaps) == 6
     assert [is_control(m) for m in ("sparselearn", "sparselearn_soft", "text_only_wrong_slide")] == [False, True, True]
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from lib.features import PackedStore, make_bag, write_packed
 from lib.importers import load_bags
-from lib.label_cohort import folds, label_slides, manifest_table, question_table
-from lib.manifest import read_manifest, shared_cases, shared_tcga_cases, split_of
+from lib.label_cohort import folds, label_slides, leaks, manifest_table, open_store, question_table, read_labels
+from lib.manifest import read_manifest, split_of
 from lib.questions import check_slides, read_questions
 from lib.stats import longest_option, majority_letter
 
@@ -60,6 +60,13 @@ def test_unusable_labels_are_refused(change, message):
     stored = labels()["slide_id"].str.removesuffix(".svs").tolist()
     with pytest.raises(ValueError, match=message):
         label_slides(change(labels()), label="kind", stored=stored)
+
+
+def test_files_not_named_are_asked_for():
+    with pytest.raises(ValueError, match="set parameter labels"):
+        read_labels(None)
+    with pytest.raises(ValueError, match="set parameter store"):
+        open_store(None)
 
 
 def test_folds_keep_a_case_together_and_spread_labels():
@@ -112,6 +119,17 @@ def test_the_manifest_reads_back_and_finds_the_store_wherever_the_folder_lies(tm
     assert load_bags(manifest, None, test[:1])[test[0]].x[0, 0] == slides["slide_id"].tolist().index(test[0])
 
 
+def test_leaks_counts_shared_patients_by_hand(tmp_path):
+    """Patient TCGA-05-4244 has slides in folds 0 and 2 under two case_ids: the barcode finds what the table hides."""
+    names = ["TCGA-05-4244-01Z-00-DX1", "TCGA-05-4250-01Z-00-DX1", "TCGA-05-4244-01Z-00-DX2", "x"]
+    table = pd.DataFrame({"slide_id": names, "case_id": list("abcd"), "site": "", "label": "y", "fold": [0, 1, 2, 2]})
+    rows = manifest_table(table, label="kind", store=tmp_path / "s.h5", root=tmp_path, source="")
+    rows.to_csv(tmp_path / "manifest.csv", index=False)
+    counted = leaks(read_manifest(tmp_path / "manifest.csv"), n_folds=3)
+    assert counted["shared_cases"].tolist() == [0, 0, 0]
+    assert counted["shared_barcodes"].tolist() == [1, 0, 0]  # fold 0 tests it, trains on 2; fold 2 validates on 0
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize(("store", "table", "counts"), [("LUNG", "lung", (958, 2)), ("KIDNEY", "kidney", (905, 3))])
 def test_real_cohorts(tmp_path, store, table, counts):
@@ -131,11 +149,10 @@ def test_real_cohorts(tmp_path, store, table, counts):
     )
     manifest, questions = read_manifest(tmp_path / "manifest.csv"), read_questions(tmp_path / "questions.csv")
     check_slides(questions, manifest)
-    for fold in range(5):
-        split = split_of(manifest, fold)
-        train, test = (split.index[split == name].tolist() for name in ("train", "test"))
-        assert shared_cases(train, test, manifest.table) == [] == shared_tcga_cases(train, test)
-        assert 0.17 < len(test) / len(slides) < 0.23
+    table = leaks(manifest, n_folds=5)
+    assert (table[["shared_cases", "shared_barcodes"]] == 0).all(axis=None)  # I49
+    assert table["test_slides"].sum() == len(slides)
+    assert table["test_slides"].between(0.17 * len(slides), 0.23 * len(slides)).all()
     key = np.array([question.answer for question in questions])
     assert np.bincount(key).max() / len(key) < 1 / counts[1] + 0.01
     assert (np.array(longest_option(questions)) == key).mean() < 0.65
