@@ -1,0 +1,233 @@
+"""Training: a killed run that resumes is the uninterrupted run bit for bit; batches, rates, masks and kept weights."""
+
+import multiprocessing
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from lib.batch import collate
+from lib.examples import Example
+from lib.features import make_bag
+from lib.synthetic.language import build_lm, build_tokenizer
+from lib.training import Feed, Phase, Settings, fit, parameter_groups
+from lib.vlm import build_vlm
+
+D, K = 33, 7
+STEPS = (5, 6)  # two phases
+WORDS = ("abscess", "necrosis", "yes", "no", "A B", "benign")
+
+
+@pytest.fixture(scope="module")
+def lm_folder(tmp_path_factory):
+    folder, tokenizer = tmp_path_factory.mktemp("lm"), build_tokenizer()
+    build_lm(tokenizer, width=24, layers=2, heads=3, seed=0).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def bags() -> dict:
+    rng = np.random.default_rng(0)
+    made = {}
+    for i, n in enumerate((9, 23, 41, 12, 30)):
+        coords = np.stack([np.arange(n) % 5, np.arange(n) // 5], 1) * 64
+        made[f"s{i}"] = make_bag(f"s{i}", rng.standard_normal((n, D)), coords, {})
+    return made
+
+
+def model_and_feed(lm_folder: str, *, steps: tuple[int, int] = STEPS, max_tiles: int = 29):
+    """SparseLearn with LoRA, dropout on, and two phases: boxes with captions, then slides with questions."""
+    options = {"scorer_heads": 3, "scorer_width": 12}
+    model = build_vlm(lm_folder, "sparselearn", d=D, k=K, seed=1, options=options, projector_width=19)
+    model.fit_features(collate(list(bags().values())))
+    model.add_lora(rank=2, alpha=4, dropout=0.3)
+    captions = [Example(f"s{i}", (0, 0, 320, 128), (("Describe region.", WORDS[i]),)) for i in range(5)]
+    questions = [Example(f"s{i}", None, (("Is What", WORDS[i]), ("grade?", WORDS[5 - i]))) for i in range(5)]
+    phases = (Phase(captions, steps[0], 3), Phase(questions, steps[1], 2))
+    return model, Feed(model, bags(), phases, seed=4, max_tiles=max_tiles)
+
+
+def kill_at(when: int | None, how=None):
+    """Anneal tau, and end the run just before step `when`."""
+
+    def before_step(model, step):
+        model.compressor.tau.fill_(1 / (1 + step))
+        if step == when:
+            how()
+
+    return before_step
+
+
+def train(lm_folder, checkpoint, *, when: int | None = None, how=None, accumulate: int = 1):
+    model, feed = model_and_feed(lm_folder)
+
+    def evaluate(model):  # best after step 6, so that late kills must find the best weights in the checkpoint
+        assert not model.training
+        return -abs(1 / float(model.compressor.tau) - 6)
+
+    table = fit(
+        model,
+        feed,
+        Settings({"compressor": 1e-2, "projector": 1e-2, "lm": 1e-2}, 0.01, 2, 1.0, accumulate=accumulate),
+        seed=8,
+        checkpoint=checkpoint,
+        save_every=2,
+        evaluate=evaluate,
+        evaluate_every=2,
+        before_step=kill_at(when, how),
+    )
+    return model, table
+
+
+def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    left, right = a.state_dict(), b.state_dict()
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop():
+    raise Stopped
+
+
+def sigkill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _killed_run(lm_folder, checkpoint):
+    torch.set_num_threads(1)
+    train(lm_folder, checkpoint, when=7, how=sigkill)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("when", [1, 3, 6, 10])
+def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(lm_folder, tmp_path, when, accumulate):
+    whole, table = train(lm_folder, tmp_path / "whole.pt", accumulate=accumulate)
+    with pytest.raises(Stopped):
+        train(lm_folder, tmp_path / "cut.pt", when=when, how=stop, accumulate=accumulate)
+    torch.rand(17)  # the global generator stands elsewhere when the run goes on
+    resumed, again = train(lm_folder, tmp_path / "cut.pt", accumulate=accumulate)
+    assert same_weights(whole, resumed)
+    assert again.equals(table)
+    assert len(table) == sum(STEPS)
+
+
+def test_run_resumed_after_sigkill_equals_the_uninterrupted_one(lm_folder, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    process = multiprocessing.get_context("spawn").Process(target=_killed_run, args=(lm_folder, tmp_path / "cut.pt"))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    assert torch.load(tmp_path / "cut.pt", weights_only=True)["step"] == 6
+    resumed, again = train(lm_folder, tmp_path / "cut.pt")
+    whole, table = train(lm_folder, tmp_path / "whole.pt")
+    torch.set_num_threads(threads)
+    assert same_weights(whole, resumed)
+    assert again.equals(table)
+
+
+def test_a_run_depends_on_its_seed_and_not_on_the_global_generator(lm_folder, tmp_path):
+    losses = []
+    for global_seed in (0, 1):
+        torch.manual_seed(global_seed)
+        losses.append(train(lm_folder, tmp_path / f"{global_seed}.pt")[1]["loss"])
+    assert losses[0].equals(losses[1])
+
+
+def test_best_weights_are_kept_not_the_last(lm_folder, tmp_path):
+    model, feed = model_and_feed(lm_folder)
+    scores, weights = iter([0.1, 0.7, 0.7, 0.3, 0.2, 0.0]), []
+
+    def evaluate(model):
+        weights.append({name: value.clone() for name, value in model.state_dict().items()})
+        return next(scores)
+
+    table = fit(
+        model, feed, Settings({"projector": 1e-2}, 0.0, 0, 1.0), seed=0, checkpoint=tmp_path / "c.pt", save_every=100,
+        evaluate=evaluate, evaluate_every=2,
+    )  # fmt: skip
+    assert table["score"].dropna().tolist() == [0.1, 0.7, 0.7, 0.3, 0.2, 0.0]
+    assert table.index[table["score"].notna()].tolist() == [1, 3, 5, 7, 9, 10]
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, weights[1][name]), name
+    assert not torch.equal(weights[1]["projector.0.weight"], weights[5]["projector.0.weight"])
+    for name in ("compressor.scorer.head.weight", "feature_mean"):  # no rate: frozen
+        assert torch.equal(weights[0][name], weights[5][name])
+
+
+def test_training_ends_once_the_score_is_reached(lm_folder, tmp_path):
+    model, feed = model_and_feed(lm_folder)
+    scores = iter([0.1, 0.8, 0.9])
+    table = fit(
+        model, feed, Settings({"projector": 1e-2}, 0.0, 0, 1.0), seed=0, checkpoint=tmp_path / "c.pt", save_every=100,
+        evaluate=lambda m: next(scores), evaluate_every=3, stop_at=0.8,
+    )  # fmt: skip
+    assert len(table) == 6
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_rate_warms_up_and_falls_by_a_cosine_to_a_tenth(lm_folder, tmp_path, accumulate):
+    model, feed = model_and_feed(lm_folder, steps=(6, 6))
+    table = fit(
+        model, feed, Settings({"projector": 1e-3}, 0.0, 2, 1.0, accumulate=accumulate), seed=0,
+        checkpoint=tmp_path / "c.pt", save_every=100, evaluate=lambda m: 0.0, evaluate_every=100,
+    )  # fmt: skip
+    total = 12 // accumulate
+    rates = table["lr"].to_numpy()[accumulate - 1 :: accumulate]  # after each optimiser step
+    expected = [
+        step / 2 if step < 2 else 0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi * (step - 2) / (total - 2)))
+        for step in range(1, total + 1)
+    ]
+    assert rates / 1e-3 == pytest.approx(expected, abs=1e-9)
+
+
+def test_every_example_comes_once_an_epoch_in_an_order_of_its_own(lm_folder):
+    model, feed = model_and_feed(lm_folder, steps=(0, 10))
+    seen = []
+    for step in range(10):  # two examples a step, five in all: four epochs
+        batch, texts = feed(step)
+        assert len(batch.x) == 2
+        for row in range(2):
+            words = model.tokenizer.decode(texts.ids[row][texts.answer[row] == 2 * row])
+            seen.append(words.replace("<end>", "").strip())
+    epochs = [seen[i : i + 5] for i in range(0, 20, 5)]
+    assert all(sorted(epoch) == sorted(WORDS[:5]) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_feed_is_a_function_of_the_step_with_boxes_and_cap(lm_folder):
+    _, feed = model_and_feed(lm_folder)
+    for step in (0, 4, 5, 10):
+        first, second = feed(step), feed(step)
+        assert torch.equal(first[0].x, second[0].x) and torch.equal(first[1].ids, second[1].ids)
+    captions, _ = feed(0)
+    assert captions.coords[captions.mask].max(0).values.tolist() == [256, 64]  # the box of 5 x 2 tiles
+    assert max(int(feed(step)[0].mask.sum(1).max()) for step in range(5, 11)) == 29  # the cap
+
+
+def test_shards_of_a_step_are_disjoint(lm_folder):
+    _, feed = model_and_feed(lm_folder, steps=(0, 10))
+    for step in range(5):
+        for shard in range(2):
+            assert torch.equal(feed(step, shard, 2)[0].x, feed(2 * step + shard)[0].x)
+
+
+def test_a_slide_without_features_is_named(lm_folder):
+    model, _ = model_and_feed(lm_folder)
+    with pytest.raises(ValueError, match=r"1 slides have no features \(\['s9'\]\)"):
+        Feed(model, bags(), (Phase([Example("s9", None, ())], 1, 1),), seed=0, max_tiles=9)
+
+
+def test_rates_go_to_the_parts_they_name(lm_folder):
+    model, _ = model_and_feed(lm_folder)
+    groups = parameter_groups(model, {"projector": 1e-3, "compressor": 2e-3, "lm": 3e-3})
+    sizes = {group["lr"]: sum(p.numel() for p in group["params"]) for group in groups}
+    lora = sum(p.numel() for n, p in model.named_parameters() if "lora_" in n)
+    assert sizes[1e-3] == D * 19 + 19 + 19 * 24 + 24
+    assert sizes[2e-3] == sum(p.numel() for p in model.compressor.parameters())
+    assert sizes[3e-3] == lora
