@@ -72,6 +72,18 @@ def read_attrs(path: Path) -> dict:
         return _plain(dict(file.attrs))
 
 
+def norms(bags: Iterable[Bag]) -> Float[np.ndarray, " n"]:
+    """Return the length of every feature of some bags."""
+    return np.concatenate([np.linalg.norm(bag.x, axis=1) for bag in bags])
+
+
+def spectrum(bags: Iterable[Bag]) -> Float[np.ndarray, " d"]:
+    """Return the share of variance along each principal axis of the features, largest first; it adds up to 1."""
+    x = np.concatenate([bag.x for bag in bags]).astype(np.float64)
+    variance = np.linalg.eigvalsh(np.cov(x.T))[::-1].clip(0)
+    return variance / variance.sum()
+
+
 def write_packed(path: Path, bags: Iterable[Bag]) -> None:
     """Write bags of one width into a packed store, whole or not at all; the order is kept."""
     bags = list(bags)

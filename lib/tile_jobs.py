@@ -83,7 +83,11 @@ def no_stale(file: Path) -> Iterator[None]:
         raise
 
 
-@cache
 def cached_manifest(path: Path) -> Manifest:
-    """Read a manifest once a process; only worker processes, which live for one run, may rely on it."""
+    """Read a manifest once a process, and again if it changes."""
+    return _manifest_of(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _manifest_of(path: Path, mtime_ns: int) -> Manifest:
     return read_manifest(path)
