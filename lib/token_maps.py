@@ -10,17 +10,18 @@ from jaxtyping import Bool, Float, Int, UInt8
 from lib.batch import collate
 from lib.features import Bag
 from lib.manifest import Manifest, path_of, row_of
+from lib.slide_pixels import thumbnail
 from lib.slides import open_slide
 from lib.vlm import VLM
 
-THUMBNAIL_PX = 1024
+LONG_SIDE_PX = 1024
 
 
 class Picture(NamedTuple):
     """A thumbnail, the slide's width and the tiles' side, both in level-0 px."""
 
     image: UInt8[np.ndarray, "h w 3"]
-    width_px0: int
+    width_px0: float
     tile_px0: float
 
 
@@ -41,13 +42,14 @@ def embed(x: Float[np.ndarray, "n d"], *, neighbours: int, seed: int) -> Float[n
     return UMAP(n_neighbors=near, metric="cosine", init=start, random_state=seed, n_jobs=1).fit_transform(x)
 
 
-def thumbnail(manifest: Manifest, slide_id: str, bag: Bag) -> Picture | None:
+def picture(manifest: Manifest, slide_id: str, bag: Bag) -> Picture | None:
     """The slide's picture to draw its tiles on; None if there is no slide file or the bag has no places."""
     row = row_of(manifest, slide_id)
     if not row["slide_path"] or "patch_size_level0" not in bag.attrs:
         return None
     with open_slide(path_of(manifest, slide_id, "slide_path"), mpp=row["mpp"]) as slide:
-        return Picture(slide.thumbnail(THUMBNAIL_PX), slide.size_px0[0], float(bag.attrs["patch_size_level0"]))
+        small = thumbnail(slide, max(slide.size_px0) / LONG_SIDE_PX)
+    return Picture(small.rgb, small.rgb.shape[1] * small.scale, float(bag.attrs["patch_size_level0"]))
 
 
 def marked(kept: Int[np.ndarray, " k"], n: int) -> Bool[np.ndarray, " n"]:
@@ -69,7 +71,7 @@ def mean_pairwise_cosine(x: Float[np.ndarray, "m d"]) -> float:
 def diversity(
     model: VLM, bags: dict[str, Bag], kept: dict[str, Int[np.ndarray, " k"]], *, draws: int, seed: int
 ) -> pd.DataFrame:
-    """Per slide: mean pairwise cosine of the kept tiles, and its mean and 2.5 / 97.5 % points over random selections."""
+    """Per slide: mean pairwise cosine of the kept tiles, and mean, 2.5 and 97.5 % points over random selections."""
     rng, rows = np.random.default_rng(seed), []
     for slide, bag in sorted(bags.items()):
         x, m = normalised(model, bag), len(kept[slide])

@@ -134,20 +134,13 @@ def fit(
     return pd.DataFrame(state.rows)
 
 
-def caption_phases(
-    captions: Sequence[Example],
-    *,
-    alignment: bool,
-    region_steps: int,
-    slide_steps: int,
-    region_batch: int,
-    slide_batch: int,
+def alignment_phases(
+    captions: Sequence[Example], *, region_steps: int, region_batch: int, steps: int, batch: int
 ) -> list[Phase]:
-    """The alignment reads region captions first, then slide captions; the papers' stage 1 has slide captions only."""
+    """Captions of regions first, if there are any, then of whole slides."""
     regions = [caption for caption in captions if caption.box]
     slides = [caption for caption in captions if not caption.box]
-    first = [Phase(regions, region_steps, region_batch)] if alignment and regions else []
-    return [*first, Phase(slides, slide_steps, slide_batch)]
+    return [*([Phase(regions, region_steps, region_batch)] if regions else []), Phase(slides, steps, batch)]
 
 
 def cooling(tau_start: float, tau_end: float, steps: int) -> Callable[[VLM, int], None]:
