@@ -21,7 +21,8 @@ def tile_sheet(overviews: Sequence[Overview], *, columns: int = 3) -> Figure:
     for ax, (slide_id, rgb, width_px0, tiling) in zip(axes, overviews, strict=False):
         side_px0 = float(tiling.attrs["patch_size"]) * tiling.view.scale
         tile_overlay(ax, rgb, tiling.coords, tile_px0=side_px0, slide_width_px0=round(width_px0))
-        ax.set_title(f"{slide_id}\nn = {len(tiling.coords)} tiles, {tiling.attrs['tile_size_um']:.0f} µm wide", fontsize=9)
+        side_um = tiling.attrs["tile_size_um"]
+        ax.set_title(f"{slide_id}\n{side_um:.0f} µm tiles, n = {len(tiling.coords)}", fontsize=9)
         ax.tick_params(labelsize=7)
     for ax in axes[len(overviews) :]:
         ax.remove()
