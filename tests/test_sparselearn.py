@@ -1,5 +1,7 @@
 """SparseLearn against its equations: moments of the gate, torch's own encoder layers, training against evaluation."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -273,3 +275,24 @@ def test_short_slides_are_neither_noised_nor_gated():
 def test_width_that_the_heads_do_not_divide_is_refused():
     with pytest.raises(ValueError, match="width 33 is not a multiple of 8 heads"):
         SparseLearn(D, K, scorer_heads=8)
+
+
+def resident_mb(field: str) -> float:
+    """VmRSS (now) or VmHWM (peak) of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")
+@pytest.mark.parametrize("padding", [0, 1])
+def test_global_scoring_of_a_long_bag_stores_no_n_by_n_matrix(padding):
+    n, d = 12_007, 8  # n x n is 137 MiB in bytes and 550 MiB in float32; all activations are about 15 MiB
+    model = SparseLearn(d, K, scorer_heads=2).eval()
+    x, places = torch.randn(1, n, d, generator=generator()), coords(1, n)
+    mask = torch.arange(n)[None] < n - padding
+    with torch.no_grad():
+        model(x[:, :99], places[:, :99], mask[:, :99])
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+        before = resident_mb("VmRSS")
+        model(x, places, mask)
+    assert resident_mb("VmHWM") - before < 60

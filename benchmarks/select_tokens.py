@@ -1,0 +1,148 @@
+"""What keeping 32 of 100,000 tiles costs beside one matrix product with the bag and one read of it from disk.
+
+    OMP_NUM_THREADS=1 python benchmarks/select_tokens.py
+
+Each measurement has a process of its own. Memory is the peak of the resident set during the call over the resident
+set before it (Linux: VmHWM, reset through /proc/self/clear_refs). Attention over n tiles takes time in n^2 whatever
+one does; memory must stay linear. The scorer's width and heads are those of notebooks 40 and 50; at --width 512
+--heads 8, the class's own, global attention over 100,000 tiles takes 4e13 operations: a quarter of an hour a core.
+"""
+
+import argparse
+import math
+import multiprocessing
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from lib.compressors import COMPRESSORS
+from lib.features import make_bag, read_features, write_features
+
+LONG_S = 5.0  # a call that takes longer is not repeated
+
+
+class Cost(NamedTuple):
+    """Best time of up to three calls, and the first call's peak memory over what was there before."""
+
+    seconds: float
+    extra_bytes: int
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tiles", type=int, nargs=2, default=[10_000, 100_000], help="two bag lengths")
+    parser.add_argument("--d", type=int, default=512, help="feature width")
+    parser.add_argument("--k", type=int, default=32, help="tiles kept")
+    parser.add_argument("--width", type=int, default=64, help="width of the scorer")
+    parser.add_argument("--heads", type=int, default=4, help="heads of the scorer")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    args = parser.parse_args()
+
+    costs: dict[str, list[Cost]] = {name: [] for name in CALLS}
+    with tempfile.TemporaryDirectory() as folder:
+        for n in args.tiles:
+            path = Path(folder) / f"{n}.h5"
+            x = np.random.default_rng(0).standard_normal((n, args.d), dtype=np.float32)
+            write_features(path, make_bag(str(n), x, None, {}), {})
+            for name in CALLS:
+                costs[name].append(in_own_process(name, path, args))
+                print(f"{name}, {n:,} tiles: {costs[name][-1].seconds:.3f} s", flush=True)
+    print(table(costs, args.tiles, args.d))
+
+
+def in_own_process(name: str, path: Path, args: argparse.Namespace) -> Cost:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(measure, (name, path, args))
+
+
+def measure(name: str, path: Path, args: argparse.Namespace) -> Cost:
+    torch.set_num_threads(args.threads)
+    with torch.no_grad():
+        call = CALLS[name](path, args)
+        seconds, extra = [], 0
+        while not seconds or (len(seconds) < 3 and seconds[-1] < LONG_S):
+            Path("/proc/self/clear_refs").write_text("5")
+            before, start = resident("VmRSS"), time.perf_counter()
+            result = call()
+            seconds.append(time.perf_counter() - start)
+            extra = extra or resident("VmHWM") - before
+            del result
+    return Cost(min(seconds), extra)
+
+
+def resident(field: str) -> int:
+    """VmRSS (now) or VmHWM (peak) of this process, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def read(path: Path, args: argparse.Namespace):
+    read_features(path)  # into the page cache
+    return lambda: read_features(path)
+
+
+def product(path: Path, args: argparse.Namespace):
+    x, w = torch.from_numpy(read_features(path).x), torch.randn(args.d, args.d)
+    x[:100] @ w
+    return lambda: x @ w
+
+
+def select(path: Path, args: argparse.Namespace, *, attention: str):
+    bag = read_features(path)
+    model = COMPRESSORS["sparselearn"](
+        args.d, args.k, scorer_width=args.width, scorer_heads=args.heads, scorer_attention=attention
+    ).eval()
+    x, coords = torch.from_numpy(bag.x)[None], torch.from_numpy(bag.coords)[None]
+    mask = torch.ones(x.shape[:2], dtype=torch.bool)
+    model(x[:, :100], coords[:, :100], mask[:, :100])
+    return lambda: model(x, coords, mask)
+
+
+def each_tile(path: Path, args: argparse.Namespace):
+    return select(path, args, attention="none")
+
+
+def attending(path: Path, args: argparse.Namespace):
+    return select(path, args, attention="global")
+
+
+CALLS = {
+    "one read of the bag": read,
+    "one n x d x d product": product,
+    "select, scorer none": each_tile,
+    "select, scorer global": attending,
+}
+
+
+def table(costs: dict[str, list[Cost]], tiles: list[int], d: int) -> str:
+    """One row a call: seconds and memory at both lengths, growth exponents, ratios at the longer one."""
+    few, many = tiles
+    bag_bytes = many * d * 4
+    both = f"{few:>10,}{many:>10,}{'exp':>7}"
+    lines = [
+        f"{'':24}{'seconds':>20}{'':7}{'peak extra MB':>20}{'':7}{f'at {many:,}: time over':>26}{'memory':>10}",
+        f"{'':24}{both}{both}{'read':>13}{'product':>13}{'over bag':>10}",
+    ]
+    for name, (short, long) in costs.items():
+        lines.append(
+            f"{name:24}{short.seconds:>10.4f}{long.seconds:>10.3f}{exponent(short.seconds, long.seconds, tiles):>7.2f}"
+            f"{short.extra_bytes / 1e6:>10.1f}{long.extra_bytes / 1e6:>10.1f}"
+            f"{exponent(short.extra_bytes, long.extra_bytes, tiles):>7.2f}"
+            f"{long.seconds / costs['one read of the bag'][1].seconds:>13.1f}"
+            f"{long.seconds / costs['one n x d x d product'][1].seconds:>13.1f}"
+            f"{long.extra_bytes / bag_bytes:>10.1f}"
+        )
+    return "\n".join(lines)
+
+
+def exponent(short: float, long: float, tiles: list[int]) -> float:
+    """p of cost ~ n^p between the two lengths."""
+    return math.log(max(long, 1e-9) / max(short, 1e-9)) / math.log(tiles[1] / tiles[0])
+
+
+if __name__ == "__main__":
+    main()
