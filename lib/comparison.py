@@ -79,7 +79,7 @@ def paired(answers: pd.DataFrame, questions: Sequence[Question], *, floor: str, 
     """
     rows = []
     for run, table in answers.groupby(RUN, sort=False):
-        other = _floor_run(answers, floor, k=run[1], seed=run[2])
+        other = _floor_run(answers, floor, k=int(run[1]), seed=int(run[2]))
         if run[0] == floor or other.empty:
             continue
         both = table.merge(other, on="ID", suffixes=("", "_floor"))
@@ -122,7 +122,7 @@ def _floor_run(answers: pd.DataFrame, floor: str, *, k: int, seed: int) -> pd.Da
     return at_k if len(at_k) or runs["k"].nunique() > 1 else runs
 
 
-def _paired_numbers(part: pd.DataFrame, *, draws: int, seed: int) -> tuple[float, ...]:
+def _paired_numbers(part: pd.DataFrame, *, draws: int, seed: int) -> tuple[float | int, ...]:
     a, b = part["correct"].to_numpy(bool), part["correct_floor"].to_numpy(bool)
     result = paired_difference(a, b, part["Slide"].to_numpy(str), draws=draws, seed=seed)
     return (*result.difference, result.only_a, result.only_b, result.p)

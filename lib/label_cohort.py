@@ -112,7 +112,7 @@ def question_table(table: pd.DataFrame, *, text: str, label: str, seed: int) -> 
         turn = dealt[answer] + np.arange(len(rows))
         place[rows] = generator.permutation(turn % len(options))
         dealt[answer] += len(rows)
-    shown = [_shown(options, answer, place[i], generator) for i, answer in table["label"].items()]
+    shown = [_shown(options, answer, int(place[i]), generator) for i, answer in table["label"].items()]
     asked = pd.DataFrame(shown, columns=list(LETTERS))
     asked["ID"], asked["Slide"] = [f"q{i:05d}" for i in range(len(table))], table["slide_id"]
     asked["Tumor"], asked["Broad Category"], asked["Narrow Category"] = "", "label", label

@@ -34,7 +34,7 @@ class Paired(NamedTuple):
     p: float
 
 
-def wilson(successes: float, n: float) -> Estimate:
+def wilson(successes: int | float, n: int) -> Estimate:
     """Return the share successes / n with Wilson's binomial interval; n > 0."""
     share, scale = successes / n, 1 + Z**2 / n
     centre = (share + Z**2 / (2 * n)) / scale

@@ -28,7 +28,7 @@ def read(cohort, *folders):
 
 def splits(cohort, answers):
     manifest = read_manifest(cohort / "manifest.csv")
-    return {fold: split_of(manifest, fold) for fold in answers["fold"].unique()}
+    return {fold: split_of(manifest, fold) for fold in answers["fold"].unique().tolist()}
 
 
 def test_scores_are_shares_of_right_answers_in_each_group(cohort):
