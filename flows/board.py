@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flows.graph import Stage
-from flows.notebook import run_notebook, stop_all
+from flows.launch import stop_all
+from flows.notebook import run_notebook
 from lib import receipts
 from lib.file_hashes import ROOT
 from lib.recipes import recipe_of

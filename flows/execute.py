@@ -1,6 +1,6 @@
 """The inside of one notebook's process: Papermill runs it, nbconvert renders it. Started by flows.notebook only.
 
-Reads a JSON order from stdin, writes a JSON account to stdout: {"ok": bool, "error": str, "cell": str}.
+Reads a JSON order from stdin, writes a JSON account to account.json: {"ok": bool, "error": str, "cell": str}.
 Kernel output goes to log.txt as it comes. The executed copy is NAME.partial.ipynb until the end,
 then NAME.ipynb or NAME.failed.ipynb.
 """
@@ -13,6 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
+
+from lib.file_hashes import write_json
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -36,7 +38,7 @@ def main() -> None:
     account = run(notebook, out_dir, order["parameters"])
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     publish(out_dir, notebook.stem, account, list(order["parameters"]))
-    json.dump(account._asdict(), sys.stdout)
+    write_json(out_dir / "account.json", account._asdict())
 
 
 def run(notebook: Path, out_dir: Path, parameters: dict[str, object]) -> Account:

@@ -5,29 +5,21 @@
 Relative paths are taken from the repository's root. If the folder's receipt already fits, nothing runs.
 """
 
-import json
-import os
-import signal
-import subprocess
-import sys
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
 
-from flows.execute import last_cell
-from flows.processes import RUN, guard, kill_tagged
+from flows.execute import Account
+from flows.launch import last_lines, launch
 from lib import receipts
 from lib.file_hashes import ROOT
 from lib.parameters import check_parameters, nearest, parse_value, read_parameters
 from lib.recipes import Recipe, recipe_of
 
-GRACE_SECONDS = 20  # from a polite stop to SIGKILL: time to save the executed copy and render it
 LOG_LINES = 10
-_live: set[subprocess.Popen] = set()
 
 
 class Result(NamedTuple):
@@ -69,7 +61,7 @@ def run_notebook(
     out_dir.mkdir(parents=True, exist_ok=True)
     _remove_earlier_copies(out_dir, notebook.stem)
     started = time.monotonic()
-    account = _launch(notebook, out_dir, parameters, timeout_s=timeout_s, threads=threads, on_line=on_line)
+    account = launch(notebook, out_dir, parameters, timeout_s=timeout_s, threads=threads, on_line=on_line)
     error = _verdict(account, out_dir, recipe)
     seconds = time.monotonic() - started
     if not error:
@@ -79,101 +71,23 @@ def run_notebook(
     return Result("failed", reasons, seconds, failed[0], failed[1] if failed[1].exists() else None, error)
 
 
-def stop_all() -> None:
-    """Ask every notebook that this process is running to save what it has and end."""
-    for process in list(_live):
-        process.terminate()
-
-
 def portable(path: Path) -> str:
     """Write a path relative to the repository's root if it lies there."""
     path = path.resolve()
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
 
 
-def last_lines(log: Path, count: int = LOG_LINES) -> list[str]:
-    """Return the last non-empty lines of a log; a progress bar's carriage returns start new lines."""
-    if not log.exists():
-        return []
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 20_000))
-        text = file.read().decode(errors="replace")
-    return [line for line in text.replace("\r", "\n").split("\n") if line.strip()][-count:]
-
-
-def _launch(notebook: Path, out_dir: Path, parameters: dict, *, timeout_s: float | None, threads: int, on_line) -> dict:
-    """Run flows.execute in its own session and wait; whatever happens, none of its processes is left behind."""
-    guard()
-    tag = uuid.uuid4().hex
-    environment = os.environ | {RUN: tag, receipts.NOTEBOOK_VARIABLE: str(notebook)} | _thread_limits(threads)
-    order = {"notebook": str(notebook), "out_dir": str(out_dir), "parameters": parameters}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flows.execute"],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    _live.add(process)
-    try:
-        stdout, stderr = _wait(process, json.dumps(order), out_dir / "log.txt", timeout_s=timeout_s, on_line=on_line)
-    finally:
-        if process.poll() is None:
-            _stop(process)
-        kill_tagged(RUN, tag)
-        _live.discard(process)
-    if stdout:
-        return json.loads(stdout)
-    how = f"killed by {signal.Signals(-process.returncode).name}" if process.returncode < 0 else "broke down"
-    error = f"the process running the notebook {how}\n{stderr[-2000:]}".strip()
-    return {"ok": False, "cell": last_cell(out_dir / f"{notebook.stem}.partial.ipynb"), "error": error}
-
-
-def _wait(process: subprocess.Popen, order: str, log: Path, *, timeout_s: float | None, on_line) -> tuple[str, str]:
-    """Feed the order, then wait in short steps, passing on the log's latest line."""
-    deadline, shown, send = time.monotonic() + (timeout_s or float("inf")), "", order
-    while True:
-        try:
-            stdout, stderr = process.communicate(send, timeout=min(2.0, max(0.0, deadline - time.monotonic())))
-            return stdout, stderr
-        except subprocess.TimeoutExpired:
-            send = None
-        latest = (last_lines(log, 1) or [""])[0].strip()
-        if latest != shown:
-            on_line(latest)
-            shown = latest
-        if time.monotonic() >= deadline:
-            stdout, stderr = _stop(process)
-            account = json.loads(stdout) if stdout else {"ok": False, "cell": ""}
-            return json.dumps(account | {"ok": False, "error": f"stopped after {timeout_s:g} s (timeout)"}), stderr
-
-
-def _stop(process: subprocess.Popen) -> tuple[str, str]:
-    """Ask the process to save what it has, then kill its group."""
-    process.terminate()
-    try:
-        return process.communicate(timeout=GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        return process.communicate()
-
-
-def _verdict(account: dict, out_dir: Path, recipe: Recipe) -> str:
+def _verdict(account: Account, out_dir: Path, recipe: Recipe) -> str:
     """Return an empty string if the stage is done, else where and why it failed with the last log lines."""
-    if account["ok"]:
+    if account.ok:
         faults = receipts.check(out_dir, recipe)
         if not faults:
             return ""
-        where, why = (
-            "after the last cell",
-            f"no valid receipt ({'; '.join(faults)}); the last cell must call stage.finish",
-        )
+        where = "after the last cell"
+        why = f"no valid receipt ({'; '.join(faults)}); the last cell must call stage.finish"
     else:
-        where, why = account["cell"], account["error"]
-    log = "\n".join(f"    {line}" for line in last_lines(out_dir / "log.txt"))
+        where, why = account.cell, account.error
+    log = "\n".join(f"    {line}" for line in last_lines(out_dir / "log.txt", LOG_LINES))
     return f"{where}\n{why}".strip() + (f"\nlast log lines:\n{log}" if log else "")
 
 
@@ -183,11 +97,6 @@ def _remove_earlier_copies(out_dir: Path, name: str) -> None:
         for suffix in (".ipynb", ".html"):
             (out_dir / (stem + suffix)).unlink(missing_ok=True)
     (out_dir / "log.txt").unlink(missing_ok=True)
-
-
-def _thread_limits(threads: int) -> dict[str, str]:
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-    return {"TOKENIZERS_PARALLELISM": "false"} | ({name: str(threads) for name in names} if threads else {})
 
 
 def parse_words(notebook: Path, words: list[str]) -> dict[str, object]:
