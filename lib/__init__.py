@@ -14,4 +14,9 @@ Units are suffixes: _um micrometres, _px tile pixels, _px0 level-0 pixels, _s se
 `mpp` is micrometres per tile pixel, `slide_mpp` micrometres per level-0 pixel.
 """
 
+import warnings
+
 __version__ = "0.1.0"
+
+# tqdm asks for notebook widgets that a rendered report cannot show
+warnings.filterwarnings("ignore", message="IProgress not found")

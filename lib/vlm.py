@@ -8,6 +8,7 @@ Visual tokens claim the positions their compressor gives them; text starts at th
 
 import inspect
 import json
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from lib.batch import Batch, collate
 from lib.compressors import COMPRESSORS, Compressed
@@ -98,7 +100,8 @@ class VLM(nn.Module):
         config = LoraConfig(
             r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
         )
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks a model for attributes by their former names
             torch.manual_seed(self.recipe["seed"])
             self.lm = get_peft_model(self.lm, config)
 
@@ -158,6 +161,7 @@ def additive_mask(allowed: Bool[Tensor, "b l l"], dtype: torch.dtype) -> Float[T
 
 def load_lm(path_or_id: str) -> tuple[nn.Module, object]:
     """Load any causal language model and its tokenizer by folder or hub id."""
+    disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(path_or_id)
     return AutoModelForCausalLM.from_pretrained(path_or_id, dtype="auto"), tokenizer
 
