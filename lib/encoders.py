@@ -6,7 +6,7 @@ tile on its own: batch size and neighbours change nothing.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -74,12 +74,7 @@ class StainTexture:
 
     def raw(self, tiles: Tiles) -> Float[np.ndarray, "n r"]:
         """Describe tiles before whitening."""
-        parts = []
-        for batch in batches_of(tiles, self.BATCH):
-            full = np.concatenate([batch, np.zeros((self.BATCH - len(batch), *batch.shape[1:]), np.uint8)])
-            with torch.inference_mode():
-                parts.append(describe(torch.tensor(full)).numpy()[: len(batch)])
-        return np.concatenate(parts)
+        return self._in_full_batches(tiles, lambda raw: raw)
 
     def fit(self, tiles: Tiles) -> None:
         """Learn mean, scale and principal axes of `tiles`."""
@@ -91,9 +86,10 @@ class StainTexture:
             )
         mean, sd = raw.mean(0), raw.std(0) + 1e-6
         variance, axes = np.linalg.eigh(np.cov(((raw - mean) / sd).T))
+        floor = self.SHRINK * variance.mean()
         variance, axes = variance[::-1][: self.d], axes[:, ::-1][:, : self.d]
         axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(self.d)])
-        scale = np.sqrt(variance + self.SHRINK * variance.sum() / raw.shape[1])
+        scale = np.sqrt(variance + floor)
         self._state = {
             "mean": mean.astype(np.float32),
             "project": (axes / scale / sd[:, None]).astype(np.float32),
@@ -104,7 +100,8 @@ class StainTexture:
         state = self._fitted()
         if len(tiles) == 0:
             return np.empty((0, self.d), np.float32)
-        return np.clip((self.raw(tiles) - state["mean"]) @ state["project"], -self.CLIP, self.CLIP)
+        whiten = lambda raw: np.clip((raw - state["mean"]) @ state["project"], -self.CLIP, self.CLIP)  # noqa: E731
+        return self._in_full_batches(tiles, whiten)
 
     def save(self, path: Path) -> None:
         """Write the fitted whitening (.npz)."""
@@ -125,6 +122,15 @@ class StainTexture:
     def state_hash(self) -> str:
         """Hash of the fitted whitening."""
         return hashlib.sha256(b"".join(self._fitted()[key].tobytes() for key in ("mean", "project"))).hexdigest()
+
+    def _in_full_batches(self, tiles: Tiles, then: Callable[[Features], Features]) -> Features:
+        """Describe tiles, do `then`, BATCH tiles at a time."""
+        parts = []
+        for batch in batches_of(tiles, self.BATCH):
+            full = np.concatenate([batch, np.zeros((self.BATCH - len(batch), *batch.shape[1:]), np.uint8)])
+            with torch.inference_mode():
+                parts.append(then(describe(torch.tensor(full)).numpy())[: len(batch)])
+        return np.concatenate(parts)
 
     def _fitted(self) -> dict[str, np.ndarray]:
         if self._state is None:

@@ -15,7 +15,7 @@ from torch import Tensor
 LAMP = 241.0  # transmitted light that counts as no stain, as a pixel value plus one
 SCALES = 4
 N_FILTERS, FILTER_PX = 24, 5
-SMALLEST_TILE_PX = FILTER_PX * 2 ** (SCALES - 1)
+SMALLEST_TILE_PX = (FILTER_PX + 1) * 2 ** (SCALES - 1)  # each filter then has at least two answers a side
 HISTOGRAM_EDGES = (0.1, 0.25, 0.45, 0.7, 1.0, 1.4, 1.9)
 _H, _E = np.array([0.563, 0.720, 0.406]), np.array([0.216, 0.801, 0.558])  # Macenko et al. 2009
 _STAINS = np.stack([_H, _E, np.cross(_H, _E) / np.linalg.norm(np.cross(_H, _E))])
@@ -72,7 +72,7 @@ def histogram(x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n e"]:
 def answers(x: Float[Tensor, "n 3 h w"], scale: int) -> Float[Tensor, "n f"]:
     """Log SD of each filter's answer; at scales 1 and 2 also the log means of its two rectified halves."""
     y = F.conv2d(x, _FILTERS[scale - 1], stride=2 if scale == 1 else 1)
-    parts = [torch.log(0.02 + y.std((2, 3)))]
+    parts = [torch.log(0.02 + y.std((2, 3), correction=0))]
     if scale < 3:
         parts += [torch.log(0.01 + F.relu(y).mean((2, 3))), torch.log(0.01 + F.relu(-y).mean((2, 3)))]
     return torch.cat(parts, dim=1)

@@ -1,6 +1,7 @@
-"""All forty textures as one packed array, drawn once a process."""
+"""All forty textures as one packed array: drawn once, handed to processes as a file."""
 
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt32
@@ -34,8 +35,14 @@ def texture(name: str, seed: int) -> UInt32[np.ndarray, "512 512"]:
 
 
 @lru_cache(maxsize=2)
-def atlas(seed: int) -> UInt32[np.ndarray, "40 512 512"]:
+def draw_atlas(seed: int) -> UInt32[np.ndarray, "40 512 512"]:
     """Draw every class, in the order of CLASSES."""
     maps = np.stack([texture(name, seed) for name in CLASSES])
     assert maps.shape == (len(CLASSES), SIZE, SIZE)
     return maps
+
+
+@lru_cache(maxsize=1)
+def read_atlas(path: Path) -> UInt32[np.ndarray, "40 512 512"]:
+    """Map an atlas saved with np.save; processes share its memory."""
+    return np.load(path, mmap_mode="r")

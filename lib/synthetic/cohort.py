@@ -45,12 +45,25 @@ def recipe_in(path: Path) -> str | None:
         return tiff.pages.first.description
 
 
-def write_slide(name: str, *, seed: int, evidence_tiles: tuple[int, int], n_decoys: int, folder: Path) -> Counts:
-    """Draw and write one slide, unless the folder has it by the same recipe; the work for `for_each_slide`."""
+def write_slide(
+    name: str, *, seed: int, evidence_tiles: tuple[int, int], n_decoys: int, atlas_file: Path, folder: Path
+) -> Counts:
+    """Draw and write one slide, unless the folder has it by the same recipe; the work for `for_each_slide`.
+
+    `atlas_file` holds draw_atlas(seed).
+    """
     plan = draw_plan(seed, slide_number(name), evidence_tiles=evidence_tiles, n_decoys=n_decoys)
     path, recipe = folder / f"{name}.tif", slide_recipe(seed, plan)
     kept = recipe_in(path) == recipe
     if not kept:
-        pixels = drawing.draw_slide(seed, plan, atlas.atlas(seed))
+        pixels = drawing.draw_slide(seed, plan, atlas.read_atlas(atlas_file))
         pyramids.write_pyramid(path, pixels, mpp=MPP, description=recipe)
     return Counts(N_TILES, 0, kept)
+
+
+def remove_strangers(folder: Path, names: list[str]) -> int:
+    """Delete the slide files of another cohort (a larger one, say) from the folder; return how many."""
+    strangers = [path for path in folder.glob("toy-*.tif") if path.stem not in set(names)]
+    for path in strangers:
+        path.unlink()
+    return len(strangers)

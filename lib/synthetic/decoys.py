@@ -37,7 +37,7 @@ def bubble(rng: np.random.Generator) -> Stains:
     cells = voronoi(centres)
     inside = discs(rng, centres, 11, jitter=0.0)
     rim = np.exp(-0.5 * ((cells.centre_px - 11) / 1.3) ** 2) + 0.4 * np.exp(-0.5 * ((cells.centre_px - 7) / 0.9) ** 2)
-    return Stains(0.0 * inside, 0.22 * (1 - inside), 1.5 * rim)
+    return Stains(0.0 * inside, 0.26 - 0.1 * inside, 1.5 * rim)
 
 
 def _pigment(rng: np.random.Generator, spacing_px: float, radius_px: float, jitter: float, density: float) -> Stains:
@@ -105,7 +105,7 @@ def oedema(rng: np.random.Generator) -> Stains:
     cells = voronoi(points(rng, 14))
     strands = membranes(cells, 0.9) * np.clip(0.5 + 0.5 * smooth(rng, 12), 0, 1)
     h = nuclei(rng, points(rng, 36), 2.0, density=0.8)
-    return Stains(h, 0.09 + 0.28 * strands)
+    return Stains(h, 0.17 + 0.3 * strands)
 
 
 def foam(rng: np.random.Generator) -> Stains:

@@ -95,3 +95,11 @@ def draw_slide(seed: int, plan: Plan, atlas: UInt32[np.ndarray, "c 512 512"]) ->
     labels = crooked_labels(rng, plan)
     densities = stain_densities(rng, labels, atlas)
     return photographed(rng, stained(rng, densities, labels))
+
+
+def draw_classes(
+    seed: int, atlas: UInt32[np.ndarray, "c 512 512"], side_px: int
+) -> dict[str, UInt8[np.ndarray, "s s 3"]]:
+    """Draw a square of each class, all with the stain and camera of slide 0."""
+    plans = {name: Plan(0, np.full((ROWS, COLS), i)) for i, name in enumerate(CLASSES)}
+    return {name: draw_slide(seed, plan, atlas)[:side_px, :side_px] for name, plan in plans.items()}

@@ -29,7 +29,7 @@ def fat(rng: np.random.Generator) -> Stains:
     walls = membranes(cells, 1.4)
     at_walls = clear_of(points(rng, 16), cells.border_px, 3)
     h = nuclei(rng, at_walls, 2.3, density=1.1, aspect=2.5)
-    return Stains(h, 0.03 + 0.5 * walls)
+    return Stains(h, 0.16 + 0.42 * walls)
 
 
 def muscle(rng: np.random.Generator) -> Stains:
