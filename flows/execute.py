@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from lib.file_hashes import write_json
+from lib.file_hashes import ROOT, write_json
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -94,7 +94,7 @@ def publish(out_dir: Path, name: str, account: Account, given: list[str]) -> Non
     partial = out_dir / f"{name}.partial.ipynb"
     if not partial.exists():
         return
-    node = nbformat.read(partial, as_version=4)
+    node = nbformat.reads(partial.read_text(encoding="utf-8").replace(f"{ROOT}/", ""), as_version=4)
     for key in ("input_path", "output_path", "environment_variables"):
         node.metadata.get("papermill", {}).pop(key, None)
     stem = name if account.ok else f"{name}.failed"

@@ -41,7 +41,7 @@ def launch(
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.execute"],
             cwd=ROOT,
-            env=os.environ | {RUN: tag, NOTEBOOK_VARIABLE: str(notebook)} | thread_limits(threads),
+            env=os.environ | {RUN: tag, NOTEBOOK_VARIABLE: str(notebook)} | quiet_environment(threads),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
@@ -79,10 +79,12 @@ def last_lines(log: Path, count: int) -> list[str]:
     return [line for line in text.replace("\r", "\n").split("\n") if line.strip()][-count:]
 
 
-def thread_limits(threads: int) -> dict[str, str]:
-    """Name the environment variables that limit BLAS and OpenMP; 0 leaves them alone."""
+def quiet_environment(threads: int) -> dict[str, str]:
+    """Name the environment variables that limit BLAS and OpenMP (0 leaves them alone) and keep progress bars slow."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-    return {"TOKENIZERS_PARALLELISM": "false"} | ({name: str(threads) for name in names} if threads else {})
+    return {"TOKENIZERS_PARALLELISM": "false", "TQDM_MININTERVAL": "5"} | (
+        {name: str(threads) for name in names} if threads else {}
+    )
 
 
 def _wait(process: subprocess.Popen, log: Path, *, timeout_s: float | None, on_line: Callable[[str], None]) -> bool:

@@ -13,5 +13,6 @@ def render_notebook(node: NotebookNode, *, title: str, failure: str = "") -> str
     """Render an executed notebook; `failure` is shown on top."""
     exporter = HTMLExporter(template_name="page", extra_template_basedirs=[str(TEMPLATES)])
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8") + HtmlFormatter().get_style_defs(".highlight")
+    exporter.register_preprocessor("nbconvert.preprocessors.CoalesceStreamsPreprocessor", enabled=True)
     page, _ = exporter.from_notebook_node(node, {"title": title, "failure": failure, "style": style})
     return page

@@ -31,7 +31,13 @@ def write_report(stages: list[Stage], outcomes: dict[str, Outcome], out: Path, *
     (folder / "notebooks").mkdir(parents=True)
     rows = [_stage_row(stage, outcomes.get(stage.id, Outcome("not run")), folder) for stage in stages]
     tables = _copy_tables(stages, folder)
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=True)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters["number"] = readable
     page = environment.get_template("index.html.j2").render(
         title=title,
@@ -95,13 +101,21 @@ def _stage_row(stage: Stage, outcome: Outcome, folder: Path) -> dict[str, object
     return {
         "id": stage.id,
         "status": outcome.status,
-        "why": outcome.error or "; ".join(outcome.reasons) or ("up to date" if outcome.status == "skipped" else ""),
+        "why": _why(outcome),
+        "error": outcome.error,
         "seconds": receipt.get("seconds", round(outcome.seconds, 1)),
         "memory_mib": receipt.get("peak_memory_mib", ""),
         "finished": receipt.get("finished", ""),
         "digest": receipt.get("digest", ""),
         "link": link,
     }
+
+
+def _why(outcome: Outcome) -> str:
+    """Say in a line why a stage ran, was skipped, or failed."""
+    if outcome.error:
+        return " ".join(outcome.error.partition("\nlast log lines")[0].split())
+    return "; ".join(outcome.reasons) or ("up to date" if outcome.status == "skipped" else "")
 
 
 def _page_of(stage: Stage) -> Path | None:
