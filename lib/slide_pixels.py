@@ -79,12 +79,13 @@ def _cut(slide: Slide, corner: np.ndarray, index: Int[np.ndarray, " m"], tile_px
     """Read the box around some tiles and cut them out; if it fails, read them one by one to find out which fail."""
     low, high = corner[index].min(0), corner[index].max(0) + tile_px
     try:
-        box = np.asarray(slide.read(level, tuple(low.tolist()), tuple((high - low).tolist())))
+        box = slide.read(level, tuple(low.tolist()), tuple((high - low).tolist()))
     except UnreadableRegion:
         for i in index if len(index) > 1 else []:
             yield from _cut(slide, corner, np.array([i]), tile_px, level)
         return
-    yield Tiles(index, np.stack([box[y : y + tile_px, x : x + tile_px] for x, y in corner[index] - low]))
+    tiles = [box[y : y + tile_px, x : x + tile_px] for x, y in corner[index] - low]
+    yield Tiles(index, np.stack(tiles) if len(tiles) > 1 else box[None])
 
 
 def _resampled(slide: Slide, corner: np.ndarray, tile_px: int, view: View) -> Iterator[Tiles]:
@@ -93,7 +94,7 @@ def _resampled(slide: Slide, corner: np.ndarray, tile_px: int, view: View) -> It
         low = np.floor(xy).astype(int)
         high = np.minimum(np.ceil(xy + side).astype(int), slide.level_sizes[view.level])
         try:
-            region = slide.read(view.level, tuple(low.tolist()), tuple((high - low).tolist()))
+            region = Image.fromarray(slide.read(view.level, tuple(low.tolist()), tuple((high - low).tolist())))
         except UnreadableRegion:
             continue
         left, top = xy - low

@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import UInt8
 from openslide import OpenSlide, OpenSlideError
 from PIL import Image
 
@@ -73,12 +75,13 @@ class Slide:
             self._handle = _open(self.path)
             raise UnreadableRegion(f"{self.path.name}: level {level}, {size} px at {xy}: {error}") from error
 
-    def read(self, level: int, xy: tuple[int, int], size: tuple[int, int]) -> Image.Image:
+    def read(self, level: int, xy: tuple[int, int], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
         """Read a region that was scanned everywhere, as RGB. Raises UnreadableRegion."""
         rgba = self.read_rgba(level, xy, size)
-        if rgba.getchannel("A").getextrema()[0] == 0:
+        if 0 in rgba.tobytes("raw", "A"):
             raise UnreadableRegion(f"{self.path.name}: level {level}, {size} px at {xy}: not wholly scanned")
-        return rgba.convert("RGB")
+        # Pillow's packer drops alpha in one pass: a quarter of the time of convert("RGB") and a copy
+        return np.frombuffer(rgba.tobytes("raw", "RGB"), np.uint8).reshape(size[1], size[0], 3)
 
 
 def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
