@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn
 from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
@@ -50,8 +51,12 @@ def figure(*, width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
 
 
 def legend_below(drawn: Figure, ax: Axes) -> None:
-    """Give the whole figure one legend, that of `ax`, below its panels."""
-    drawn.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    """Give the whole figure one legend, that of `ax`, below its panels; the figure grows by the legend's rows."""
+    handles, labels = ax.get_legend_handles_labels()
+    columns = min(len(labels), max(1, int(drawn.get_figwidth() // 2.3)))  # an entry is up to 2.3 inches wide
+    rows = -(-len(labels) // columns)
+    drawn.set_figheight(drawn.get_figheight() + 0.22 * rows)
+    drawn.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def save(drawn: Figure, path: object) -> None:
@@ -231,13 +236,12 @@ def training_curves(axes: Sequence[Axes], history: pd.DataFrame, *, score: str) 
 
 
 def diversity(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Draw each slide's mean pairwise cosine: kept tiles against random ones, equality as a line."""
-    ax.scatter(table["random"], table["kept"], s=16, color=BLUE, alpha=0.6, linewidths=0)
-    low, high = table[["random", "kept"]].min().min() - 0.02, table[["random", "kept"]].max().max() + 0.02
-    ax.plot([low, high], [low, high], color=GREY, linewidth=1, linestyle="--", label="as alike as random tiles")
-    ax.set(xlabel="mean pairwise cosine, random tiles", ylabel="mean pairwise cosine, kept tiles")
-    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
-    return clean(ax, grid="both")
+    """Draw how alike the tiles of a selection are, over slides: kept ones beside as many random ones."""
+    likeness = table[["kept", "random"]].rename(columns={"kept": "kept tiles", "random": "random tiles"})
+    seaborn.histplot(likeness, ax=ax, palette=[RED, GREY], stat="count", binwidth=0.02, element="step", kde=True)
+    seaborn.move_legend(ax, "lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, title=None)
+    ax.set(xlabel="mean pairwise cosine of a slide's selection", ylabel="slides")
+    return clean(ax)
 
 
 def token_map(ax: Axes, place: Float[np.ndarray, "n 2"], kept: Int[np.ndarray, " k"], *, title: str) -> Axes:
