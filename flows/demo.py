@@ -14,6 +14,7 @@ from flows.graph import NOTEBOOKS, Options, make_stage, plan
 from flows.notebook import portable
 
 COHORT, MODEL = "store/toy", "store/llm/toy"
+TOY_SETTINGS = ("10.min_tissue=0",)  # the toy is tissue from edge to edge, and evidence may look like glass
 
 
 def main(
@@ -33,7 +34,7 @@ def main(
         seeds=tuple(int(n) for n in seeds.split(",")),
         workers=workers,
         threads=max(1, (os.cpu_count() or 1) // workers),
-        settings=tuple(parameter),
+        settings=(*TOY_SETTINGS, *parameter),
     )
     own = {"workers": workers, "threads": options.threads}
     toy = (

@@ -24,7 +24,7 @@ LINE_STYLES = ("--", ":", "-.")
 
 
 def panels(
-    n: int, *, columns: int = 3, width: float = 4.2, height: float = 3.2, sharey: bool = True
+    n: int, *, columns: int = 3, width: float = 4.2, height: float = 3.2, sharex: bool = True, sharey: bool = True
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure with n panels in rows of `columns`, each width x height inches, sharing their axes."""
     columns = min(columns, n)
@@ -33,7 +33,7 @@ def panels(
         rows,
         columns,
         figsize=(width * columns, height * rows),
-        sharex=True,
+        sharex=sharex,
         sharey=sharey,
         squeeze=False,
         layout="constrained",
@@ -57,6 +57,11 @@ def legend_below(drawn: Figure, ax: Axes) -> None:
     rows = -(-len(labels) // columns)
     drawn.set_figheight(drawn.get_figheight() + 0.22 * rows)
     drawn.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def shortened(name: str, most: int = 26) -> str:
+    """Cut a long slide id to fit over a panel."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def save(drawn: Figure, path: object) -> None:
@@ -250,7 +255,7 @@ def token_map(ax: Axes, place: Float[np.ndarray, "n 2"], kept: Int[np.ndarray, "
     ax.scatter(*place[rest].T, s=10, color=PALE, linewidths=0, label="left out")
     ax.scatter(*place[kept].T, s=34, color=RED, edgecolors="white", linewidths=0.6, label="kept")
     ax.set(xlabel="UMAP 1 (no unit)", ylabel="UMAP 2 (no unit)", xticks=[], yticks=[])
-    ax.set_title(title, fontsize=10)
+    ax.set_title(shortened(title), fontsize=10)
     ax.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.08))
     ax.spines[["top", "right"]].set_visible(False)
     return ax

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from lib.batch import collate
 from lib.features import Bag
 from lib.manifest import Manifest, path_of, row_of
+from lib.overviews import spread
 from lib.slide_pixels import thumbnail
 from lib.slides import open_slide
 from lib.vlm import VLM
@@ -40,6 +41,12 @@ def embed(x: Float[np.ndarray, "n d"], *, neighbours: int, seed: int) -> Float[n
     near = min(neighbours, len(x) - 1)
     start = "spectral" if len(x) > 4 * near else "random"
     return UMAP(n_neighbors=near, metric="cosine", init=start, random_state=seed, n_jobs=1).fit_transform(x)
+
+
+def typical(bags: dict[str, Bag], n: int) -> list[str]:
+    """Pick n slides of the longer half, evenly spaced by their number of tiles."""
+    by_length = sorted(bags, key=lambda slide: (len(bags[slide].x), slide))
+    return spread(by_length[len(by_length) // 2 :], n)
 
 
 def picture(manifest: Manifest, slide_id: str, bag: Bag) -> Picture | None:
