@@ -16,7 +16,7 @@ from lib.examples import LETTERS, Example, answers_of
 from lib.features import Bag
 from lib.prompts import Texts, Turn, pack
 from lib.questions import Question, extract_letter, prompt
-from lib.selection import planted_tiles
+from lib.selection import planted_tiles, read_truth
 from lib.vlm import VLM, text_logits
 
 
@@ -163,7 +163,7 @@ def selection_by_slide(selected: pd.DataFrame, bags: dict[str, Bag], truth: Path
     columns = ["slide_id", "n_tiles", "n_planted", "n_kept", "n_kept_planted"]
     if truth is None or selected.empty:
         return pd.DataFrame(columns=columns)
-    planted, rows = pd.read_csv(truth), []
+    planted, rows = read_truth(truth), []
     for slide, kept in selected.groupby("slide_id"):
         evidence = planted_tiles(bags[slide], planted)
         rows.append((slide, len(bags[slide].x), len(evidence), len(kept), len(np.intersect1d(kept["index"], evidence))))

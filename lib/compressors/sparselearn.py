@@ -64,8 +64,8 @@ class SparseLearn(nn.Module):
         mask: Bool[Tensor, "b n"],
         generator: torch.Generator | None = None,
     ) -> Compressed:
-        scores = self.scores(x, mask)
         x = F.layer_norm(x, x.shape[-1:])
+        scores = self.scorer(x, mask)
         if not self.training:
             return keep_tiles(x, *hard_topk(scores, self.k, mask), mask)  # Eq. 2
         alpha = soft_topk(standardize(scores, mask), k=self.k, tau=float(self.tau), mask=mask)
@@ -81,6 +81,7 @@ class SparseLearn(nn.Module):
         )
 
     def scores(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+        """How much each tile is worth keeping; higher is better, no unit."""
         return self.scorer(F.layer_norm(x, x.shape[-1:]), mask)
 
 
@@ -158,7 +159,8 @@ class Block(nn.Module):
 
     def attend_self(self, x: Float[Tensor, "b n w"]) -> Float[Tensor, "b n w"]:
         """A softmax over one key is 1: attention to oneself is the value path alone."""
-        value = self.qkv(self.norm_attention(x))[..., -x.shape[-1] :]
+        width = x.shape[-1]
+        value = F.linear(self.norm_attention(x), self.qkv.weight[-width:], self.qkv.bias[-width:])
         return self._feed_forward(x + self.out(value))
 
     def _feed_forward(self, x: Tensor) -> Tensor:
