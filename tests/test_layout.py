@@ -1,0 +1,87 @@
+"""The direction of imports: who may know whom."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from lib.file_hashes import ROOT
+
+# A lib module imports only from names before its own; a package counts as one name. A new module gets its place here.
+LIST = """
+whole_files parameters file_hashes code_hashes recipes receipts
+manifest audit slides slide_pixels tiling overviews stain_texture encoders features importers
+ledger slide_loop tile_jobs encode_jobs
+soft_topk compressors prompts batch vlm
+questions examples stats selection answers classification comparison label_cohort scoring training
+lengths token_maps plots slide_plots synthetic
+"""
+ORDER = LIST.split()
+
+
+def modules() -> dict[str, Path]:
+    """Map each module of lib and flows to its file, packages by their own name."""
+    files = [p for package in ("lib", "flows") for p in (ROOT / package).rglob("*.py")]
+    return {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in files}
+
+
+MODULES = modules()
+
+
+def imported(name: str) -> set[str]:
+    """List what a module imports, as dotted names; an imported submodule of ours is named in full."""
+    names = set()
+    package = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parts, *([node.module] if node.module else [])])
+            inner = {f"{base}.{alias.name}" for alias in node.names} & MODULES.keys()
+            names |= inner or {base}
+    return names
+
+
+IMPORTS = {name: imported(name) for name in MODULES}
+
+
+def users(target: str) -> set[str]:
+    return {name for name, names in IMPORTS.items() if any(n == target or n.startswith(f"{target}.") for n in names)}
+
+
+@pytest.mark.parametrize("name", sorted(n for n in MODULES if n.startswith("lib.")))
+def test_lib_imports_run_one_way(name):
+    place = ORDER.index(name.split(".")[1])
+    inner = {n.split(".")[1] for n in IMPORTS[name] if n.startswith("lib.")} - {name.split(".")[1]}
+    assert {n for n in inner if ORDER.index(n) > place} == set()
+
+
+def test_lib_knows_no_orchestration():
+    assert {n for tool in ("prefect", "papermill", "flows") for n in users(tool) if _in(n, "lib")} == set()
+
+
+def test_only_plots_draws():
+    assert {n for n in users("matplotlib") if "plots" not in n.split(".")[-1]} == set()
+
+
+def test_nothing_in_lib_imports_the_toy():
+    assert {n for n in users("lib.synthetic") if not _in(n, "lib.synthetic")} == set()
+
+
+def test_one_notebook_needs_no_prefect():
+    """An ephemeral Prefect start costs as much as ten notebooks."""
+    reached, todo = set(), {"flows.notebook", "flows.launch", "flows.execute"}
+    while todo:
+        name = todo.pop()
+        reached.add(name)
+        todo |= {n for n in IMPORTS[name] if n in MODULES} - reached
+    assert {n for n in reached if n in users("prefect")} == set()
+
+
+def test_flows_hold_no_tensors():
+    assert {n for tool in ("torch", "numpy", "pandas") for n in users(tool) if _in(n, "flows")} == set()
+
+
+def _in(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
