@@ -95,13 +95,23 @@ def fit_encoder(
     if not choice.state.exists():
         for older in out_dir.glob("encoder_state_*.npz"):
             older.unlink()
-        share = -(-n_tiles // max(1, len(files)))
-        parts = [_some_tiles(path_of(manifest, f.stem, "slide_path"), read_tiling(f), share) for f in files]
+        tilings = [read_tiling(f) for f in files]
+        shares = fair_shares([len(t.coords) for t in tilings], n_tiles)
+        paths = [path_of(manifest, f.stem, "slide_path") for f in files]
+        parts = [_some_tiles(*each) for each in zip(paths, tilings, shares, strict=True)]
         if not any(map(len, parts)):
             raise ValueError(f"{choice.name}: no tile to fit on in {tiles_dir}; its ledger says why")
         encoder.fit(np.concatenate([part for part in parts if len(part)]))
         encoder.save(choice.state)
     return choice
+
+
+def fair_shares(sizes: list[int], total: int) -> list[int]:
+    """Divide `total` evenly, each share at most its size; what small ones leave goes to the larger."""
+    shares = [0] * len(sizes)
+    for rank, i in enumerate(sorted(range(len(sizes)), key=sizes.__getitem__)):
+        shares[i] = min(sizes[i], (total - sum(shares)) // (len(sizes) - rank))
+    return shares
 
 
 def _encode(path: Path, tiling: Tiling, encoder: Encoder) -> tuple[Float[np.ndarray, "n d"], Bool[np.ndarray, " n"]]:

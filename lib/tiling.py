@@ -112,8 +112,10 @@ def grid(slide: Slide, spec: TileSpec, view: View) -> Int[np.ndarray, "n 2"]:
     return np.rint(corner * down).astype(np.int64)
 
 
-def coverage(mask: Bool[np.ndarray, "h w"], coords: Int[np.ndarray, "n 2"], side_px0: float, scale: float):
-    """Return the share of each tile that `mask` covers (n), a mask pixel being `scale` level-0 pixels wide."""
+def coverage(
+    mask: Bool[np.ndarray, "h w"], coords: Int[np.ndarray, "n 2"], side_px0: float, scale: float
+) -> Float[np.ndarray, " n"]:
+    """Return the share of each tile that `mask` covers, a mask pixel being `scale` level-0 pixels wide."""
     height, width = mask.shape
     total = np.zeros((height + 1, width + 1))
     total[1:, 1:] = mask.cumsum(0, dtype=np.int64).cumsum(1)

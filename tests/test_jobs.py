@@ -12,7 +12,7 @@ import pytest
 import torch
 from slide_files import damage_tile, glass, smooth_noise, write_manifest, write_slide
 
-from lib.encode_jobs import FEATURE_CODE, EncoderChoice, encode_one, fit_encoder
+from lib.encode_jobs import FEATURE_CODE, EncoderChoice, encode_one, fair_shares, fit_encoder
 from lib.features import read_attrs, read_features
 from lib.ledger import Ledger
 from lib.manifest import read_manifest
@@ -119,6 +119,12 @@ def test_the_fit_sees_train_slides_only_and_is_done_once(tmp_path):
     assert first.stat().st_mtime_ns == stamp
     other = fit_encoder(STAND_IN, n_slides=24, n_tiles=300, code=CODE, **where).state
     assert other != first and not first.exists()
+
+
+def test_what_small_slides_leave_goes_to_larger_ones():
+    assert fair_shares([10, 10, 10], 9) == [3, 3, 3]
+    assert fair_shares([100, 2, 50], 62) == [30, 2, 30]
+    assert fair_shares([5, 3], 100) == [5, 3] and fair_shares([], 7) == []
 
 
 def test_unreadable_tiles_are_left_out_and_counted(tmp_path):
