@@ -15,6 +15,8 @@ from lib.code_hashes import lib_hashes, notebook_hash
 from lib.file_hashes import RECEIPT, ROOT, file_stamp, files_under, hash_file, outputs_of, resolve
 from lib.parameters import check_parameters, read_parameters
 
+FOR_PEOPLE = (".png", "ledger.csv")  # outputs of a stage that no later stage computes with
+
 
 class Recipe(NamedTuple):
     """Everything that decides a stage's outputs; hashes are hex, `inputs` maps parameter -> file -> hash."""
@@ -74,9 +76,10 @@ def _hash_input(name: str, value: str | list[str], *, slides: bool, may_be_id: b
     if not value:
         return {}
     path = resolve(value)
+    if path.is_dir() and (path / RECEIPT).exists():
+        return {f: sha[:16] for f, sha in outputs_of(path).items() if not f.endswith(FOR_PEOPLE)}
     if path.is_dir():
-        hashes = outputs_of(path) if (path / RECEIPT).exists() else {f: hash_file(path / f) for f in files_under(path)}
-        return {f: sha[:16] for f, sha in hashes.items()}
+        return {f: hash_file(path / f)[:16] for f in files_under(path)}
     if path.is_file():
         return {"": hash_file(path)[:16]} | (_named_files(path, slides=slides) if path.suffix == ".csv" else {})
     if may_be_id:

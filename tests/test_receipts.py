@@ -94,6 +94,19 @@ def test_an_input_folder_is_its_receipts_outputs_wherever_it_lies(notebook, tmp_
     assert reasons(notebook, tmp_path / "out", features=str(tmp_path / "b")) == ["input features changed: 1 file"]
 
 
+def test_figures_and_ledgers_of_an_input_folder_do_not_count(notebook, tmp_path):
+    def make(seconds):
+        stage = receipts.begin(notebook.stem, defaults(notebook, tmp_path / "a"))
+        for name in ("a.h5", "ledger.csv", "figure.png"):
+            (stage.out_dir / name).write_text("same" if name == "a.h5" else seconds)
+        stage.finish(outputs=["a.h5", "ledger.csv", "figure.png"])
+
+    make("1.5")
+    run(notebook, tmp_path / "out", features=str(tmp_path / "a"))
+    make("1.7")
+    assert reasons(notebook, tmp_path / "out", features=str(tmp_path / "a")) == []
+
+
 def test_an_input_folder_without_receipt_is_all_its_files(notebook, tmp_path):
     folder = tmp_path / "plain" / "deep"
     folder.mkdir(parents=True)
