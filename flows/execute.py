@@ -6,6 +6,7 @@ then NAME.ipynb or NAME.failed.ipynb.
 """
 
 import json
+import logging
 import os
 import re
 import signal
@@ -47,6 +48,9 @@ def run(notebook: Path, out_dir: Path, parameters: dict[str, object]) -> Account
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
+    logging.getLogger("papermill").setLevel(
+        logging.ERROR
+    )  # it warns of parameters that it cannot parse; ours are checked
     partial = out_dir / f"{notebook.stem}.partial.ipynb"
     with tempfile.TemporaryDirectory(prefix="kernel-") as sockets, (out_dir / "log.txt").open("w") as log:
         os.environ["JUPYTER_RUNTIME_DIR"] = sockets
