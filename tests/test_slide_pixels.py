@@ -101,10 +101,10 @@ def test_a_thumbnail_knows_what_it_could_not_read(tmp_path):
     path = write_slide(tmp_path / "a.tif", glass(512, 1024), compression="jpeg")
     damage_tile(path, 5)
     with open_slide(path) as slide:
-        known = thumbnail(slide, 16).known
+        known = thumbnail(slide, 16.0).known
     assert known.shape == (32, 64)
     assert not known[16:, 16:32].any() and known.sum() == 32 * 64 - 16 * 16
     for number in range(8):
         damage_tile(path, number)
     with open_slide(path) as slide, pytest.raises(UnreadableSlide, match="no pixel of level 0"):
-        thumbnail(slide, 16)
+        thumbnail(slide, 16.0)
