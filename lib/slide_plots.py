@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
@@ -16,15 +17,15 @@ def tile_sheet(overviews: Sequence[Overview], *, columns: int = 3) -> Figure:
     """Draw each slide with the outlines of its tiles; the title says how many there are, and how large."""
     columns = min(columns, len(overviews))
     rows = -(-len(overviews) // columns)
-    figure = Figure(figsize=(4.6 * columns, 4.2 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax, (slide_id, rgb, width_px0, tiling) in zip(axes, overviews, strict=False):
+    size = (4.6 * columns, 4.2 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for ax, (slide_id, rgb, width_px0, tiling) in zip(axes.flat, overviews, strict=False):
         side_px0 = float(tiling.attrs["patch_size"]) * tiling.view.scale
         tile_overlay(ax, rgb, tiling.coords, tile_px0=side_px0, slide_width_px0=round(width_px0))
         side_um = tiling.attrs["tile_size_um"]
         ax.set_title(f"{slide_id}\n{side_um:.0f} µm tiles, n = {len(tiling.coords)}", fontsize=9)
         ax.tick_params(labelsize=7)
-    for ax in axes[len(overviews) :]:
+    for ax in axes.flat[len(overviews) :]:
         ax.remove()
     return figure
 

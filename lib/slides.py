@@ -108,8 +108,9 @@ def _open(path: Path) -> OpenSlide:
     try:
         return OpenSlide(path)
     except OpenSlideError as error:
+        reason = str(error).replace(str(path), path.name)
         raise UnreadableSlide(
-            f"{path.name}: OpenSlide cannot open it ({error}); convert it to pyramidal TIFF, or take its row out"
+            f"{path.name}: OpenSlide cannot open it ({reason}); convert it to pyramidal TIFF, or take its row out"
         ) from error
 
 
