@@ -50,7 +50,7 @@ def run(notebook: Path, out_dir: Path, parameters: dict[str, object]) -> Account
 
     logging.getLogger("papermill").setLevel(
         logging.ERROR
-    )  # it warns of parameters that it cannot parse; ours are checked
+    )  # its own parser warns; ours has checked
     partial = out_dir / f"{notebook.stem}.partial.ipynb"
     with tempfile.TemporaryDirectory(prefix="kernel-") as sockets, (out_dir / "log.txt").open("w") as log:
         os.environ["JUPYTER_RUNTIME_DIR"] = sockets
