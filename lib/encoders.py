@@ -8,12 +8,11 @@ tile on its own: batch size and neighbours change nothing.
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from transformers import AutoImageProcessor, AutoModel
 
 from lib.stain_texture import describe
 from lib.whole_files import written_whole
@@ -22,6 +21,7 @@ Tiles = UInt8[np.ndarray, "n h w 3"]
 Features = Float[np.ndarray, "n d"]
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """What stage 20 asks of an encoder."""
 
@@ -146,6 +146,8 @@ class TransformersEncoder:
     def __init__(self, name_or_path: str, *, device: str, batch_tiles: int, pooling: str):
         if pooling not in ("cls", "mean", "pooler"):
             raise ValueError(f"pooling: got {pooling!r}, expected 'cls', 'mean' or 'pooler'")
+        from transformers import AutoImageProcessor, AutoModel  # seconds to import, for every process of stage 20
+
         self.name, self.device, self.batch_tiles, self.pooling = name_or_path, device, batch_tiles, pooling
         self._processor = AutoImageProcessor.from_pretrained(name_or_path, backend="pil")
         self._model = AutoModel.from_pretrained(name_or_path, dtype=torch.float32).eval().to(device)

@@ -59,6 +59,13 @@ def picture(manifest: Manifest, slide_id: str, bag: Bag) -> Picture | None:
     return Picture(small.rgb, small.rgb.shape[1] * small.scale, float(bag.attrs["patch_size_level0"]))
 
 
+def title(slide_id: str, found: pd.DataFrame) -> str:
+    """Say what is marked, and how much planted evidence is among it where that is known."""
+    known = found[found["slide_id"] == slide_id]
+    planted = f"; {known.n_kept_planted.item()} of {known.n_planted.item()} planted tiles kept" if len(known) else ""
+    return f"{slide_id}: kept tiles in red{planted}"
+
+
 def marked(kept: Int[np.ndarray, " k"], n: int) -> Bool[np.ndarray, " n"]:
     """True on the kept tiles."""
     flags = np.zeros(n, dtype=bool)
