@@ -66,7 +66,7 @@ def answer_all(
     method, k, seed = (model.recipe[name] for name in ("compressor", "k", "seed"))
     ask = partial(answer, model, questions, answer_form=answer_form, batch_slides=batch_slides)
     answered = {method: ask(bags)}
-    if wrong_slide:
+    if wrong_slide and method != "text_only":  # which sees no slide at all
         other = wrong_slides(list(bags), control_seed)
         answered[f"{method}_wrong_slide"] = ask({slide: bags[other[slide]] for slide in bags})
     if hasattr(model.compressor, "scores"):
