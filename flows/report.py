@@ -1,7 +1,5 @@
 """The report: one folder with an index.html that gathers scores, selection, stages and slides, and opens anywhere.
 
-    python -m flows.report runs/demo
-
 Everything that index.html links to is copied into the folder; links are relative; nothing is fetched.
 """
 

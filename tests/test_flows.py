@@ -256,7 +256,7 @@ def test_the_report_is_whole_wherever_it_is_copied(tmp_path):
     assert all((tmp_path / "elsewhere" / link).is_file() for link in links.found)
     assert not re.search(r"https?://|src=\"//", page)
     assert "0.840" in page and "0.812" in page and "0.800 – 0.880" in page
-    assert page.index("evidence <span") < page.index("all <span") < page.index("composition <span")
+    assert page.index(">evidence</strong>") < page.index(">all</strong>") < page.index(">composition</strong>")
     assert "1 ok, 1 failed" in page and "no &lt;mpp&gt;; set it" in page
     assert "code cell 2 OSError: &lt;disk&gt;" in page and "k 8 -&gt; 4" in page
 
