@@ -1,0 +1,162 @@
+"""Answers by log-likelihood, their controls, and what was selected, on a small model with random weights."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib import scoring
+from lib.batch import collate
+from lib.examples import Example
+from lib.features import make_bag
+from lib.prompts import pack
+from lib.questions import Question, prompt
+from lib.synthetic.language import build_lm, build_tokenizer
+from lib.vlm import build_vlm
+
+D, K = 21, 5
+WORDS = ("necrosis", "cyst", "abscess", "thrombus")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder, tokenizer = tmp_path_factory.mktemp("lm"), build_tokenizer()
+    build_lm(tokenizer, width=32, layers=2, heads=4, seed=3).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    options = {"scorer_width": 12, "scorer_heads": 3}
+    return build_vlm(str(folder), "sparselearn", d=D, k=K, seed=2, options=options, projector_width=17).eval()
+
+
+@pytest.fixture(scope="module")
+def bags():
+    rng = np.random.default_rng(0)
+    place = {n: np.stack([np.arange(n) * 64, np.arange(n) % 3 * 64], 1) for n in (3, 11, 29, 30)}
+    return {f"s{n}": make_bag(f"s{n}", rng.standard_normal((n, D)), place[n], {}) for n in (30, 3, 29, 11)}
+
+
+@pytest.fixture(scope="module")
+def questions(bags):
+    asked = []
+    for i, slide in enumerate([*bags, "absent"]):
+        asked.append(
+            Question(f"{slide}-which", slide, "finding", "Evidence", "Which finding is present?", WORDS, i % 4)
+        )
+        asked.append(Question(f"{slide}-is", slide, "presence", "Evidence", "Is cyst present?", ("no", "yes"), i % 2))
+    return asked
+
+
+def test_each_option_scores_what_it_scores_when_asked_alone(model, bags, questions):
+    table = scoring.answer(model, questions, bags, answer_form="text", batch_slides=3).set_index("ID")
+    for question in (q for q in questions if q.slide_id in bags):
+        alone = []
+        for option in question.options:
+            texts = pack([[model.chat.turn(prompt(question), [option])]])
+            with torch.no_grad():
+                alone.append(float(model(collate([bags[question.slide_id]]), texts)[0].sum()))
+        row = table.loc[question.id]
+        got = [row[f"logp_{letter}"] for letter in "ABCD"[: len(alone)]]
+        assert got == pytest.approx(alone, abs=2e-4)
+        assert row["predicted"] == "ABCD"[int(np.argmax(alone))]
+        assert all(np.isnan(row[f"logp_{letter}"]) for letter in "ABCD"[len(alone) :])
+
+
+def test_letters_are_scored_when_asked_for(model, bags, questions):
+    table = scoring.answer(model, questions[:1], bags, answer_form="letter", batch_slides=3)
+    texts = pack([[model.chat.turn(prompt(questions[0]), ["C"])]])
+    with torch.no_grad():
+        expected = float(model(collate([bags[questions[0].slide_id]]), texts)[0].sum())
+    assert table["logp_C"][0] == pytest.approx(expected, abs=2e-4)
+    with pytest.raises(ValueError, match="answer_form: got 'word'"):
+        scoring.answer(model, questions[:1], bags, answer_form="word", batch_slides=3)
+
+
+def test_the_soft_path_is_seeded_differs_from_the_hard_one_and_is_left_again(model, bags, questions):
+    def scores(seed):
+        return scoring.answer(model, questions, bags, answer_form="text", batch_slides=2, seed=seed)["logp_A"].tolist()
+
+    assert scores(1) == scores(1) != scores(2)
+    assert scores(None) != scores(1)
+    assert not model.training and not model.compressor.training
+
+
+def test_a_question_without_features_is_there_uncovered_and_wrong(model, bags, questions):
+    whole = scoring.answer_all(
+        model, questions, bags, answer_form="text", batch_slides=2, wrong_slide=True, control_seed=0
+    )
+    assert set(whole["method"]) == {"sparselearn", "sparselearn_soft", "sparselearn_wrong_slide"}
+    assert (whole.groupby("method").size() == len(questions)).all()
+    lost = whole["Slide"] == "absent"
+    assert not whole.loc[lost, ["covered", "correct"]].any(axis=None) and whole.loc[~lost, "covered"].all()
+    hard = whole[whole["method"] == "sparselearn"]
+    assert hard["correct"].mean() == scoring.accuracy(hard[hard["covered"]], questions)
+
+
+def test_nobody_keeps_their_own_slide():
+    for n in (2, 3, 17):
+        names = [f"s{i}" for i in range(n)]
+        other = scoring.wrong_slides(names, seed=n)
+        assert sorted(other) == sorted(other.values()) == sorted(names)
+        assert all(slide != swapped for slide, swapped in other.items())
+    with pytest.raises(ValueError, match="got 1 slides"):
+        scoring.wrong_slides(["one"], seed=0)
+
+
+def test_selection_is_the_k_best_scores_best_first(model, bags):
+    chosen = scoring.select(model, bags, batch_slides=3)
+    for slide, bag in bags.items():
+        with torch.no_grad():
+            batch = collate([bag])
+            scores = model.compressor.scores(model.normalise(batch), batch.mask)[0].numpy()
+        kept, score = chosen[slide]
+        assert kept.tolist() == np.argsort(-scores)[:K].tolist()
+        assert score == pytest.approx(scores[kept], abs=1e-5)
+
+
+def test_planted_tiles_are_counted_by_place(tmp_path, bags):
+    truth = tmp_path / "truth.csv"
+    rows = [("s11", *bags["s11"].coords[i], kind, "x") for i, kind in ((2, "finding"), (7, "grade"), (9, "decoy"))]
+    pd.DataFrame(rows, columns=["slide_id", "x_px0", "y_px0", "kind", "name"]).to_csv(truth, index=False)
+    chosen = {"s11": (np.array([7, 9, 1]), np.array([3.0, 2.0, 1.0]))}
+    table = scoring.selection_by_slide(scoring.selected_tiles(chosen, bags), bags, truth)
+    assert table.to_dict("records") == [
+        {"slide_id": "s11", "n_tiles": 11, "n_planted": 2, "n_kept": 3, "n_kept_planted": 1}
+    ]
+    assert scoring.selection_by_slide(scoring.selected_tiles(chosen, bags), bags, None).empty
+
+
+def test_caption_score_is_the_geometric_mean_over_tokens_boxes_included(model, bags):
+    captions = [Example("s30", None, (("Describe", "cyst ."),)), Example("s29", (0, 0, 64 * 9, 64), (("Is", "no"),))]
+    total, count = 0.0, 0
+    for caption in captions:
+        bag = bags[caption.slide_id]
+        if caption.box:
+            inside = (bag.coords[:, 0] < 64 * 9) & (bag.coords[:, 1] < 64)
+            bag = bag._replace(x=bag.x[inside], coords=bag.coords[inside])
+        texts = pack([[model.chat.turn(p, [a]) for p, a in caption.turns]])
+        with torch.no_grad():
+            total += float(model(collate([bag]), texts)[0].sum())
+        count += sum(len(model.chat.turn(p, [a]).answers[0]) for p, a in caption.turns)
+    got = scoring.answer_probability(model, captions, bags, batch_slides=2)
+    assert got == pytest.approx(np.exp(total / count), rel=1e-4)
+
+
+def test_generated_answers_are_read_strictly():
+    question = Question("q", "s", "", "", "Which?", ("cyst", "no cyst", "yes"), 0)
+    assert scoring.parse("No cyst", question, "text") == "B"
+    assert scoring.parse("a cyst", question, "text") is None
+    assert scoring.parse("B. cyst", question, "letter") == "B"
+    said = pd.DataFrame({"ID": ["a", "b", "c"], "said": ["x"] * 3, "parsed": ["A", "", "B"]})
+    truth = pd.DataFrame({"ID": ["c", "b", "a"], "predicted": ["B", "A", "C"]})
+    assert "rate 0.333" in scoring.agreement(said, truth) and scoring.agreement(said, truth).endswith("0.333")
+
+
+def test_greedy_words_are_each_the_likeliest_next(model, bags, questions):
+    said = scoring.generate(model, questions[:1], bags, answer_form="text", most_tokens=3)["said"][0].split()
+    words = [name for name in model.tokenizer.get_vocab() if not name.startswith(("##", "<"))]
+    turn = model.chat.turn(prompt(questions[0]), words)
+    texts = pack([[turn]])
+    with torch.no_grad():
+        log_probs = model(collate([bags[questions[0].slide_id]]), texts)[0]
+    first = {w: float(log_probs[texts.answer == i][0]) for i, w in enumerate(words)}
+    if said:
+        assert max(first, key=first.get) == said[0]
