@@ -43,10 +43,11 @@ def main(
     )
     try:
         stages = plan(options, before=toy)
-    except ValueError as error:
+        code = conduct(stages, options.out, title="slidesieve demo", workers=workers, threads=options.threads)
+    except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", flush=True)
         raise typer.Exit(2) from None
-    raise typer.Exit(conduct(stages, options.out, title="slidesieve demo", workers=workers, threads=options.threads))
+    raise typer.Exit(code)
 
 
 if __name__ == "__main__":

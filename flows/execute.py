@@ -48,9 +48,7 @@ def run(notebook: Path, out_dir: Path, parameters: dict[str, object]) -> Account
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
-    logging.getLogger("papermill").setLevel(
-        logging.ERROR
-    )  # its own parser warns; ours has checked
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # its own parser warns; ours has checked
     partial = out_dir / f"{notebook.stem}.partial.ipynb"
     with tempfile.TemporaryDirectory(prefix="kernel-") as sockets, (out_dir / "log.txt").open("w") as log:
         os.environ["JUPYTER_RUNTIME_DIR"] = sockets

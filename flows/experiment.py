@@ -35,13 +35,20 @@ class StageFailed(Exception):
 
 
 def conduct(stages: list[Stage], out: str, *, title: str, workers: int, threads: int = 1) -> int:
-    """Bring every stage up to date and write the report; return the exit code."""
+    """Bring every stage up to date and write the report; return the exit code.
+
+    Raises ValueError or FileNotFoundError, before anything runs, if a parameter is wrong or an input absent.
+    """
     guard()
-    board = Board()
+    board, interrupted = Board(), False
     due = pending(stages)
     if due:
         board.say(f"{len(due)} of {len(stages)} stages to run, {workers} at a time")
-        run_under_prefect(stages, board, title=title, workers=workers, threads=threads)
+        try:
+            run_under_prefect(stages, board, title=title, workers=workers, threads=threads)
+        except KeyboardInterrupt:
+            board.say("interrupted: the running notebooks are stopped; the next run goes on from here")
+            interrupted = True
     else:
         board.outcomes = {s.id: Outcome("skipped") for s in stages}
         board.say(f"all {len(stages)} stages are up to date: nothing to run")
@@ -52,7 +59,7 @@ def conduct(stages: list[Stage], out: str, *, title: str, workers: int, threads:
         if outcome.status == "failed":
             board.say(f"FAILED {id}: {outcome.error}")
     print(index, flush=True)
-    return 1 if counts["failed"] or counts["not run"] else 0
+    return 130 if interrupted else 1 if counts["failed"] or counts["not run"] else 0
 
 
 def run_under_prefect(stages: list[Stage], board: Board, *, title: str, workers: int, threads: int) -> None:
@@ -130,11 +137,12 @@ def main(
             for id, reasons in pending(stages).items():
                 print(f"{id}: {'; '.join(reasons)}")
             return
+        title = f"{Path(options.out).name}: {options.manifest}"
+        code = conduct(stages, options.out, title=title, workers=workers, threads=options.threads)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", flush=True)
         raise typer.Exit(2) from None
-    title = f"{Path(options.out).name}: {options.manifest}"
-    raise typer.Exit(conduct(stages, options.out, title=title, workers=workers, threads=options.threads))
+    raise typer.Exit(code)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
     """
     from_slides = True
     if not any(_lies_in(options.manifest, stage.out_dir) for stage in before):
-        from_slides = check_tables(options)
+        from_slides = check_options(options)
     stages = [*before, *_data_stages(options, notebooks, from_slides=from_slides)]
     features = f"{options.out}/20_extract_features" if from_slides else ""
     tiles = f"{options.out}/10_tile_slides" if from_slides else ""
@@ -81,11 +81,15 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
     return with_needs(apply_settings(stages, options.settings))
 
 
-def check_tables(options: Options) -> bool:
-    """Read the manifest, questions and captions and raise on any fault; return whether a slide lacks features."""
+def check_options(options: Options) -> bool:
+    """Check the compressors' names and read every table, raising on a fault; return whether a slide lacks features."""
     from lib import manifest as manifests
     from lib import questions as tables
+    from lib.compressors import COMPRESSORS
 
+    for name in options.compressors:
+        if name not in COMPRESSORS:
+            raise ValueError(f"no compressor {name!r}{nearest(name, COMPRESSORS)}")
     manifest = manifests.read_manifest(ROOT / options.manifest)
     for fold in options.folds:
         manifests.split_of(manifest, fold)

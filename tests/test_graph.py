@@ -31,7 +31,7 @@ OPTIONS = Options(manifest="data/m.csv", questions="data/q.csv", out="runs/x")
 def notebooks(tmp_path, monkeypatch) -> Path:
     for name, parameters in PARAMETERS.items():
         write_notebook(tmp_path / f"{name}.ipynb", parameters=parameters)
-    monkeypatch.setattr(graph, "check_tables", lambda options: True)
+    monkeypatch.setattr(graph, "check_options", lambda options: True)
     return tmp_path
 
 
@@ -81,7 +81,7 @@ def test_needs_follow_from_the_inputs(notebooks):
 
 
 def test_given_features_need_no_slides(notebooks, monkeypatch):
-    monkeypatch.setattr(graph, "check_tables", lambda options: False)
+    monkeypatch.setattr(graph, "check_options", lambda options: False)
     stages = plan(OPTIONS._replace(floors=False, alignment=False), notebooks=notebooks)
     assert ids(stages)[:3] == [
         "00_audit_manifest",
@@ -109,7 +109,7 @@ def test_stages_passed_before_are_waited_for_and_their_tables_not_read(notebooks
     def refuse(options):
         raise AssertionError("read a table that is not there yet")
 
-    monkeypatch.setattr(graph, "check_tables", refuse)
+    monkeypatch.setattr(graph, "check_options", refuse)
     toy = Stage("01_make", write_notebook(notebooks / "01_make.ipynb"), "data", {})
     by_id = {s.id: s for s in plan(OPTIONS, before=(toy,), notebooks=notebooks)}
     assert by_id["10_tile_slides"].needs == ("01_make",)
@@ -137,6 +137,21 @@ def test_settings_reach_the_stages_they_name(notebooks):
 def test_faulty_settings_are_refused(notebooks, word, message):
     with pytest.raises(ValueError, match=message):
         plan(OPTIONS._replace(settings=(word,)), notebooks=notebooks)
+
+
+def test_faults_in_names_and_tables_come_before_any_stage(tmp_path):
+    with pytest.raises(ValueError, match="no compressor 'sparselern'; did you mean 'sparselearn'?"):
+        plan(OPTIONS._replace(compressors=("sparselern",)))
+    columns = "slide_id,case_id,site,slide_path,feature_path,mpp,split,sha256,source,licence"
+    (tmp_path / "m.csv").write_text(f"{columns}\na,a,,a.tif,,0.5,train,,,\n")
+    asked = "ID,Slide,Tumor,Broad Category,Narrow Category,Question,A,B,C,D,Answer"
+    (tmp_path / "q.csv").write_text(f"{asked}\n1,b,x,Evidence,finding,Which?,one,two,,,A\n")
+    options = OPTIONS._replace(manifest=str(tmp_path / "m.csv"), questions=str(tmp_path / "q.csv"))
+    with pytest.raises(ValueError, match=r"\bb\b"):
+        plan(options)
+    (tmp_path / "q.csv").write_text(f"{asked}\n1,a,x,Evidence,finding,Which?,one,two,,,A\n".replace("Answer", "Reply"))
+    with pytest.raises(ValueError, match="Answer"):
+        plan(options)
 
 
 def test_a_later_stage_is_never_needed_by_an_earlier_one(tmp_path):
