@@ -140,7 +140,7 @@ def test_faulty_settings_are_refused(notebooks, word, message):
 
 
 def test_faults_in_names_and_tables_come_before_any_stage(tmp_path):
-    with pytest.raises(ValueError, match="no compressor 'sparselern'; did you mean 'sparselearn'?"):
+    with pytest.raises(ValueError, match=r"no compressor 'sparselern'; did you mean 'sparselearn'\?"):
         plan(OPTIONS._replace(compressors=("sparselern",)))
     columns = "slide_id,case_id,site,slide_path,feature_path,mpp,split,sha256,source,licence"
     (tmp_path / "m.csv").write_text(f"{columns}\na,a,,a.tif,,0.5,train,,,\n")
