@@ -82,7 +82,7 @@ def _hash_input(name: str, value: str | list[str], *, slides: bool, may_be_id: b
         return {f: hash_file(path / f)[:16] for f in files_under(path)}
     if path.is_file():
         return {"": hash_file(path)[:16]} | (_named_files(path, slides=slides) if path.suffix == ".csv" else {})
-    if may_be_id:
+    if may_be_id and value.count("/") <= 1 and not value.startswith((".", "/", "~")):  # owner/name, or name
         return {value: "id"}
     raise FileNotFoundError(
         f"input {name}: {value} not found under {ROOT}; run the stage that makes it, or correct the path"

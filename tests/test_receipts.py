@@ -147,6 +147,9 @@ def test_an_absent_input_is_an_error_unless_it_may_be_an_id(notebook):
     with pytest.raises(FileNotFoundError, match="input features: nowhere/x not found"):
         recipe_of(notebook, {"features": "nowhere/x"})
     assert recipe_of(notebook, {"lm": "someone/model"}).inputs["lm"] == {"someone/model": "id"}
+    for path in ("store/llm/toyy", "../models/qwen", "/models/qwen", "./qwen"):  # a path, and a mistyped one
+        with pytest.raises(FileNotFoundError, match="input lm: .* not found"):
+            recipe_of(notebook, {"lm": path})
 
 
 def test_begin_voids_the_old_receipt_and_a_death_leaves_none(notebook, tmp_path):
