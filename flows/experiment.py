@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from flows.board import Board, Outcome, drive, pending, run_stage
-from flows.graph import Options, Stage, plan
+from flows.graph import Options, Stage, check_inputs, plan
 from flows.notebook import portable
 from flows.processes import guard
 from flows.report import write_report

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from lib.file_hashes import ROOT
 from lib.parameters import Parameter, check_parameters, nearest, parse_value, read_parameters
+from lib.recipes import is_model_id
 
 FLOORS = ("all", "random", "mean", "text_only")
 WITHOUT_K = ("all", "text_only")  # keep every tile, or none
@@ -81,6 +82,19 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
     return with_needs(apply_settings(stages, options.settings))
 
 
+def check_inputs(stages: list[Stage]) -> None:
+    """Raise ValueError naming the inputs that neither exist nor are made by one of the stages."""
+    absent = {}
+    for stage in stages:
+        for parameter, path in _inputs(stage):
+            made = any(_lies_in(path, other.out_dir) for other in stages)
+            if not (made or (ROOT / path).exists() or is_model_id(parameter, path)):
+                absent.setdefault(f"{parameter.name} = {path}", stage.id)
+    if absent:
+        named = "; ".join(f"{what} (for {id})" for what, id in absent.items())
+        raise ValueError(f"inputs that do not exist: {named}; correct the paths")
+
+
 def check_options(options: Options) -> bool:
     """Check the compressors' names and read every table, raising on a fault; return whether a slide lacks features."""
     from lib import manifest as manifests
@@ -103,8 +117,7 @@ def with_needs(stages: list[Stage]) -> list[Stage]:
     """Fill in what each stage needs: the earlier stages in whose folders its inputs lie."""
     done: list[Stage] = []
     for stage in stages:
-        paths = [p for value in _inputs(stage) for p in (value if isinstance(value, list) else [value]) if p]
-        needs = [other.id for other in done if any(_lies_in(path, other.out_dir) for path in paths)]
+        needs = [other.id for other in done if any(_lies_in(path, other.out_dir) for _, path in _inputs(stage))]
         done.append(stage._replace(needs=tuple(needs)))
     return done
 
@@ -189,9 +202,12 @@ def _declared(notebook: Path) -> dict[str, Parameter]:
     return read_parameters(notebook)
 
 
-def _inputs(stage: Stage) -> list[object]:
-    declared = _declared(stage.notebook)
-    return [stage.parameters.get(n, p.default) for n, p in declared.items() if p.role.startswith("in")]
+def _inputs(stage: Stage) -> list[tuple[Parameter, str]]:
+    """List every path that the stage reads, with the parameter that names it."""
+    named = [
+        (p, stage.parameters.get(n, p.default)) for n, p in _declared(stage.notebook).items() if p.role.startswith("in")
+    ]
+    return [(p, path) for p, value in named for path in (value if isinstance(value, list) else [value]) if path]
 
 
 def _lies_in(path: str, folder: str) -> bool:

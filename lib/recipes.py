@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from lib.code_hashes import lib_hashes, notebook_hash
 from lib.file_hashes import RECEIPT, ROOT, file_stamp, files_under, hash_file, outputs_of, resolve
-from lib.parameters import check_parameters, read_parameters
+from lib.parameters import Parameter, check_parameters, read_parameters
 
 FOR_PEOPLE = (".png", "ledger.csv")  # outputs of a stage that no later stage computes with
 
@@ -39,8 +39,7 @@ def recipe_of(notebook: Path, given: dict[str, object]) -> Recipe:
     inputs = {}
     for name, parameter in declared.items():
         if parameter.role.startswith("in"):
-            may_be_id = "path or id" in parameter.help
-            inputs[name] = _hash_input(name, values[name], slides=parameter.role == "in+slides", may_be_id=may_be_id)
+            inputs[name] = _hash_input(parameter, values[name])
     return Recipe(notebook_hash(notebook), lib_hashes(notebook), recipe, inputs)
 
 
@@ -63,15 +62,17 @@ def differences(old: dict, new: Recipe) -> list[str]:
     return reasons
 
 
-def _hash_input(name: str, value: str | list[str], *, slides: bool, may_be_id: bool) -> dict[str, str]:
+def is_model_id(parameter: Parameter, value: str) -> bool:
+    """Say whether an input that is no path names a model on a hub: `owner/name`, or `name`."""
+    return "path or id" in parameter.help and value.count("/") <= 1 and not value.startswith((".", "/", "~"))
+
+
+def _hash_input(parameter: Parameter, value: str | list[str]) -> dict[str, str]:
     """Map file -> hash for one input; the entries of a list are told apart by their last path component."""
     if isinstance(value, list):
         labels = [Path(v).name for v in value]
         labels = labels if len(set(labels)) == len(labels) else [f"{i}" for i in range(len(value))]
-        parts = [
-            (label, _hash_input(name, v, slides=slides, may_be_id=may_be_id))
-            for label, v in zip(labels, value, strict=True)
-        ]
+        parts = [(label, _hash_input(parameter, v)) for label, v in zip(labels, value, strict=True)]
         return {f"{label}/{file}": sha for label, part in parts for file, sha in part.items()}
     if not value:
         return {}
@@ -81,11 +82,12 @@ def _hash_input(name: str, value: str | list[str], *, slides: bool, may_be_id: b
     if path.is_dir():
         return {f: hash_file(path / f)[:16] for f in files_under(path)}
     if path.is_file():
-        return {"": hash_file(path)[:16]} | (_named_files(path, slides=slides) if path.suffix == ".csv" else {})
-    if may_be_id and value.count("/") <= 1 and not value.startswith((".", "/", "~")):  # owner/name, or name
+        named = _named_files(path, slides=parameter.role == "in+slides") if path.suffix == ".csv" else {}
+        return {"": hash_file(path)[:16]} | named
+    if is_model_id(parameter, value):
         return {value: "id"}
     raise FileNotFoundError(
-        f"input {name}: {value} not found under {ROOT}; run the stage that makes it, or correct the path"
+        f"input {parameter.name}: {value} not found under {ROOT}; run the stage that makes it, or correct the path"
     )
 
 

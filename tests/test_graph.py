@@ -6,7 +6,7 @@ import pytest
 from tiny_notebooks import write_notebook
 
 from flows import graph
-from flows.graph import Options, Stage, apply_settings, plan, with_needs
+from flows.graph import Options, Stage, apply_settings, check_inputs, plan, with_needs
 
 COMMON = 'manifest: str = ""  # in: manifest\nk: int = 8  # tokens kept\nseed: int = 0  # seed\n'
 TRAINED = COMMON + (
@@ -166,3 +166,14 @@ def test_apply_settings_leaves_the_given_stages_alone(tmp_path):
     stage = Stage("50_x", notebook, "runs/a", {})
     assert apply_settings([stage], ("k=5",))[0].parameters == {"k": 5}
     assert stage.parameters == {}
+
+
+def test_an_input_must_exist_be_made_by_a_stage_or_be_a_hub_id(tmp_path):
+    parameters = 'lm: str = ""  # in: path or id\nstart: str = ""  # in: folder\n'
+    notebook = write_notebook(tmp_path / "50_tiny.ipynb", parameters=parameters)
+    first = Stage("first", notebook, "runs/x/first", {"lm": "Qwen/Qwen2.5-7B-Instruct"})
+    second = Stage("second", notebook, "runs/x/second", {"lm": str(tmp_path), "start": "runs/x/first"})
+    check_inputs([first, second])
+    wrong = second._replace(parameters={"lm": "store/llm/toyy", "start": "runs/y"})
+    with pytest.raises(ValueError, match=r"lm = store/llm/toyy \(for second\); start = runs/y \(for second\)"):
+        check_inputs([first, wrong])

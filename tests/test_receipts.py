@@ -148,7 +148,7 @@ def test_an_absent_input_is_an_error_unless_it_may_be_an_id(notebook):
         recipe_of(notebook, {"features": "nowhere/x"})
     assert recipe_of(notebook, {"lm": "someone/model"}).inputs["lm"] == {"someone/model": "id"}
     for path in ("store/llm/toyy", "../models/qwen", "/models/qwen", "./qwen"):  # a path, and a mistyped one
-        with pytest.raises(FileNotFoundError, match="input lm: .* not found"):
+        with pytest.raises(FileNotFoundError, match=r"input lm: .* not found"):
             recipe_of(notebook, {"lm": path})
 
 
