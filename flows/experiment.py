@@ -39,6 +39,7 @@ def conduct(stages: list[Stage], out: str, *, title: str, workers: int, threads:
 
     Raises ValueError or FileNotFoundError, before anything runs, if a parameter is wrong or an input absent.
     """
+    check_inputs(stages)
     guard()
     board, interrupted = Board(), False
     due = pending(stages)
