@@ -9,6 +9,8 @@ Visual tokens claim the positions their compressor gives them; text starts at th
 import inspect
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,8 +102,7 @@ class VLM(nn.Module):
         config = LoraConfig(
             r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
         )
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft asks a model for attributes by their former names
+        with torch.random.fork_rng(devices=[]), _without_peft_warnings():
             torch.manual_seed(self.recipe["seed"])
             self.lm = get_peft_model(self.lm, config)
 
@@ -244,8 +245,17 @@ def load_model(folder: Path, lm_path: str, *, device: str = "cpu") -> VLM:
     if fresh:
         raise ValueError(f"{folder}: incomplete, no {fresh}; rerun the stage that wrote it")
     if (Path(folder) / "lora").exists():
-        model.lm = PeftModel.from_pretrained(model.lm, Path(folder) / "lora", is_trainable=True)
+        with _without_peft_warnings():
+            model.lm = PeftModel.from_pretrained(model.lm, Path(folder) / "lora", is_trainable=True)
     return model.to(device).eval()
+
+
+@contextmanager
+def _without_peft_warnings() -> Iterator[None]:
+    """peft asks a model for attributes by their former names."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def start_from(model: VLM, folder: Path) -> list[str]:

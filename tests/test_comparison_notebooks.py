@@ -25,7 +25,8 @@ def run(name, out, **parameters):
 
 def compare(folder, runs, **more):
     tables = {name: folder / f"{name}.csv" for name in ("manifest", "questions", *more.pop("tables", ()))}
-    result = run("80_compare_methods", folder / "80", answers=[str(path) for path in runs], **tables, **more)
+    inputs = {"features": "", "truth": ""} | tables | more  # the defaults are the demo's
+    result = run("80_compare_methods", folder / "80", answers=[str(path) for path in runs], **inputs)
     return result, folder / "80"
 
 
