@@ -270,7 +270,7 @@ def tile_overlay(
     slide_width_px0: int,
     marked: Bool[np.ndarray, " n"] | None = None,
 ) -> Axes:
-    """Draw tiles (top-left corners and side in level-0 px) over the slide's thumbnail, marked ones in red.
+    """Draw tiles (top-left corners and side in level-0 px) over the slide's thumbnail, marked ones in orange.
 
     Axes are in level-0 px, so that a place read off the figure is a place in the slide.
     """

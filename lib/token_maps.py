@@ -63,7 +63,7 @@ def title(slide_id: str, found: pd.DataFrame) -> str:
     """Say what is marked, and how much planted evidence is among it where that is known."""
     known = found[found["slide_id"] == slide_id]
     planted = f"; {known.n_kept_planted.item()} of {known.n_planted.item()} planted tiles kept" if len(known) else ""
-    return f"{slide_id}: kept tiles in red{planted}"
+    return f"{slide_id}: kept tiles framed in orange{planted}"
 
 
 def marked(kept: Int[np.ndarray, " k"], n: int) -> Bool[np.ndarray, " n"]:

@@ -44,4 +44,4 @@ def test_the_title_counts_planted_tiles_where_they_are_known():
         [("s1", 128, 5, 8, 4)], columns=["slide_id", "n_tiles", "n_planted", "n_kept", "n_kept_planted"]
     )
     assert token_maps.title("s1", found).endswith("4 of 5 planted tiles kept")
-    assert token_maps.title("s2", found) == "s2: kept tiles in red"
+    assert token_maps.title("s2", found) == "s2: kept tiles framed in orange"
