@@ -9,8 +9,9 @@ from pathlib import Path
 
 from lib.file_hashes import ROOT
 from lib.parameters import read_cells
+from lib.syntax import parse
 
-BOOKKEEPING = {"lib.receipts", "lib.recipes", "lib.parameters", "lib.file_hashes", "lib.code_hashes"}
+BOOKKEEPING = {"lib.receipts", "lib.recipes", "lib.parameters", "lib.file_hashes", "lib.code_hashes", "lib.syntax"}
 
 
 def notebook_hash(notebook: Path) -> str:
@@ -38,7 +39,7 @@ def _imports(source: str, module: str, root: Path) -> set[str]:
     """List the lib modules (packages included) named by the import statements of `source`, which is `module`."""
     names = set()
     package = module if module and _module_file(module, root).name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -56,7 +57,7 @@ def _module_file(module: str, root: Path) -> Path | None:
 
 def _code_hash(source: str) -> str:
     """Hash code by its syntax tree without docstrings, so that comments and layout do not count."""
-    tree = ast.parse(source)
+    tree = parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if (

@@ -17,6 +17,8 @@ import tokenize
 from pathlib import Path
 from typing import NamedTuple
 
+from lib.syntax import parse
+
 SCALARS = {"str": str, "int": int, "float": float, "bool": bool}
 ROLES = ("in+slides", "in", "run")
 
@@ -43,7 +45,7 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
         if t.type == tokenize.COMMENT
     }
     declared, faults = {}, []
-    for node in ast.parse(source).body:
+    for node in parse(source).body:
         line, fault = comments.get(node.end_lineno, ""), _line_fault(node)
         if fault or not line:
             faults.append(f"line {node.lineno}: {fault or 'no help comment'}")

@@ -9,7 +9,7 @@ from lib.file_hashes import ROOT
 
 # A lib module imports only from names before its own; a package counts as one name. A new module gets its place here.
 LIST = """
-whole_files parameters file_hashes code_hashes recipes receipts
+whole_files syntax parameters file_hashes code_hashes recipes receipts
 manifest audit slides slide_pixels tiling overviews stain_texture encoders features importers
 ledger slide_loop tile_jobs encode_jobs
 soft_topk compressors prompts batch vlm
