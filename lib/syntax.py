@@ -1,7 +1,7 @@
 """Python source -> syntax tree, one thread at a time.
 
-CPython 3.11 counts the depth of all threads' trees together, and fails with a SystemError when two are made at once (seen when garbage collection runs Python code in between);
-a flow hashes the code of several notebooks side by side.
+CPython 3.11 counts the depth of all threads' trees together: two made at once end in a SystemError if garbage is
+collected by Python code in between. A flow hashes the code of several notebooks side by side.
 """
 
 import ast
