@@ -140,7 +140,12 @@ def test_a_notebook_that_writes_no_receipt_has_failed(tmp_path):
 def launch_cli(notebook: Path, out: Path, *words: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "flows.notebook", str(notebook), "--out", str(out)]
     command += [part for word in words for part in ("-p", word)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
+
+
+def heed_interrupts() -> None:
+    """A shell's background job ignores Ctrl-C, and so would all that it starts: these tests may be one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_killed_driver_leaves_no_process_and_the_next_run_resumes(notebook, tmp_path):
