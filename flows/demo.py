@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from flows.experiment import conduct
+from flows.experiment import conduct, faults_explained
 from flows.graph import NOTEBOOKS, Options, make_stage, plan
 from flows.notebook import portable
 
@@ -41,12 +41,9 @@ def main(
         make_stage(NOTEBOOKS / "01_make_toy_cohort.ipynb", id="01_make_toy_cohort", out_dir=COHORT, offered=own),
         make_stage(NOTEBOOKS / "02_pretrain_toy_lm.ipynb", id="02_pretrain_toy_lm", out_dir=MODEL, offered=own),
     )
-    try:
+    with faults_explained():
         stages = plan(options, before=toy)
         code = conduct(stages, options.out, title="slidesieve demo", workers=workers, threads=options.threads)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", flush=True)
-        raise typer.Exit(2) from None
     raise typer.Exit(code)
 
 

@@ -7,8 +7,9 @@ A server named by PREFECT_API_URL is used if there is one, else a temporary one 
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -63,6 +64,16 @@ def conduct(stages: list[Stage], out: str, *, title: str, workers: int, threads:
     return 130 if interrupted else 1 if counts["failed"] or counts["not run"] else 0
 
 
+@contextmanager
+def faults_explained() -> Iterator[None]:
+    """Say what is wrong with the options or the inputs in a line, and exit 2."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", flush=True)
+        raise typer.Exit(2) from None
+
+
 def run_under_prefect(stages: list[Stage], board: Board, *, title: str, workers: int, threads: int) -> None:
     """Drive the stages as tasks of one flow; a failed stage is a failed task, and makes the flow a failed one."""
     os.environ.update({name: value for name, value in PREFECT.items() if name not in os.environ})
@@ -113,7 +124,7 @@ def main(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would run, and why")] = False,
 ) -> None:
     """Run an experiment from a manifest and its questions to a report; exit 0 if every stage is done."""
-    try:
+    with faults_explained():
         options = Options(
             manifest=portable(manifest),
             questions=portable(questions),
@@ -140,9 +151,6 @@ def main(
             return
         title = f"{Path(options.out).name}: {options.manifest}"
         code = conduct(stages, options.out, title=title, workers=workers, threads=options.threads)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", flush=True)
-        raise typer.Exit(2) from None
     raise typer.Exit(code)
 
 

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from lib.questions import Caption, Question, prompt, read_captions, read_questions
+from lib.questions import LETTERS, Caption, Question, prompt, read_captions, read_questions
 
-LETTERS = "ABCD"
 ANSWER_FORMS = ("letter", "text")
 
 

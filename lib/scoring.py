@@ -12,10 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lib.batch import collate, in_box
-from lib.examples import LETTERS, Example, answers_of
+from lib.examples import Example, answers_of
 from lib.features import Bag
 from lib.prompts import Texts, Turn, pack
-from lib.questions import Question, extract_letter, prompt
+from lib.questions import LETTERS, Question, extract_letter, prompt
 from lib.selection import planted_tiles, read_truth
 from lib.vlm import VLM, text_logits
 
@@ -133,17 +133,16 @@ def select(
     Methods that mix tiles instead of keeping them select nothing and give empty arrays.
     """
     chosen = {}
-    scorer = getattr(model.compressor, "scores", None)
     with torch.no_grad(), _path(model, soft=False):
         for slides in _slices(sorted(bags, key=lambda s: len(bags[s].x)), batch_slides):
             batch = collate([bags[s] for s in slides]).to(model.feature_mean.device)
             compressed = model.compress(batch)
-            scores = scorer(model.normalise(batch), batch.mask).cpu() if scorer else None
             for i, slide in enumerate(slides):
                 weights = compressed.weights[i]
                 kept = weights.coalesce().indices()[1].cpu().numpy() if weights.is_sparse else np.empty(0, np.int64)
-                score = scores[i].numpy()[kept] if scores is not None else np.full(len(kept), np.nan)
-                order = np.argsort(-score, kind="stable") if scores is not None else np.arange(len(kept))
+                scored = compressed.scores is not None
+                score = compressed.scores[i].cpu().numpy()[kept] if scored else np.full(len(kept), np.nan)
+                order = np.argsort(-score, kind="stable")  # nan throughout leaves the order as it is
                 chosen[slide] = (kept[order], score[order])
     return chosen
 

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from lib.questions import Question
 
 LEVEL = 0.95
-Z = 1.959963984540054  # normal quantile at (1 + LEVEL) / 2
+Z = float(norm.ppf((1 + LEVEL) / 2))
 DRAWS_AT_ONCE = 250
 
 

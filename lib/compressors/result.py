@@ -12,7 +12,8 @@ class Compressed(NamedTuple):
 
     `positions` are the RoPE positions that the tokens claim, `span` the number of positions they occupy: a kept tile
     keeps its index in the bag, and text follows after all n. `weights[b, m, n]` is the share of tile n in token m; it
-    is sparse for selections and a stride-0 view for means, so that no n x m matrix is ever stored.
+    is sparse for selections and a stride-0 view for means, so that no n x m matrix is ever stored. `scores` says how
+    much each tile is worth keeping, where the method has an opinion.
     """
 
     tokens: Float[Tensor, "b m d"]
@@ -21,6 +22,7 @@ class Compressed(NamedTuple):
     span: Int[Tensor, " b"]
     weights: Tensor
     aux_loss: Float[Tensor, ""]
+    scores: Float[Tensor, "b n"] | None = None
 
 
 def keep_tiles(

@@ -67,7 +67,7 @@ class SparseLearn(nn.Module):
         x = F.layer_norm(x, x.shape[-1:])
         scores = self.scorer(x, mask)
         if not self.training:
-            return keep_tiles(x, *hard_topk(scores, self.k, mask), mask)  # Eq. 2
+            return keep_tiles(x, *hard_topk(scores, self.k, mask), mask)._replace(scores=scores)  # Eq. 2
         alpha = soft_topk(standardize(scores, mask), k=self.k, tau=float(self.tau), mask=mask)
         tokens = self.denoiser(vp_gate(x, alpha, generator)) * mask.unsqueeze(-1)
         every = torch.arange(x.shape[1], device=x.device).expand(mask.shape)
@@ -78,6 +78,7 @@ class SparseLearn(nn.Module):
             span=mask.sum(-1),
             weights=one_tile_each(every, mask, alpha, n=x.shape[1]),
             aux_loss=x.new_zeros(()),
+            scores=scores,
         )
 
     def scores(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n"]:
