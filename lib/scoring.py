@@ -14,10 +14,11 @@ from torch import Tensor
 from lib.batch import collate, in_box
 from lib.examples import Example, answers_of
 from lib.features import Bag
+from lib.prefix_lm import text_logits
 from lib.prompts import Texts, Turn, pack
 from lib.questions import LETTERS, Question, extract_letter, prompt
 from lib.selection import planted_tiles, read_truth
-from lib.vlm import VLM, text_logits
+from lib.vlm import VLM
 
 
 def answer(

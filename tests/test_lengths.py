@@ -7,13 +7,14 @@ from torch import nn
 
 from flows.notebook import run_notebook
 from lib import lengths
+from lib.checkpoints import build_vlm, save_model
 from lib.features import make_bag, write_packed
 from lib.file_hashes import ROOT
 from lib.lengths import BIN_NAMES, accuracy_by_length, length_bin, random_tiles, stability, summary
 from lib.manifest import COLUMNS as MANIFEST_COLUMNS
 from lib.questions import COLUMNS, LETTERS, Question
 from lib.synthetic.language import build_lm, build_tokenizer
-from lib.vlm import VLM, build_vlm, save_model
+from lib.vlm import VLM
 
 K = 7
 HOW = {"answer_form": "text", "batch_slides": 4}

@@ -7,12 +7,12 @@ import torch
 
 from lib import scoring
 from lib.batch import collate
+from lib.checkpoints import build_vlm
 from lib.examples import Example
 from lib.features import make_bag
 from lib.prompts import pack
 from lib.questions import Question, prompt
 from lib.synthetic.language import build_lm, build_tokenizer
-from lib.vlm import build_vlm
 
 D, K = 21, 5
 WORDS = ("necrosis", "cyst", "abscess", "thrombus")

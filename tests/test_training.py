@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from lib.batch import collate
+from lib.checkpoints import build_vlm
 from lib.examples import Example
 from lib.features import make_bag
 from lib.synthetic.language import build_lm, build_tokenizer
 from lib.training import Feed, Phase, Settings, fit, parameter_groups
-from lib.vlm import build_vlm
 
 D, K = 33, 7
 STEPS = (5, 6)  # two phases

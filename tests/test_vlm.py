@@ -7,9 +7,10 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from lib.batch import Batch
+from lib.checkpoints import build_vlm, load_model, save_model, start_from
 from lib.prompts import CHATML, ChatFormat, pack
 from lib.synthetic.language import build_tokenizer
-from lib.vlm import VLM, build_vlm, load_model, save_model, start_from
+from lib.vlm import VLM
 
 N, D, K, SHORT, WIDTH = 75, 33, 7, 41, 24
 OPTIONS = {"sparselearn": {"scorer_heads": 3, "scorer_width": 12}}

@@ -21,10 +21,10 @@ from transformers import (
     get_cosine_with_min_lr_schedule_with_warmup,
 )
 
+from lib.prefix_lm import Prefix, answer_log_probs
 from lib.prompts import ChatFormat, pack
 from lib.questions import Question, prompt
 from lib.synthetic.classes import DECOYS, FINDINGS, GRADES, TISSUES
-from lib.vlm import Prefix, answer_log_probs
 
 TEMPLATE = (
     "{% for m in messages %}<user> {{ m.content }} {% endfor %}{% if add_generation_prompt %}<assistant> {% endif %}"
