@@ -16,6 +16,8 @@ CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+TEMPLATES = ("own", "chatml")
+STOPS = ("<|im_end|>", "<|endoftext|>")  # the first one ends a ChatML turn
 IGNORE = -1
 
 
@@ -45,26 +47,40 @@ class Texts(NamedTuple):
 
 
 class ChatFormat:
-    """A tokenizer's chat turn, split where the visual tokens go: first thing in the user's turn."""
+    """A tokenizer's chat turn, split where the visual tokens go: first thing in the user's turn.
 
-    def __init__(self, tokenizer):
+    `template` "own" is the tokenizer's (ChatML if it has none), answers ended by its end-of-text token. "chatml" is
+    SlideChat's: `<|im_start|>user`, never a system turn, answers ended by `<|im_end|>` (the end-of-text token if that
+    is no single token). `end` is the token that ends an answer, `stops` are the tokens at which a generation ends.
+    """
+
+    def __init__(self, tokenizer, template: str = "own"):
+        if template not in TEMPLATES:
+            raise ValueError(f"chat template: got {template!r}; expected one of {TEMPLATES}")
         self.tokenizer = tokenizer
-        template = None if tokenizer.chat_template else CHATML
-        message = [{"role": "user", "content": f"{VISUAL}\n{{text}}"}]
         rendered = tokenizer.apply_chat_template(
-            message, tokenize=False, add_generation_prompt=True, chat_template=template
+            [{"role": "user", "content": f"{VISUAL}\n{{text}}"}],
+            tokenize=False,
+            add_generation_prompt=True,
+            chat_template=None if template == "own" and tokenizer.chat_template else CHATML,
         )
         if rendered.count(VISUAL) != 1:
             raise ValueError(f"chat template: got {rendered!r}; expected the user's text once and unchanged")
         before, self._after = rendered.split(VISUAL)
         self.head = self._encode(before)
-        if tokenizer.eos_token_id is None:
+        stops = [self._single(token) for token in STOPS] if template == "chatml" else []
+        self.end = stops[0] if stops and stops[0] is not None else tokenizer.eos_token_id
+        if self.end is None:
             raise ValueError(f"{tokenizer.name_or_path}: no end-of-turn token; set eos_token in the tokenizer's config")
+        self.stops = {self.end, *stops} - {None}
 
     def turn(self, prompt: str, answers: list[str] | tuple[str, ...]) -> Turn:
-        end = self.tokenizer.eos_token_id
         after = self._after.replace("{text}", prompt)
-        return Turn(self._encode(after), [[*self._encode(answer), end] for answer in answers])
+        return Turn(self._encode(after), [[*self._encode(answer), self.end] for answer in answers])
+
+    def _single(self, token: str) -> int | None:
+        ids = self._encode(token)
+        return ids[0] if len(ids) == 1 and self.tokenizer.decode(ids) == token else None
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
