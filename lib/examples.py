@@ -1,4 +1,4 @@
-"""What a training stage is fed: questions and captions as (prompt, answer) pairs about a slide or a box of it."""
+"""What a training stage is fed: questions, captions, instructions as (prompt, answer) pairs about a slide or a box."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from lib.questions import LETTERS, Caption, Question, prompt, read_captions, read_questions
+from lib.slideinstruct import Instruction, is_instructions, read_instructions
 
 ANSWER_FORMS = ("letter", "text")
 
@@ -40,8 +41,15 @@ def from_captions(captions: Sequence[Caption], *, slide_prompt: str, region_prom
     return [Example(c.slide_id, c.box, ((region_prompt if c.box else slide_prompt, c.text),)) for c in captions]
 
 
+def from_instructions(instructions: Sequence[Instruction]) -> list[Example]:
+    """One example an item, about the whole slide; they bring prompts of their own, captions too."""
+    return [Example(i.slide_id, None, i.turns) for i in instructions]
+
+
 def read_examples(path: Path, *, answer_form: str, slide_prompt: str, region_prompt: str) -> list[Example]:
-    """Read a caption table, or a question table in its place (a cohort without captions is aligned on questions)."""
+    """Read a caption table; a question table (a cohort without captions is aligned on it); or instructions (.json)."""
+    if is_instructions(path):
+        return from_instructions(read_instructions(path))
     if "Caption" in pd.read_csv(path, nrows=0).columns:
         return from_captions(read_captions(path), slide_prompt=slide_prompt, region_prompt=region_prompt)
     return from_questions(read_questions(path), answer_form=answer_form)

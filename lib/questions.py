@@ -1,20 +1,22 @@
 """Question and caption tables read into checked records, the prompt a model sees, and its letter read back.
 
 Tables have SlideBench's columns `ID, Slide, Tumor, Broad Category, Narrow Category, Question, A, B, C, D, Answer`;
-C and D may be empty, `Tumor` is not read, and `Answer` is a letter.
+C and D may be empty, `Tumor` is not read, and `Answer` is a letter. SlideBench-VQA-BCNB has one column `Task` in place
+of the two categories; it stands for both, so that scores are over all questions and by task.
 """
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import pandas as pd
 
 from lib.manifest import Manifest
 
 LETTERS = "ABCD"
-COLUMNS = ("ID", "Slide", "Broad Category", "Narrow Category", "Question", *LETTERS, "Answer")
+CATEGORIES = ("Broad Category", "Narrow Category")
+COLUMNS = ("ID", "Slide", *CATEGORIES, "Question", *LETTERS, "Answer")
 BOX_COLUMNS = ("x_px0", "y_px0", "width_px0", "height_px0")
 
 _LETTER = re.compile(
@@ -37,6 +39,12 @@ class Question(NamedTuple):
     answer: int
 
 
+class AboutSlide(Protocol):
+    """Any record that names its slide: a question, a caption, an instruction, an example."""
+
+    slide_id: str
+
+
 class Caption(NamedTuple):
     """A sentence about a slide, or about the box (x, y, width, height) of it in level-0 px."""
 
@@ -52,7 +60,7 @@ def read_questions(path: str | Path) -> list[Question]:
     faults = _id_faults(table)
     for line, row in enumerate(table.to_dict("records"), start=2):
         faults += [f"line {line}: {fault}" for fault in _question_faults(row)]
-    _raise_faults(path, faults)
+    raise_faults(path, faults)
     return [_question(row) for row in table.to_dict("records")]
 
 
@@ -64,11 +72,11 @@ def read_captions(path: str | Path) -> list[Caption]:
     faults = _id_faults(table)
     for line, row in enumerate(table.to_dict("records"), start=2):
         faults += [f"line {line}: {fault}" for fault in _caption_faults(row)]
-    _raise_faults(path, faults)
+    raise_faults(path, faults)
     return [Caption(row["ID"], row["Slide"], _box(row), row["Caption"]) for row in table.to_dict("records")]
 
 
-def check_slides(asked: Sequence[Question] | Sequence[Caption], manifest: Manifest) -> None:
+def check_slides(asked: Sequence[AboutSlide], manifest: Manifest) -> None:
     """Raise ValueError naming the slides that are asked about but absent from the manifest."""
     absent = sorted({item.slide_id for item in asked} - set(manifest.table["slide_id"]))
     if absent:
@@ -105,6 +113,8 @@ def extract_letter(text: str) -> str | None:
 def _read_table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read a CSV as stripped strings ("NA" and "None" are words here) and check that the columns are there."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    if "Task" in table.columns and not set(CATEGORIES) & set(table.columns):
+        table = table.assign(**dict.fromkeys(CATEGORIES, table["Task"]))
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise ValueError(f"{path}: no column {', '.join(missing)}; got {', '.join(table.columns)}; add the columns")
@@ -155,7 +165,8 @@ def _box(row: dict[str, str]) -> tuple[int, int, int, int] | None:
     return (int(x), int(y), int(width), int(height)) if x else None
 
 
-def _raise_faults(path: str | Path, faults: list[str]) -> None:
+def raise_faults(path: str | Path, faults: list[str]) -> None:
+    """Raise ValueError with the first 20 faults of a file, if there are any."""
     if faults:
         listed = "\n  ".join(faults[:20] + ([f"... and {len(faults) - 20} more"] if len(faults) > 20 else []))
-        raise ValueError(f"{path}: {len(faults)} faults; correct these lines and run again\n  {listed}")
+        raise ValueError(f"{path}: {len(faults)} faults; correct these and run again\n  {listed}")

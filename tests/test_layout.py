@@ -13,7 +13,7 @@ whole_files syntax parameters file_hashes code_hashes recipes receipts
 manifest audit slides slide_pixels tiling overviews stain_texture encoders features importers
 ledger slide_loop tile_jobs encode_jobs
 soft_topk compressors prompts batch prefix_lm vlm checkpoints
-questions examples stats selection answers classification comparison label_cohort scoring training
+questions slideinstruct examples stats selection answers classification comparison label_cohort scoring training
 lengths token_maps plots slide_plots synthetic
 """
 ORDER = LIST.split()

@@ -76,6 +76,18 @@ def test_a_missing_column_is_named(tmp_path):
         read_questions(tmp_path / "q.csv")
 
 
+def test_a_task_stands_for_both_categories(tmp_path):
+    columns = ["ID", "Slide", "Task", "Question", *"ABCD", "Answer"]
+    rows = [("1", "17", "ER", "What is the ER status?", "Positive", "Negative", "", "", "B"),
+            ("2", "17", "Molecular Subtype", "Which?", "Luminal A", "Luminal B", "HER2(+)", "TNBC", "D")]  # fmt: skip
+    status, subtype = read_questions(write_table(tmp_path / "bcnb.csv", rows, columns))
+    assert status == Question("1", "17", "ER", "ER", "What is the ER status?", ("Positive", "Negative"), 1)
+    assert groups(subtype) == ("all", "molecular subtype")
+    with pytest.raises(ValueError, match="no column Narrow Category; got"):
+        write_table(tmp_path / "q.csv", [(*row, "x") for row in rows], [*columns, "Broad Category"])
+        read_questions(tmp_path / "q.csv")
+
+
 def test_prompt_skips_empty_options(tmp_path):
     _, second, third = read_questions(write_table(tmp_path / "q.csv", ROWS))
     assert prompt(second) == "Is cyst present?\nA. yes\nB. no"
