@@ -40,6 +40,28 @@ class Options(NamedTuple):
     settings: tuple[str, ...] = ()
 
 
+class Method(NamedTuple):
+    """A compressor and what differs from its notebooks' defaults, written `COMPRESSOR:name=value:40.name=value`.
+
+    `name` is the text itself, which tables show. `alignment=off` starts the method without the alignment.
+    """
+
+    name: str
+    compressor: str
+    changes: tuple[str, ...] = ()
+    alignment: bool = True
+
+    @property
+    def tag(self) -> str:
+        return re.sub(r"[^\w.]+", "-", self.name)
+
+    @property
+    def slide_encoder(self) -> str:
+        """What the method's own alignment must have in front of the compressor."""
+        given = [change.partition("=")[2] for change in self.changes if change.startswith("slide_encoder=")]
+        return given[-1] if given else ""
+
+
 class Stage(NamedTuple):
     """One notebook run: `parameters` are what differs from the notebook's defaults, `needs` the ids it waits for."""
 
@@ -66,12 +88,13 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
     for seed, fold in product(options.seeds, options.folds):
         run = common | {"seed": seed, "fold": fold}
         suffix = f"s{seed}" + (f"_f{fold}" if fold >= 0 else "")
-        align = _stage(
-            notebooks, options, "40_align_captions", f"all_{suffix}", run | {"compressor": "all", "start": ""}
-        )
-        stages += [align] if options.alignment else []
+        alignments: dict[str, Stage] = {}
         for method, k in _methods(options):
-            branch = _branch(notebooks, options, run | {"compressor": method} | ({"k": k} if k else {}), suffix, align)
+            if method.slide_encoder not in alignments and _is_aligned(options, method):
+                alignments[method.slide_encoder] = _alignment(notebooks, options, method, run, suffix)
+                stages.append(alignments[method.slide_encoder])
+            start = alignments.get(method.slide_encoder) if _is_aligned(options, method) else None
+            branch = _branch(notebooks, options, method, run | ({"k": k} if k else {}), suffix, start)
             stages += branch
             answers.append(branch[-1].out_dir)
             first = first or (branch[-2], branch[-1])
@@ -101,9 +124,9 @@ def check_options(options: Options) -> bool:
     from lib import questions as tables
     from lib.compressors import COMPRESSORS
 
-    for name in options.compressors:
-        if name not in COMPRESSORS:
-            raise ValueError(f"no compressor {name!r}{nearest(name, COMPRESSORS)}")
+    for method in map(parse_method, options.compressors):
+        if method.compressor not in COMPRESSORS:
+            raise ValueError(f"no compressor {method.compressor!r}{nearest(method.compressor, COMPRESSORS)}")
     manifest = manifests.read_manifest(ROOT / options.manifest)
     for fold in options.folds:
         manifests.split_of(manifest, fold)
@@ -153,24 +176,56 @@ def make_stage(notebook: Path, *, id: str, out_dir: str, offered: dict[str, obje
     return Stage(id, notebook, out_dir, parameters)
 
 
-def _methods(options: Options) -> list[tuple[str, int]]:
-    """List (compressor, k), the named ones first, then the floors; k = 0 for those that have none."""
+def parse_method(text: str) -> Method:
+    """Read `COMPRESSOR:name=value:...`; raise ValueError for a part that is no name=value."""
+    compressor, *parts = text.split(":")
+    faulty = [part for part in parts if not re.fullmatch(r"(\d+\.)?[a-z_]+=[^=]*", part)]
+    if faulty:
+        raise ValueError(
+            f"compressor {text!r}: got {faulty[0]!r}; write COMPRESSOR:name=value, e.g. sparselearn:gate=scale"
+        )
+    changes = tuple(part for part in parts if not part.startswith("alignment="))
+    off = [part for part in parts if part.startswith("alignment=")]
+    if off not in ([], ["alignment=off"]):
+        raise ValueError(f"compressor {text!r}: got {off[-1]!r}; alignment can only be off")
+    return Method(text, compressor, changes, alignment=not off)
+
+
+def _methods(options: Options) -> list[tuple[Method, int]]:
+    """List (method, k), the named ones first, then the floors; k = 0 for those that have none."""
     names = dict.fromkeys((*options.compressors, *(FLOORS if options.floors else ())))
-    return [(name, k) for name in names for k in ((0,) if name in WITHOUT_K else options.k)]
+    methods = [parse_method(name) for name in names]
+    return [(m, k) for m in methods for k in ((0,) if m.compressor in WITHOUT_K else options.k)]
 
 
-def _branch(notebooks: Path, options: Options, values: dict, suffix: str, align: Stage) -> list[Stage]:
+def _is_aligned(options: Options, method: Method) -> bool:
+    """Say whether a method starts from an all-tile stage; for the compressor `all` that stage is its own stage 1."""
+    return method.alignment and (options.alignment or method.compressor == "all")
+
+
+def _alignment(notebooks: Path, options: Options, method: Method, run: dict, suffix: str) -> Stage:
+    encoder = {"slide_encoder": method.slide_encoder} if method.slide_encoder else {}
+    tag = "_".join(["-".join(["all", *encoder.values()]), suffix])
+    return _stage(notebooks, options, "40_align_captions", tag, run | {"compressor": "all", "start": ""} | encoder)
+
+
+def _branch(
+    notebooks: Path, options: Options, method: Method, values: dict, suffix: str, align: Stage | None
+) -> list[Stage]:
     """Make one method's stages: captions (unless the alignment was just that), questions, answers."""
-    method = values["compressor"]
-    tag = "_".join([method, *([f"k{values['k']}"] if "k" in values else []), suffix])
-    start = align.out_dir if options.alignment else ""
+    tag = "_".join([method.tag, *([f"k{values['k']}"] if "k" in values else []), suffix])
+    values = values | {"compressor": method.compressor}
+    start = align.out_dir if align else ""
     branch = []
-    if method not in WITHOUT_K:
+    if method.compressor not in WITHOUT_K:
         branch.append(_stage(notebooks, options, "40_align_captions", tag, values | {"start": start}))
         start = branch[0].out_dir
     branch.append(_stage(notebooks, options, "50_tune_answers", tag, values | {"start": start}))
-    checkpoint = {"checkpoint": branch[-1].out_dir}
-    return [*branch, _stage(notebooks, options, "60_answer_questions", tag, values | checkpoint)]
+    named = {"checkpoint": branch[-1].out_dir} | (
+        {"method": method.name} if method.changes or not method.alignment else {}
+    )
+    branch.append(_stage(notebooks, options, "60_answer_questions", tag, values | named))
+    return apply_settings(branch, method.changes)
 
 
 def _data_stages(options: Options, notebooks: Path, *, from_slides: bool) -> list[Stage]:

@@ -18,7 +18,7 @@ LOGP = [f"logp_{letter}" for letter in LETTERS]
 COLUMNS = [*RUN, "fold", "ID", "Slide", "broad", "narrow", "answer", "predicted", "correct", "covered", *LOGP]
 SELECTION_COLUMNS = [*RUN, "fold", "slide_id", "n_tiles", "n_planted", "n_kept", "n_kept_planted"]
 CONTROLS = ("_soft", "_wrong_slide")
-WITHOUT_K = tuple(f"{method}{control}" for method in ("all", "text_only") for control in ("", *CONTROLS))
+WITHOUT_K = rf"(all|text_only)(:.*)?({'|'.join(CONTROLS)})?"
 
 
 def read_answers(folders: Sequence[Path], *, questions_path: Path, questions: Sequence[Question]) -> pd.DataFrame:
@@ -59,7 +59,7 @@ def _read_folder(folder: Path, name: str, columns: list[str]) -> pd.DataFrame:
     if missing:
         raise ValueError(f"{path}: no column {', '.join(missing)}; expected stage 60's; run 60_answer_questions again")
     k = table["k"].fillna(0).astype(int)
-    return table[columns].assign(k=k.where(~table["method"].isin(WITHOUT_K), 0))
+    return table[columns].assign(k=k.where(~table["method"].str.fullmatch(WITHOUT_K), 0))
 
 
 def _check_question_file(folder: Path, questions_path: Path) -> None:

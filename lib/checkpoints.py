@@ -11,6 +11,7 @@ from torch import nn
 
 from lib.batch import collate
 from lib.compressors import COMPRESSORS
+from lib.compressors.slidechat import LongNet
 from lib.features import Bag
 from lib.prefix_lm import load_lm
 from lib.vlm import VLM, without_peft_warnings
@@ -29,43 +30,64 @@ def begin_model(
     settings: dict,
     projector_width: int,
     train_slides: list[str],
+    slide_encoder: str = "none",
+    chat_template: str = "own",
 ) -> VLM:
-    """The model a training stage begins with: fresh, or an earlier stage's projector (and compressor, if the same).
+    """The model a training stage begins with: fresh, or an earlier stage's parts (the compressor only if the same).
 
-    `settings` are options for any compressor; each takes those that it knows. An earlier stage's options win. A fresh
-    model takes its feature statistics from the bags of `train_slides`.
+    `settings` are options for any compressor; each takes those that it knows. What an earlier stage was built with
+    wins. A fresh model takes its feature statistics from the bags of `train_slides`.
     """
-    d = next(iter(bags.values())).x.shape[1]
+    recipe = {
+        "d": next(iter(bags.values())).x.shape[1],
+        "k": k,
+        "seed": seed,
+        "options": _known_options(compressor, settings),
+        "projector_width": projector_width,
+        "slide_encoder": slide_encoder,
+        "chat_template": chat_template,
+    }
     if start is None:
-        options = _known_options(compressor, settings)
-        model = build_vlm(lm_path, compressor, d=d, k=k, seed=seed, options=options, projector_width=projector_width)
+        model = build_vlm(lm_path, compressor, **recipe)
         model.fit_features(collate([bags[slide] for slide in train_slides[:MOST_SLIDES_FOR_STATISTICS]]))
         return model
     before = json.loads((start / "model" / "model.json").read_text())
-    same = before["compressor"] == compressor
-    options = before["options"] if same else _known_options(compressor, settings)
-    width = before["projector_width"]
-    model = build_vlm(lm_path, compressor, d=d, k=k, seed=seed, options=options, projector_width=width)
+    recipe |= {name: before[name] for name in ("projector_width", "slide_encoder", "chat_template")}
+    if before["compressor"] == compressor:
+        recipe["options"] = before["options"]
+    model = build_vlm(lm_path, compressor, **recipe)
     start_from(model, start / "model")
     return model
 
 
-def build_vlm(lm_path: str, compressor: str, *, d: int, k: int, seed: int, options: dict, projector_width: int) -> VLM:
-    """A fresh model: weights of the compressor and projector drawn from `seed`."""
+def build_vlm(
+    lm_path: str,
+    compressor: str,
+    *,
+    d: int,
+    k: int,
+    seed: int,
+    options: dict,
+    projector_width: int,
+    slide_encoder: str = "none",
+    chat_template: str = "own",
+) -> VLM:
+    """A fresh model: weights of all parts but the language model's drawn from `seed`."""
     lm, tokenizer = load_lm(lm_path)
+    parts = {"projector_width": projector_width, "chat_template": chat_template}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = _class_of(compressor)(d, k, seed=seed, **options)
-        model = VLM(lm, tokenizer, module, d=d, projector_width=projector_width)
-    model.recipe = {
-        "compressor": compressor,
-        "k": k,
-        "seed": seed,
-        "d": d,
-        "options": options,
-        "projector_width": projector_width,
-    }
+        model = VLM(lm, tokenizer, module, d=d, **parts, slide_encoder=_slide_encoder(slide_encoder, d))
+    model.recipe = {"compressor": compressor, "k": k, "seed": seed, "d": d, "options": options} | parts
+    model.recipe["slide_encoder"] = slide_encoder
     return model
+
+
+def _slide_encoder(name: str, d: int) -> nn.Module | None:
+    if name not in ("none", "longnet"):
+        raise ValueError(f"slide_encoder: got {name!r}; expected none or longnet")
+    return LongNet(d) if name == "longnet" else None
 
 
 def _class_of(compressor: str) -> type[nn.Module]:

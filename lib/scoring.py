@@ -54,6 +54,7 @@ def answer_all(
     questions: Sequence[Question],
     bags: dict[str, Bag],
     *,
+    method: str,
     answer_form: str,
     batch_slides: int,
     wrong_slide: bool,
@@ -64,10 +65,10 @@ def answer_all(
     One row a question and method (`<method>`, `<method>_wrong_slide`, `<method>_soft`); a question whose slide has no
     features is there with covered = False and correct = False.
     """
-    method, k, seed = (model.recipe[name] for name in ("compressor", "k", "seed"))
+    k, seed = model.recipe["k"], model.recipe["seed"]
     ask = partial(answer, model, questions, answer_form=answer_form, batch_slides=batch_slides)
     answered = {method: ask(bags)}
-    if wrong_slide and method != "text_only":  # which sees no slide at all
+    if wrong_slide and model.recipe["compressor"] != "text_only":  # which sees no slide at all
         other = wrong_slides(list(bags), control_seed)
         answered[f"{method}_wrong_slide"] = ask({slide: bags[other[slide]] for slide in bags})
     if hasattr(model.compressor, "scores"):

@@ -154,15 +154,15 @@ def cooling(tau_start: float, tau_end: float, steps: int) -> Callable[[VLM, int]
 
 
 def parameter_groups(model: nn.Module, rates: dict[str, float]) -> list[dict]:
-    """Parameters that may be trained, by the first part of their names; a part with no rate is frozen."""
-    groups = {part: [] for part in rates}
+    """Parameters that may be trained, by the first part of their names; a part with no rate, or rate 0, is frozen."""
+    groups = {part: [] for part, rate in rates.items() if rate}
     for name, parameter in model.named_parameters():
         part = name.split(".")[0]
-        if part not in rates:
+        if part not in groups:
             parameter.requires_grad_(False)
         elif parameter.requires_grad:
             groups[part].append(parameter)
-    return [{"params": groups[part], "lr": rate} for part, rate in rates.items() if groups[part]]
+    return [{"params": groups[part], "lr": rate} for part, rate in rates.items() if groups.get(part)]
 
 
 def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""The vision-language model: compressor -> projector -> causal language model, visual tokens as a prefix."""
+"""The vision-language model: slide encoder -> compressor -> projector -> causal language model."""
 
 import warnings
 from collections.abc import Iterator
@@ -24,19 +24,30 @@ class Projector(nn.Sequential):
 
 
 class VLM(nn.Module):
-    """A compressor and a projector in front of a language model.
+    """A slide encoder, a compressor and a projector in front of a language model.
 
-    Features are standardised per dimension (`fit_features`) and layer-normalised before any compressor sees them, the
+    Features are standardised per dimension (`fit_features`) and layer-normalised before anything learned sees them, the
     same for every method. The language model itself is frozen; `add_lora` lets it change.
     """
 
-    def __init__(self, lm: nn.Module, tokenizer, compressor: nn.Module, *, d: int, projector_width: int):
+    def __init__(
+        self,
+        lm: nn.Module,
+        tokenizer,
+        compressor: nn.Module,
+        *,
+        d: int,
+        projector_width: int,
+        slide_encoder: nn.Module | None = None,
+        chat_template: str = "own",
+    ):
         super().__init__()
         self.lm, self.tokenizer, self.compressor = lm, tokenizer, compressor
+        self.slide_encoder = slide_encoder
         self.projector = Projector(d, projector_width, lm.get_input_embeddings().embedding_dim)
         self.register_buffer("feature_mean", torch.zeros(d))
         self.register_buffer("feature_std", torch.ones(d))
-        self.chat = ChatFormat(tokenizer)
+        self.chat = ChatFormat(tokenizer, template=chat_template)
         self.lm.requires_grad_(False)
 
     def fit_features(self, batch: Batch) -> None:
@@ -46,7 +57,12 @@ class VLM(nn.Module):
         self.feature_std.copy_(tiles.std(0, correction=0).clamp(min=1e-6))
 
     def compress(self, batch: Batch, generator: torch.Generator | None = None) -> Compressed:
-        return self.compressor(self.normalise(batch), batch.coords, batch.mask, generator)
+        return self.compressor(self.encode(batch), batch.coords, batch.mask, generator)
+
+    def encode(self, batch: Batch) -> Float[Tensor, "b n d"]:
+        """Tiles as the compressor gets them: normalised and, where there is a slide encoder, encoded."""
+        x = self.normalise(batch)
+        return self.slide_encoder(x, batch.mask) if self.slide_encoder is not None else x
 
     def normalise(self, batch: Batch) -> Float[Tensor, "b n d"]:
         x = (batch.x - self.feature_mean) / self.feature_std
@@ -63,8 +79,9 @@ class VLM(nn.Module):
         return Prefix(self.projector(c.tokens).to(dtype), c.mask, c.positions, c.span)
 
     def count(self, part: str) -> int:
-        """Trainable parameters of "compressor", "projector" or "lm"."""
-        return sum(p.numel() for p in getattr(self, part).parameters() if p.requires_grad)
+        """Trainable parameters of "slide_encoder", "compressor", "projector" or "lm"."""
+        module = getattr(self, part)
+        return sum(p.numel() for p in module.parameters() if p.requires_grad) if module is not None else 0
 
     def forward(
         self, batch: Batch, texts: Texts, generator: torch.Generator | None = None

@@ -81,13 +81,13 @@ def test_the_soft_path_is_seeded_differs_from_the_hard_one_and_is_left_again(mod
 
 def test_a_question_without_features_is_there_uncovered_and_wrong(model, bags, questions):
     whole = scoring.answer_all(
-        model, questions, bags, answer_form="text", batch_slides=2, wrong_slide=True, control_seed=0
+        model, questions, bags, method="mine", answer_form="text", batch_slides=2, wrong_slide=True, control_seed=0
     )
-    assert set(whole["method"]) == {"sparselearn", "sparselearn_soft", "sparselearn_wrong_slide"}
+    assert set(whole["method"]) == {"mine", "mine_soft", "mine_wrong_slide"}
     assert (whole.groupby("method").size() == len(questions)).all()
     lost = whole["Slide"] == "absent"
     assert not whole.loc[lost, ["covered", "correct"]].any(axis=None) and whole.loc[~lost, "covered"].all()
-    hard = whole[whole["method"] == "sparselearn"]
+    hard = whole[whole["method"] == "mine"]
     assert hard["correct"].mean() == scoring.accuracy(hard[hard["covered"]], questions)
 
 

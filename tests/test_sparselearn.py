@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 import lib.compressors.sparselearn as module
-from lib.compressors.sparselearn import DiagonalDenoiser, Scorer, SparseLearn, masked_attention_denoise, vp_gate
+from lib.compressors.gates import DIM, vp_gate
+from lib.compressors.sparselearn import Denoiser, Scorer, SparseLearn, masked_attention_denoise
 from lib.soft_topk import soft_topk, standardize
 
 N, D, K, HEADS = 75, 33, 7, 3
@@ -156,7 +157,7 @@ def cross_jacobian(f, n: int = 5) -> torch.Tensor:
 
 
 def test_denoiser_reads_no_other_token():  # I16
-    denoiser = scrambled(DiagonalDenoiser(D, HEADS))
+    denoiser = scrambled(Denoiser(D, HEADS))
     jacobian = cross_jacobian(denoiser)
     for i in range(5):
         for j in range(5):
@@ -165,7 +166,7 @@ def test_denoiser_reads_no_other_token():  # I16
 
 
 def test_denoiser_is_an_encoder_layer_under_an_identity_mask():  # I17
-    denoiser = scrambled(DiagonalDenoiser(D, HEADS))
+    denoiser = scrambled(Denoiser(D, HEADS))
     x = tiles()
     expected = torch_layer(denoiser.block, D)(x, src_mask=~torch.eye(N, dtype=torch.bool))
     assert (denoiser(x) - expected).abs().max() < 1e-10
@@ -173,7 +174,7 @@ def test_denoiser_is_an_encoder_layer_under_an_identity_mask():  # I17
 
 
 def test_masked_form_sends_no_gradient_to_queries_and_keys():  # I18
-    denoiser = scrambled(DiagonalDenoiser(D, HEADS))
+    denoiser = scrambled(Denoiser(D, HEADS))
     masked_attention_denoise(denoiser, tiles()).square().sum().backward()
     gradient = denoiser.block.qkv.weight.grad
     assert gradient[: 2 * D].abs().max() < 1e-9
@@ -181,20 +182,20 @@ def test_masked_form_sends_no_gradient_to_queries_and_keys():  # I18
 
 
 def test_global_attention_would_read_other_tokens():  # I19
-    denoiser = scrambled(DiagonalDenoiser(D, HEADS))
+    denoiser = scrambled(Denoiser(D, HEADS))
     jacobian = cross_jacobian(lambda x: denoiser.block.attend_all(x, None))
     assert min(jacobian[i, :, j].abs().max() for i in range(5) for j in range(5)) > 1e-6
 
 
 def test_denoiser_is_permutation_equivariant():  # I20
-    denoiser, x = scrambled(DiagonalDenoiser(D, HEADS)), tiles()
+    denoiser, x = scrambled(Denoiser(D, HEADS)), tiles()
     order = torch.randperm(N, generator=generator(1))
     assert (denoiser(x[:, order]) - denoiser(x)[:, order]).abs().max() < 1e-12
 
 
 def test_denoiser_starts_as_the_identity():
     x = tiles(dtype=torch.float32)
-    assert torch.equal(DiagonalDenoiser(D, HEADS)(x), x)
+    assert torch.equal(Denoiser(D, HEADS)(x), x)
 
 
 # --- training keeps n noised tiles, evaluation k untouched ones
@@ -205,7 +206,7 @@ def test_evaluation_calls_neither_gate_nor_denoiser(monkeypatch):  # I21
         raise AssertionError("called in evaluation")
 
     model = sparselearn().eval()
-    monkeypatch.setattr(module, "vp_gate", forbidden)
+    monkeypatch.setitem(DIM, "vp", forbidden)
     model.denoiser.register_forward_hook(forbidden)
     g = generator()
     state = g.get_state()

@@ -16,22 +16,28 @@ Departures
 - Block count, width and temperature are not published (2 blocks as in the same group's DiffPrune; see the arguments).
 - The denoiser starts as the identity (both its branches end in zeros). Slides of at most k tiles are not gated.
 - The text calls the scorer both a transformer encoder and "localized"; `scorer_attention` offers both readings.
+
+Ablations: gate `scale` (the paper's, x~ = alpha x), `sqrt` (the signal of Eq. 5 without its noise), `gumbel-ste`
+(DiffPrune's baseline): see `gates`; denoiser `global` (the paper's) or
+`off`; position ids `contiguous` (kept tokens renumbered 0 ... k-1) where the paper keeps the original indices.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from lib.compressors.blocks import Block, keys_of
+from lib.compressors.gates import DIM, draw_hard, scale_gate
 from lib.compressors.result import Compressed, keep_tiles, one_tile_each
 from lib.soft_topk import hard_topk, soft_topk, standardize
 
-ALPHA_EPS = 1e-5  # the gate's slope diverges at 0 and 1
-
 Attend = Literal["global", "none"]
+Gate = Literal["vp", "scale", "sqrt", "gumbel-ste"]
+Denoise = Literal["diagonal", "global", "off"]
+PositionIds = Literal["original", "contiguous"]
 
 
 class SparseLearn(nn.Module):
@@ -46,16 +52,27 @@ class SparseLearn(nn.Module):
         scorer_width: int | None = None,
         scorer_heads: int = 8,
         scorer_attention: Attend = "global",
+        gate: Gate = "vp",
+        denoiser: Denoise = "diagonal",
+        position_ids: PositionIds = "original",
         tau: float = 1.0,
         seed: int = 0,
     ):
         super().__init__()
-        self.k = k
+        for name, value, allowed in (
+            ("scorer_attention", scorer_attention, Attend),
+            ("gate", gate, Gate),
+            ("denoiser", denoiser, Denoise),
+            ("position_ids", position_ids, PositionIds),
+        ):
+            if value not in get_args(allowed):
+                raise ValueError(f"sparselearn: {name} {value!r}; expected one of {get_args(allowed)}")
+        self.k, self.gate, self.position_ids = k, gate, position_ids
         self.register_buffer("tau", torch.tensor(tau))  # saved with the weights: the schedule's last word
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.scorer = Scorer(d, scorer_layers, scorer_width or d, heads=scorer_heads, attention=scorer_attention)
-            self.denoiser = DiagonalDenoiser(d, scorer_heads)
+            self.denoiser = None if denoiser == "off" else Denoiser(d, scorer_heads, attention=denoiser)
 
     def forward(
         self,
@@ -66,13 +83,37 @@ class SparseLearn(nn.Module):
     ) -> Compressed:
         x = F.layer_norm(x, x.shape[-1:])
         scores = self.scorer(x, mask)
-        if not self.training:
-            return keep_tiles(x, *hard_topk(scores, self.k, mask), mask)._replace(scores=scores)  # Eq. 2
-        alpha = soft_topk(standardize(scores, mask), k=self.k, tau=float(self.tau), mask=mask)
-        tokens = self.denoiser(vp_gate(x, alpha, generator)) * mask.unsqueeze(-1)
+        return self._soft(x, scores, mask, generator) if self.training else self._hard(x, scores, mask)
+
+    def _hard(self, x: Float[Tensor, "b n d"], scores: Float[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> Compressed:
+        """Keep the k best tiles, neither noised nor denoised (Eq. 2)."""
+        kept, valid = hard_topk(scores, self.k, mask)
+        hard = keep_tiles(x, kept, valid, mask)._replace(scores=scores)
+        if self.position_ids == "original":
+            return hard
+        step = torch.arange(kept.shape[1], device=x.device).expand(kept.shape)
+        return hard._replace(positions=step * valid, span=valid.sum(-1))
+
+    def _soft(
+        self,
+        x: Float[Tensor, "b n d"],
+        scores: Float[Tensor, "b n"],
+        mask: Bool[Tensor, "b n"],
+        generator: torch.Generator | None,
+    ) -> Compressed:
+        """Keep all n tiles and dim each by its share of the budget (Eq. 1)."""
+        z = standardize(scores, mask)
+        if self.gate == "gumbel-ste":
+            alpha = draw_hard(z / self.tau, k=self.k, mask=mask, generator=generator)
+            tokens = scale_gate(x, alpha)
+        else:
+            alpha = soft_topk(z, k=self.k, tau=float(self.tau), mask=mask)
+            tokens = DIM[self.gate](x, alpha, generator)
+        if self.denoiser is not None:
+            tokens = self.denoiser(tokens, mask)
         every = torch.arange(x.shape[1], device=x.device).expand(mask.shape)
         return Compressed(
-            tokens=tokens,
+            tokens=tokens * mask.unsqueeze(-1),
             mask=mask,
             positions=every * mask,
             span=mask.sum(-1),
@@ -101,68 +142,30 @@ class Scorer(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n"]:
         h = self.embed(x)
-        everything = None if mask.all() else rearrange(mask, "b n -> b 1 1 n")
+        everything = keys_of(mask)
         for block in self.blocks:
             h = block.attend_all(h, everything) if self.attention == "global" else block.attend_self(h)
         return self.head(self.norm(h)).squeeze(-1)
 
 
-class DiagonalDenoiser(nn.Module):
-    """One transformer block in which a token attends to itself only, so that no token repairs another (Sec. 3.4)."""
+class Denoiser(nn.Module):
+    """One transformer block, the identity at first (Sec. 3.4).
 
-    def __init__(self, d: int, heads: int):
+    `diagonal`: a token attends to itself only, so that no token repairs another. `global`: the paper's ablation.
+    """
+
+    def __init__(self, d: int, heads: int, *, attention: Denoise = "diagonal"):
         super().__init__()
+        self.attention = attention
         self.block = Block(d, heads)
         for last in (self.block.out, self.block.ffn[-1]):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        return self.block.attend_self(x)
+    def forward(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b n d"]:
+        return self.block.attend_self(x) if self.attention == "diagonal" else self.block.attend_all(x, keys_of(mask))
 
 
-def masked_attention_denoise(denoiser: DiagonalDenoiser, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+def masked_attention_denoise(denoiser: Denoiser, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
     """The denoiser as the paper words it: full attention under an identity mask. O(n^2); the two must agree."""
     return denoiser.block.attend_all(x, torch.eye(x.shape[1], dtype=torch.bool, device=x.device))
-
-
-def vp_gate(
-    x: Float[Tensor, "b n d"], alpha: Float[Tensor, "b n"], generator: torch.Generator | None
-) -> Float[Tensor, "b n d"]:
-    """Blend each token with fresh noise so that unit variance stays unit variance; exact at alpha 0 and 1."""
-    alpha = alpha.to(torch.promote_types(alpha.dtype, torch.float32))  # in bf16 the clamp below rounds to 1
-    safe = alpha.clamp(ALPHA_EPS, 1 - ALPHA_EPS)
-    signal = torch.where(alpha >= 1, 1.0, torch.where(alpha <= 0, 0.0, safe.sqrt())).unsqueeze(-1)
-    noise = torch.where(alpha >= 1, 0.0, torch.where(alpha <= 0, 1.0, (1 - safe).sqrt())).unsqueeze(-1)
-    eps = torch.randn(x.shape, generator=generator, device=x.device, dtype=alpha.dtype)
-    return (signal * x.to(alpha.dtype) + noise * eps).to(x.dtype)  # Eq. 5
-
-
-class Block(nn.Module):
-    """A pre-norm transformer block whose attention may be global or from each token to itself."""
-
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        if width % heads:
-            raise ValueError(f"transformer block: width {width} is not a multiple of {heads} heads; set scorer_heads")
-        self.heads = heads
-        self.norm_attention = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.norm_ffn = nn.LayerNorm(width)
-        self.ffn = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-
-    def attend_all(self, x: Float[Tensor, "b n w"], mask: Tensor | None) -> Float[Tensor, "b n w"]:
-        """Attend wherever `mask` (broadcast to b h n n) is True; None: everywhere. Linear memory by SDPA."""
-        q, k, v = rearrange(self.qkv(self.norm_attention(x)), "b n (three h w) -> three b h n w", three=3, h=self.heads)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self._feed_forward(x + self.out(rearrange(mixed, "b h n w -> b n (h w)")))
-
-    def attend_self(self, x: Float[Tensor, "b n w"]) -> Float[Tensor, "b n w"]:
-        """A softmax over one key is 1: attention to oneself is the value path alone."""
-        width = x.shape[-1]
-        value = F.linear(self.norm_attention(x), self.qkv.weight[-width:], self.qkv.bias[-width:])
-        return self._feed_forward(x + self.out(value))
-
-    def _feed_forward(self, x: Tensor) -> Tensor:
-        return x + self.ffn(self.norm_ffn(x))
