@@ -15,8 +15,9 @@ from typing import Annotated
 
 import typer
 
-from flows.board import Board, Outcome, drive, pending, run_stage
+from flows.board import ELSEWHERE, Board, Outcome, drive, pending, run_stage
 from flows.graph import Options, Stage, check_inputs, plan
+from flows.locks import held
 from flows.notebook import portable
 from flows.processes import guard
 from flows.report import write_report
@@ -45,7 +46,9 @@ def conduct(stages: list[Stage], out: str, *, title: str, workers: int, threads:
     board, interrupted = Board(), False
     due = pending(stages)
     if due:
-        board.say(f"{len(due)} of {len(stages)} stages to run, {workers} at a time")
+        elsewhere = sum(reasons == [ELSEWHERE] for reasons in due.values())
+        shared = f" ({elsewhere} by another worker now)" if elsewhere else ""
+        board.say(f"{len(due)} of {len(stages)} stages to run{shared}, {workers} at a time")
         try:
             run_under_prefect(stages, board, title=title, workers=workers, threads=threads)
         except KeyboardInterrupt:
@@ -54,7 +57,8 @@ def conduct(stages: list[Stage], out: str, *, title: str, workers: int, threads:
     else:
         board.outcomes = {s.id: Outcome("skipped") for s in stages}
         board.say(f"all {len(stages)} stages are up to date: nothing to run")
-    index = write_report(stages, board.outcomes, ROOT / out, title=title)
+    with held(ROOT / out):
+        index = write_report(stages, board.outcomes, ROOT / out, title=title)
     counts = {s: sum(o.status == s for o in board.outcomes.values()) for s in ("ran", "skipped", "failed", "not run")}
     board.say(", ".join(f"{n} {s}" for s, n in counts.items() if n))
     for id, outcome in board.outcomes.items():
@@ -71,23 +75,28 @@ def faults_explained() -> Iterator[None]:
         yield
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", flush=True)
-        raise typer.Exit(2) from None
+        raise typer.Exit(2) from error
 
 
 def run_under_prefect(stages: list[Stage], board: Board, *, title: str, workers: int, threads: int) -> None:
-    """Drive the stages as tasks of one flow; a failed stage is a failed task, and makes the flow a failed one."""
+    """Drive the stages as tasks of one flow, the one that is running if there is one (a deployment's run).
+
+    A failed stage is a failed task, and makes the flow a failed one.
+    """
     os.environ.update({name: value for name, value in PREFECT.items() if name not in os.environ})
     from prefect import flow, task
+    from prefect.context import FlowRunContext
+    from prefect.states import Completed, State
     from prefect.task_runners import ThreadPoolTaskRunner
 
     by_id = {stage.id: stage for stage in stages}
 
     @task(name="notebook", persist_result=False)
-    def notebook(stage_id: str) -> str:
+    def notebook(stage_id: str) -> State:
         outcome = run_stage(by_id[stage_id], board, threads=threads)
         if outcome.status == "failed":
             raise StageFailed(outcome.error)
-        return outcome.status
+        return Completed(name=outcome.status.capitalize() if outcome.status != "ran" else "Completed")
 
     @flow(name="slidesieve", flow_run_name=title, task_runner=ThreadPoolTaskRunner(max_workers=workers))
     def experiment() -> None:
@@ -98,7 +107,7 @@ def run_under_prefect(stages: list[Stage], board: Board, *, title: str, workers:
             raise StageFailed(f"failed: {', '.join(failed)}")
 
     try:
-        experiment()
+        experiment.fn() if FlowRunContext.get() else experiment()
     except StageFailed:
         return  # told by the board, the report and the exit code
 

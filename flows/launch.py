@@ -1,12 +1,12 @@
 """The process that runs one notebook: started in a session of its own, watched, and cleared away whatever happens."""
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,9 +31,13 @@ def launch(
     threads: int,
     on_line: Callable[[str], None],
 ) -> Account:
-    """Run flows.execute on a notebook and wait for its account; no process it started is left behind."""
+    """Run flows.execute on a notebook and wait for its account; no process it started is left behind.
+
+    The caller holds `out_dir`, so whatever still runs for it there was left by a driver that was killed a moment ago.
+    """
     guard()
-    tag = uuid.uuid4().hex
+    tag = hashlib.sha256(str(out_dir).encode()).hexdigest()
+    kill_tagged(RUN, tag)
     order = {"notebook": str(notebook), "out_dir": str(out_dir), "parameters": parameters}
     account, noise = out_dir / "account.json", out_dir / "process.txt"
     account.unlink(missing_ok=True)

@@ -14,16 +14,18 @@ import typer
 
 from flows.execute import Account
 from flows.launch import last_lines, launch
+from flows.locks import held
 from lib import receipts
 from lib.file_hashes import ROOT
 from lib.parameters import check_parameters, nearest, parse_value, read_parameters
 from lib.recipes import Recipe, recipe_of
 
 LOG_LINES = 10
+MEANWHILE = "done by another worker meanwhile"
 
 
 class Result(NamedTuple):
-    """What became of it: `status` is ran, skipped or failed; `reasons`: why it ran; `error`: where it failed."""
+    """What became of it: `status` is ran, skipped or failed; `reasons`: why so; `error`: where it failed."""
 
     status: str
     reasons: list[str]
@@ -41,40 +43,54 @@ def run_notebook(
     timeout_s: float | None = None,
     force: bool = False,
     threads: int = 0,
+    since: float | None = None,
     on_start: Callable[[list[str]], None] = lambda reasons: None,
     on_line: Callable[[str], None] = lambda line: None,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> Result:
     """Bring `out_dir` up to date with `notebook` run with `parameters`, and say what was done.
 
     Raises ValueError or FileNotFoundError, before anything is launched, if a parameter or an input is wrong.
+    `out_dir` is held while the notebook runs; where another worker holds it, `on_wait` is called once and may raise,
+    else this waits and looks again. A receipt newer than `since` (seconds since the epoch) is that worker's.
     `threads` limits BLAS and OpenMP in the kernel (0: the library's own choice). `on_line` gets the kernel's latest
     output line a few times a minute. A kernel that outlives `timeout_s` is stopped with all its children.
     """
     notebook, out_dir = notebook.resolve(), (ROOT / out_dir).resolve()
     parameters = parameters | {"out_dir": portable(out_dir)}
-    recipe = recipe_of(notebook, parameters)
-    reasons = ["asked for"] if force else receipts.check(out_dir, recipe)
+    since = time.time() if since is None else since
+    if force or receipts.check(out_dir, recipe_of(notebook, parameters)):
+        with held(out_dir, on_wait=on_wait):
+            recipe = recipe_of(notebook, parameters)
+            reasons = ["asked for"] if force else receipts.check(out_dir, recipe)
+            if reasons:
+                on_start(reasons)
+                _remove_earlier_copies(out_dir, notebook.stem)
+                started = time.monotonic()
+                account = launch(notebook, out_dir, parameters, timeout_s=timeout_s, threads=threads, on_line=on_line)
+                return _result(account, notebook, out_dir, recipe, reasons, time.monotonic() - started)
     executed, html = out_dir / f"{notebook.stem}.ipynb", out_dir / f"{notebook.stem}.html"
-    if not reasons:
-        return Result("skipped", [], 0.0, executed, html if html.exists() else None, "")
-    on_start(reasons)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    _remove_earlier_copies(out_dir, notebook.stem)
-    started = time.monotonic()
-    account = launch(notebook, out_dir, parameters, timeout_s=timeout_s, threads=threads, on_line=on_line)
-    error = _verdict(account, out_dir, recipe)
-    seconds = time.monotonic() - started
-    if not error:
-        return Result("ran", reasons, seconds, executed, html, "")
-    (out_dir / receipts.RECEIPT).unlink(missing_ok=True)
-    failed = [out_dir / f"{notebook.stem}.failed{suffix}" for suffix in (".ipynb", ".html")]
-    return Result("failed", reasons, seconds, failed[0], failed[1] if failed[1].exists() else None, error)
+    meanwhile = (out_dir / receipts.RECEIPT).stat().st_mtime > since
+    return Result("skipped", [MEANWHILE] * meanwhile, 0.0, executed, html if html.exists() else None, "")
 
 
 def portable(path: Path) -> str:
     """Write a path relative to the repository's root if it lies there."""
     path = path.resolve()
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+
+
+def _result(
+    account: Account, notebook: Path, out_dir: Path, recipe: Recipe, reasons: list[str], seconds: float
+) -> Result:
+    """Judge a run by its receipt; a failed one leaves none."""
+    error = _verdict(account, out_dir, recipe)
+    stem = f"{notebook.stem}.failed" if error else notebook.stem
+    if error:
+        (out_dir / receipts.RECEIPT).unlink(missing_ok=True)
+    executed, html = out_dir / f"{stem}.ipynb", out_dir / f"{stem}.html"
+    page = html if html.exists() else None
+    return Result("failed" if error else "ran", reasons, seconds, executed, page, error)
 
 
 def _verdict(account: Account, out_dir: Path, recipe: Recipe) -> str:
@@ -132,6 +148,7 @@ def main(
             threads=threads,
             on_start=lambda reasons: say(f"{notebook.stem}: runs ({'; '.join(reasons)})"),
             on_line=lambda line: say(f"  {line[:160]}"),
+            on_wait=lambda: say(f"{notebook.stem}: another worker is at it in {out}; waiting for it"),
         )
     except (ValueError, FileNotFoundError) as error:
         say(f"error: {error}")
@@ -139,7 +156,9 @@ def main(
     if result.status == "failed":
         say(f"{notebook.stem}: failed in {result.seconds:.0f} s\n{result.error}\nexecuted so far: {result.executed}")
         raise typer.Exit(1)
-    done = "is up to date, not run again" if result.status == "skipped" else f"done in {result.seconds:.0f} s"
+    done = f"done in {result.seconds:.0f} s"
+    if result.status == "skipped":
+        done = "; ".join(result.reasons) or "is up to date, not run again"
     say(f"{notebook.stem}: {done}: {result.html}")
 
 

@@ -10,6 +10,7 @@ from lib.whole_files import written_whole
 ROOT = Path(__file__).resolve().parents[1]
 CACHE_FROM_BYTES = 1 << 20
 RECEIPT = "receipt.json"
+LOCK = ".lock"  # held while a stage runs in its folder; part of nothing
 
 
 def resolve(path: str) -> Path:
@@ -48,7 +49,7 @@ def outputs_of(folder: Path) -> dict[str, str]:
 
 def files_under(folder: Path) -> list[str]:
     """List the files below a folder, sorted, relative to it."""
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != LOCK)
 
 
 def file_stamp(path: Path) -> list[int]:

@@ -106,10 +106,10 @@ def begin(name: str, namespace: dict[str, object]) -> Stage:
 
 def check(out_dir: Path, recipe: Recipe) -> list[str]:
     """List the reasons why `out_dir` does not hold the result of `recipe`; empty means up to date."""
-    if not (out_dir / RECEIPT).exists():
+    try:
+        receipt, now = json.loads((out_dir / RECEIPT).read_text()), outputs_of(out_dir)
+    except FileNotFoundError:  # also if another worker begins anew just now
         return ["did not finish last time" if (out_dir / "work").exists() else "never ran"]
-    receipt = json.loads((out_dir / RECEIPT).read_text())
-    now = outputs_of(out_dir)
     reasons = differences(receipt["recipe"], recipe)
     reasons += [f"{f} missing" for f in receipt["outputs"] if f not in now]
     reasons += [f"{f} changed since it was written" for f, sha in now.items() if sha != receipt["outputs"][f]["sha256"]]
