@@ -3,15 +3,25 @@
     [head of the user's turn | visual tokens | the question ... | the answer]
 
 Visual tokens claim the positions their compressor gives them; text starts at the end of the visual span. Any
-`transformers` causal LM works: only `inputs_embeds`, `position_ids` and masks are used.
+`transformers` causal LM works: only `inputs_embeds`, `position_ids`, masks and the key-value cache are used. There are
+three ways through the language model, and they agree to rounding:
+
+chain     each slide has one turn with one answer: plain causal attention, no mask, flash kernels     linear memory
+shared    no gradient: the prefix once into a cache, then all turns and answers behind it             linear in m
+packed    a gradient through several turns or answers: one dense mask over [prefix | texts]           (m + t)^2
+
+Positions have gaps where tiles were not kept. With no mask at all, `transformers` takes a gap for the seam between two
+packed sequences, so an explicit one, all ones, is given; its flash_attention_2 looks for gaps all the same, which is
+why the language model is loaded with sdpa (the flash kernel is PyTorch's).
 """
 
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils.logging import disable_progress_bar
 
 from lib.prompts import Texts
@@ -27,38 +37,138 @@ class Prefix(NamedTuple):
 
 
 def load_lm(path_or_id: str) -> tuple[nn.Module, object]:
-    """Load any causal language model and its tokenizer by folder or hub id."""
+    """Load any causal language model and its tokenizer by folder or hub id, in the type its weights are stored in."""
     disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(path_or_id)
-    return AutoModelForCausalLM.from_pretrained(path_or_id, dtype="auto"), tokenizer
+    return AutoModelForCausalLM.from_pretrained(path_or_id, dtype="auto", attn_implementation="sdpa"), tokenizer
 
 
 def answer_log_probs(lm: nn.Module, head: list[int], prefix: Prefix, texts: Texts) -> Float[Tensor, "b t"]:
-    """Log-probability of each answer token after [head | prefix | its prompt]; 0 elsewhere."""
-    predicted = text_logits(lm, head, prefix, texts).float().log_softmax(-1)
-    row = predicted.gather(1, texts.predictor.unsqueeze(-1).expand(-1, -1, predicted.shape[-1]))
-    chosen = row.gather(-1, texts.ids.unsqueeze(-1)).squeeze(-1)
-    return chosen * (texts.answer >= 0)
+    """Log-probability of each answer token after [head | prefix | its prompt]; 0 elsewhere. In float32.
+
+    Logits are computed only where an answer's token is predicted: a vocabulary is wide.
+    """
+    answers = texts.answer >= 0
+    columns = texts.predictor[answers].unique()
+    slide, token = answers.nonzero(as_tuple=True)
+    place = torch.searchsorted(columns, texts.predictor[slide, token])
+    predicted = text_logits(lm, head, prefix, texts, columns)[slide, place].float()
+    chosen = -F.cross_entropy(predicted, texts.ids[slide, token], reduction="none")
+    return chosen.new_zeros(texts.ids.shape).index_put((slide, token), chosen)
 
 
-def text_logits(lm: nn.Module, head: list[int], prefix: Prefix, texts: Texts) -> Float[Tensor, "b t v"]:
-    """Run [head | prefix | texts] through the language model; the logits at the text's tokens."""
-    embed = lm.get_input_embeddings()
-    device, b = texts.ids.device, len(texts.ids)
-    start = embed(torch.tensor(head, dtype=torch.long, device=device)).expand(b, -1, -1)
-    embeds = torch.cat([start, prefix.embeds, embed(texts.ids)], dim=1)
-    heads = torch.arange(len(head), device=device).expand(b, -1)
-    after = (len(head) + prefix.span).unsqueeze(-1)
-    positions = torch.cat([heads, len(head) + prefix.positions, after + texts.offset], dim=1)
-    real = torch.cat([torch.ones_like(heads, dtype=torch.bool), prefix.mask], dim=1)
-    out = lm(
-        inputs_embeds=embeds,
-        attention_mask=additive_mask(prefix_sees(real, texts.sees), embeds.dtype),
-        position_ids=positions,
-        logits_to_keep=texts.ids.shape[1],
-        use_cache=False,
+def text_logits(
+    lm: nn.Module, head: list[int], prefix: Prefix, texts: Texts, columns: Int[Tensor, " u"] | None = None
+) -> Float[Tensor, "b u v"]:
+    """Run [head | prefix | texts] through the language model; the logits at the text's tokens, or at some of them."""
+    columns = torch.arange(texts.ids.shape[1], device=texts.ids.device) if columns is None else columns
+    front = real_tokens_first(with_head(lm, head, prefix))
+    if is_chain(texts):
+        return chain_logits(lm, front, texts, columns)
+    return (packed_logits if torch.is_grad_enabled() else shared_logits)(lm, front, texts, columns)
+
+
+def chain_logits(lm: nn.Module, front: Prefix, texts: Texts, columns: Int[Tensor, " u"]) -> Float[Tensor, "b u v"]:
+    """One chain a slide: all padding stands at the end, where causal attention never looks, so no mask is needed."""
+    joined = real_tokens_first(
+        Prefix(
+            torch.cat([front.embeds, lm.get_input_embeddings()(texts.ids)], dim=1),
+            torch.cat([front.mask, in_chain(texts)], dim=1),
+            torch.cat([front.positions, front.span.unsqueeze(-1) + texts.offset], dim=1),
+            front.span,
+        )
     )
-    return out.logits
+    places = front.mask.sum(-1, keepdim=True) + columns  # (b u): text follows each slide's own real tokens
+    kept = places.unique()
+    logits = lm(**_causal(joined), logits_to_keep=kept, use_cache=False).logits
+    rows = torch.arange(len(places), device=places.device).unsqueeze(-1)
+    return logits[rows, torch.searchsorted(kept, places)]
+
+
+def shared_logits(lm: nn.Module, front: Prefix, texts: Texts, columns: Int[Tensor, " u"]) -> Float[Tensor, "b u v"]:
+    """The prefix once, then every turn and answer at once on its keys and values; a mask of t x (m + t)."""
+    cache = DynamicCache(config=lm.config)
+    if front.mask.shape[1]:
+        lm(**_causal(front), past_key_values=cache, use_cache=True, logits_to_keep=1)
+    embeds = lm.get_input_embeddings()(texts.ids)
+    allowed = torch.cat([front.mask.unsqueeze(1).expand(-1, texts.ids.shape[1], -1), texts.sees], dim=2)
+    return lm(
+        inputs_embeds=embeds,
+        attention_mask=additive_mask(allowed, embeds.dtype),
+        position_ids=front.span.unsqueeze(-1) + texts.offset,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=columns,
+    ).logits
+
+
+def packed_logits(lm: nn.Module, front: Prefix, texts: Texts, columns: Int[Tensor, " u"]) -> Float[Tensor, "b u v"]:
+    """All at once under a dense mask: for short prefixes, or where a gradient must reach a prefix through many turns.
+
+    Real tokens may stand anywhere in `front`.
+    """
+    embeds = torch.cat([front.embeds, lm.get_input_embeddings()(texts.ids)], dim=1)
+    return lm(
+        inputs_embeds=embeds,
+        attention_mask=additive_mask(prefix_sees(front.mask, texts.sees), embeds.dtype),
+        position_ids=torch.cat([front.positions, front.span.unsqueeze(-1) + texts.offset], dim=1),
+        logits_to_keep=front.mask.shape[1] + columns,
+        use_cache=False,
+    ).logits
+
+
+@torch.no_grad()
+def greedy(lm: nn.Module, head: list[int], prefix: Prefix, prompt: list[int], *, end: int, most: int) -> list[int]:
+    """The likeliest next token, again and again, up to `end` (included) or `most` tokens. One slide."""
+    embed, device = lm.get_input_embeddings(), prefix.embeds.device
+    front = real_tokens_first(with_head(lm, head, prefix))
+    real, after = front.mask[0], int(front.span)
+    embeds = torch.cat([front.embeds[:, real], embed(torch.tensor([prompt], device=device))], dim=1)
+    asked = after + torch.arange(len(prompt), device=device)
+    positions, cache, said = torch.cat([front.positions[0, real], asked]), DynamicCache(config=lm.config), []
+    while len(said) < most and end not in said:
+        seen = torch.ones(1, cache.get_seq_length() + embeds.shape[1], dtype=torch.long, device=device)
+        logits = lm(
+            inputs_embeds=embeds, attention_mask=seen, position_ids=positions.unsqueeze(0), past_key_values=cache,
+            use_cache=True, logits_to_keep=1,
+        ).logits  # fmt: skip
+        said.append(int(logits[0, -1].argmax()))
+        embeds, positions = embed(torch.tensor([said[-1:]], device=device)), positions[-1:] + 1
+    return said
+
+
+def with_head(lm: nn.Module, head: list[int], prefix: Prefix) -> Prefix:
+    """[head | prefix]: `span` becomes the position of the first text token."""
+    device, b, h = prefix.embeds.device, len(prefix.embeds), len(head)
+    embeds = lm.get_input_embeddings()(torch.tensor(head, dtype=torch.long, device=device)).expand(b, -1, -1)
+    place = torch.arange(h, device=device).expand(b, -1)
+    return Prefix(
+        torch.cat([embeds, prefix.embeds], dim=1),
+        torch.cat([torch.ones_like(place, dtype=torch.bool), prefix.mask], dim=1),
+        torch.cat([place, h + prefix.positions], dim=1),
+        h + prefix.span,
+    )
+
+
+def real_tokens_first(prefix: Prefix) -> Prefix:
+    """Move padding to the end; real tokens keep their order and their positions."""
+    if prefix.mask.all():
+        return prefix
+    order = (~prefix.mask).sort(dim=1, stable=True).indices
+    embeds = prefix.embeds.gather(1, order.unsqueeze(-1).expand(-1, -1, prefix.embeds.shape[-1]))
+    return Prefix(embeds, prefix.mask.gather(1, order), prefix.positions.gather(1, order), prefix.span)
+
+
+def is_chain(texts: Texts) -> bool:
+    """Whether each row is one turn with at most one answer: its i-th token sees the i + 1 first, padding itself."""
+    step = torch.arange(1, texts.ids.shape[1] + 1, device=texts.ids.device)
+    return bool((texts.sees.sum(-1) == torch.where(in_chain(texts), step, 1)).all())
+
+
+def in_chain(texts: Texts) -> Bool[Tensor, "b t"]:
+    """The tokens of a chain that are not padding."""
+    first = torch.arange(texts.ids.shape[1], device=texts.ids.device) == 0
+    return first | (texts.offset > 0)
 
 
 def prefix_sees(real: Bool[Tensor, "b m"], sees: Bool[Tensor, "b t t"]) -> Bool[Tensor, "b l l"]:
@@ -75,8 +185,17 @@ def prefix_sees(real: Bool[Tensor, "b m"], sees: Bool[Tensor, "b t t"]) -> Bool[
     return allowed | torch.eye(m + t, dtype=torch.bool, device=real.device)
 
 
-def additive_mask(allowed: Bool[Tensor, "b l l"], dtype: torch.dtype) -> Float[Tensor, "b 1 l l"]:
+def additive_mask(allowed: Bool[Tensor, "b q l"], dtype: torch.dtype) -> Float[Tensor, "b 1 q l"]:
     """The mask as every attention backend of `transformers` takes it: 0 where allowed, the lowest number elsewhere."""
     return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(
         ~allowed, torch.finfo(dtype).min
     )[:, None]
+
+
+def _causal(prefix: Prefix) -> dict[str, Tensor]:
+    """What runs a sequence whose padding stands at the end under plain causal attention."""
+    return {
+        "inputs_embeds": prefix.embeds,
+        "attention_mask": torch.ones_like(prefix.mask, dtype=torch.long),
+        "position_ids": prefix.positions,
+    }

@@ -14,8 +14,8 @@ from torch import Tensor
 from lib.batch import collate, in_box
 from lib.examples import Example, answers_of
 from lib.features import Bag
-from lib.prefix_lm import text_logits
-from lib.prompts import Texts, Turn, pack
+from lib.prefix_lm import greedy
+from lib.prompts import Texts, pack
 from lib.questions import LETTERS, Question, extract_letter, prompt
 from lib.selection import planted_tiles, read_truth
 from lib.vlm import VLM
@@ -89,14 +89,12 @@ def generate(
     model: VLM, questions: Sequence[Question], bags: dict[str, Bag], *, answer_form: str, most_tokens: int = 12
 ) -> pd.DataFrame:
     """Answer by greedy decoding, one question at a time; `parsed` is the letter read from the words, or empty."""
-    end, device, rows = model.tokenizer.eos_token_id, model.feature_mean.device, []
+    end, device, rows = model.chat.end, model.feature_mean.device, []
     with torch.no_grad(), _path(model, soft=False):
         for question in (q for q in questions if q.slide_id in bags):
             prefix = model.prefix(model.compress(collate([bags[question.slide_id]]).to(device)))
-            asked, said = model.chat.turn(prompt(question), []).prompt, []
-            while len(said) < most_tokens and (not said or said[-1] != end):
-                texts = pack([[Turn(asked + said, [])]]).to(device)
-                said.append(int(text_logits(model.lm, model.chat.head, prefix, texts)[0, -1].argmax()))
+            asked = model.chat.turn(prompt(question), []).prompt
+            said = greedy(model.lm, model.chat.head, prefix, asked, end=end, most=most_tokens)
             words = model.tokenizer.decode(said, skip_special_tokens=True).strip()
             rows.append((question.id, words, parse(words, question, answer_form) or ""))
     return pd.DataFrame(rows, columns=["ID", "said", "parsed"])

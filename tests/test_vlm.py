@@ -148,8 +148,7 @@ def spied(model: VLM, slides: Batch) -> tuple[dict, object, object]:
     original = model.lm.forward
     model.lm.forward = lambda **given: seen.update(given) or original(**given)
     texts = pack(turns_of(model, ASKED))
-    with torch.no_grad():
-        model(slides, texts)
+    model(slides, texts)  # with a gradient: all in one call, under a dense mask
     return seen, model.compress(slides), texts
 
 
