@@ -1,7 +1,8 @@
 """Feature files, ours and other people's -> Bag.
 
 Read here: our slide file and packed store; TRIDENT's (`features` + `coords`; CLAM's too); `feats` + `coords` in
-level-0 px; `features` alone. A file is always read whole: picking rows of a chunked one is far slower.
+level-0 px; `features` alone; SlideChat's `.csv`; a bare matrix in `.npy` or `.pt` (CLAM's), coords unknown. Nothing is
+unpickled. A file is always read whole: picking rows of a chunked one is far slower.
 """
 
 from collections.abc import Iterable
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import torch
 
+from lib.feature_csv import read_feature_csv
 from lib.features import SCHEMA, Bag, PackedStore, make_bag, read_features
 from lib.manifest import Manifest, path_of, row_of
 
@@ -20,8 +23,12 @@ def read_bag(path: Path, slide_id: str) -> Bag:
     """Read a slide's bag, whatever wrote the file. Raises ValueError with the keys found if it is none we know."""
     if not Path(path).exists():
         raise FileNotFoundError(f"{slide_id}: no feature file {path}; run 20_extract_features, or correct feature_path")
+    if (suffix := Path(path).suffix.lower()) in OTHER_READERS:
+        x, coords = OTHER_READERS[suffix](Path(path))
+        return make_bag(slide_id, _without_batch_axis(x), coords, {})
     if not h5py.is_hdf5(path):
-        raise ValueError(f"{slide_id}: {path} is not HDF5 (or was cut short); expected .h5; write it again")
+        readable = ", ".join([".h5", *OTHER_READERS])
+        raise ValueError(f"{slide_id}: {path} is not HDF5 (or was cut short); expected {readable}; write it again")
     with h5py.File(path) as file:
         keys = set(file)
         if keys >= PACKED:
@@ -38,7 +45,7 @@ def load_bags(manifest: Manifest, features_dir: Path | None, slide_ids: Iterable
     for slide_id in slide_ids:
         path = _path(manifest, features_dir, slide_id)
         if path not in stores:
-            stores[path] = PackedStore(path) if _is_packed(path) else None
+            stores[path] = PackedStore(path) if is_packed(path) else None
         store = stores[path]
         bags[slide_id] = store.read(slide_id) if store else read_bag(path, slide_id)
     widths = {bag.x.shape[1] for bag in bags.values()}
@@ -61,7 +68,8 @@ def _path(manifest: Manifest, features_dir: Path | None, slide_id: str) -> Path:
     return Path(features_dir) / f"{slide_id}.h5"
 
 
-def _is_packed(path: Path) -> bool:
+def is_packed(path: Path) -> bool:
+    """Say whether a file is a packed store of many bags."""
     if not path.exists() or not h5py.is_hdf5(path):
         return False
     with h5py.File(path) as file:
@@ -82,9 +90,7 @@ def _foreign(file: h5py.File, keys: set[str], slide_id: str) -> Bag:
             f"{slide_id}: {file.filename} has {', '.join(sorted(keys)) or 'no keys'}; expected a dataset `features` or "
             "`feats` (n, d), with `coords` (n, 2) if known; export it so"
         )
-    x = file[name][:]
-    if x.ndim == 3 and 1 in x.shape[:2]:  # some exports carry an empty batch axis
-        x = x.reshape(-1, x.shape[-1])
+    x = _without_batch_axis(file[name][:])
     coords = file["coords"][:] if "coords" in keys else None
     if coords is not None and (file.attrs.get("unit") == "um" or not np.array_equal(coords, np.rint(coords))):
         raise ValueError(
@@ -93,3 +99,40 @@ def _foreign(file: h5py.File, keys: set[str], slide_id: str) -> Bag:
         )
     own = dict(file.attrs) | dict(file[name].attrs) | (dict(file["coords"].attrs) if coords is not None else {})
     return make_bag(slide_id, x, coords, {k: v.item() if isinstance(v, np.generic) else v for k, v in own.items()})
+
+
+def _read_npy(path: Path) -> tuple[np.ndarray, None]:
+    try:
+        x = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        remedy = "copy it again"
+        if "pickle" in str(error):
+            code = f'np.save("new.npy", np.load("{path.name}", allow_pickle=True).item()["feature"])'
+            remedy = f"a pickled dict can run code when loaded; if you trust its source, convert it once: {code}"
+        raise ValueError(f"{path}: not a plain array ({error}); {remedy}") from error
+    if x.dtype.kind != "f":
+        raise ValueError(f"{path}: array of {x.dtype}; expected features (n, d) of floating point; write it again")
+    return x, None
+
+
+def _read_pt(path: Path) -> tuple[np.ndarray, None]:
+    try:
+        x = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a cut or foreign pickle raises anything
+        raise ValueError(
+            f"{path}: not a plain tensor ({type(error).__name__}); expected features (n, d); copy it again; or, if it "
+            'holds more and you trust its source, load it once with weights_only=False and torch.save(x, "new.pt")'
+        ) from error
+    if not isinstance(x, torch.Tensor) or not x.is_floating_point():
+        got = str(x.dtype) if isinstance(x, torch.Tensor) else f"a {type(x).__name__}"
+        got += f" of {', '.join(map(str, x))}" if isinstance(x, dict) else ""
+        raise ValueError(f"{path}: holds {got}; expected one tensor of features (n, d); save it alone")
+    return x.float().numpy(), None
+
+
+def _without_batch_axis(x: np.ndarray) -> np.ndarray:
+    """Some exports carry an empty batch axis."""
+    return x.reshape(-1, x.shape[-1]) if x.ndim == 3 and 1 in x.shape[:2] else x
+
+
+OTHER_READERS = {".csv": read_feature_csv, ".npy": _read_npy, ".pt": _read_pt}

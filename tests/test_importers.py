@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from slide_files import write_manifest
 
 from lib.features import make_bag, write_features, write_packed
@@ -70,17 +71,71 @@ def test_what_is_refused_says_why(tmp_path):
         read_bag(tmp_path / "absent.h5", "s")
 
 
+def test_bare_matrices(tmp_path):
+    np.save(tmp_path / "a.npy", X.astype(np.float16))
+    torch.save(torch.tensor(X).bfloat16()[None], tmp_path / "b.PT")
+    for name, x in (("a.npy", X.astype(np.float16)), ("b.PT", torch.tensor(X).bfloat16().float().numpy())):
+        bag = read_bag(tmp_path / name, "s")
+        assert np.array_equal(bag.x, x) and bag.x.dtype == np.float32 and bag.attrs["has_coords"] is False
+
+
+class Trap:
+    """Unpickling it writes a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_nothing_is_unpickled(tmp_path):
+    np.save(tmp_path / "a.npy", {"feature": X, "index": Trap(tmp_path / "ran")}, allow_pickle=True)
+    with pytest.raises(ValueError, match=r'convert it once: .*np.load\("a.npy", allow_pickle=True\).item\(\)'):
+        read_bag(tmp_path / "a.npy", "s")
+    torch.save(Trap(tmp_path / "ran"), tmp_path / "b.pt")
+    with pytest.raises(ValueError, match=r"b.pt: not a plain tensor \(UnpicklingError\)"):
+        read_bag(tmp_path / "b.pt", "s")
+    assert not (tmp_path / "ran").exists()
+    torch.load(tmp_path / "b.pt", weights_only=False)
+    assert (tmp_path / "ran").exists()  # the trap works
+
+
+def test_arrays_of_something_else_and_cut_ones_are_refused(tmp_path):
+    np.save(tmp_path / "a.npy", XY)
+    torch.save({"features": torch.tensor(X), "n": 9}, tmp_path / "b.pt")
+    torch.save(torch.tensor(XY), tmp_path / "c.pt")
+    np.save(tmp_path / "d.npy", X)
+    torch.save(torch.tensor(X), tmp_path / "e.pt")
+    for name in ("d.npy", "e.pt"):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-20])
+    np.save(tmp_path / "f.npy", X[0])
+    for name, message in (
+        ("a.npy", r"array of int64; expected features \(n, d\)"),
+        ("b.pt", "holds a dict of features, n; expected one tensor"),
+        ("c.pt", "holds torch.int64; expected one tensor"),
+        ("d.npy", "not a plain array .*; copy it again"),
+        ("e.pt", "not a plain tensor .*; copy it again"),
+        ("f.npy", r"shape \(5,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_bag(tmp_path / name, "s")
+
+
 def test_load_bags_takes_each_slide_from_where_it_lies(tmp_path, monkeypatch):
     monkeypatch.delenv("DATA_ROOT", raising=False)
     write_packed(tmp_path / "p.h5", [make_bag("a", X, None, {}), make_bag("b", X[:3], None, {})])
     _write(tmp_path / "c.h5", features=X[:2], coords=XY[:2])
+    lines = [",".join(map(str, (*x, f"{i * 512}_0.png"))) for i, x in enumerate(X[:6].tolist())]
+    (tmp_path / "e.csv").write_text("\n".join(["0,1,2,3,4,patch", *lines]))
     (tmp_path / "made").mkdir()
     write_features(tmp_path / "made" / "d.h5", make_bag("d", X[:4], XY[:4], {}), {})
-    rows = [{"slide_id": i, "feature_path": p} for i, p in (("a", "p.h5"), ("b", "p.h5"), ("c", "c.h5"), ("d", ""))]
+    places = {"a": "p.h5", "b": "p.h5", "c": "c.h5", "d": "", "e": "e.csv"}
+    rows = [{"slide_id": i, "feature_path": p} for i, p in places.items()]
     manifest = read_manifest(write_manifest(tmp_path / "m.csv", rows))
-    bags = load_bags(manifest, tmp_path / "made", ["d", "b", "c", "a"])
-    assert {i: len(bag.x) for i, bag in bags.items()} == {"d": 4, "b": 3, "c": 2, "a": 9}
-    assert list(bags) == ["d", "b", "c", "a"]
+    bags = load_bags(manifest, tmp_path / "made", ["d", "b", "e", "c", "a"])
+    assert {i: len(bag.x) for i, bag in bags.items()} == {"d": 4, "b": 3, "c": 2, "a": 9, "e": 6}
+    assert list(bags) == ["d", "b", "e", "c", "a"] and np.array_equal(bags["e"].x, X[:6])
     with pytest.raises(ValueError, match="d: no feature_path and no features folder"):
         load_bags(manifest, None, ["a", "d"])
     with pytest.raises(FileNotFoundError, match="d: no feature file"):
