@@ -44,7 +44,9 @@ class LongNet(nn.Module):
     ):
         super().__init__()
         if d % heads:
-            raise ValueError(f"slide encoder: feature width {d} is not a multiple of {heads} heads; set encoder_heads")
+            raise ValueError(
+                f"slide encoder: feature width {d} is not a multiple of {heads} heads; use features of such a width"
+            )
         rates = [drop_path * i / max(layers - 1, 1) for i in range(layers)]
         branches = tuple(zip(segments, dilations, strict=True))
         self.layers = nn.ModuleList(Layer(d, heads, branches, dropout, rate) for rate in rates)
