@@ -1,0 +1,70 @@
+"""Slide lists and a tree of feature files become a manifest that keeps patients apart."""
+
+from pathlib import Path
+
+import pytest
+
+from lib.audit import file_faults, leakage
+from lib.importers import load_available_bags
+from lib.manifest import read_manifest
+from lib.slidechat_cohort import feature_files, manifest_table
+
+TRAIN = [f"TCGA-2F-{i:04d}-01Z-00-DX{1 + i % 2}" for i in range(21)] + ["TCGA-AA-0000-01Z-00-DX2", "TCGA-BB-9999-01A"]
+TEST = ["TCGA-AA-0000-01Z-00-DX1", "TCGA-BB-9999-01A", "17"]
+MISSING = TRAIN[20]
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    for slide in {*TRAIN, *TEST} - {MISSING}:
+        name = f"{slide}.8288CA92-B611.csv" if slide == TEST[0] else f"{slide}.csv"
+        path = tmp_path / "feats" / ("BCNB" if slide == "17" else "BLCA") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("0,1,2,file\n0.5,1,2,448_0.png\n1,2,3,0_448.png\n")
+    return tmp_path
+
+
+def table(tree: Path, **changes):
+    settings = {"features": tree / "feats", "root": tree, "val_share": 0.2, "seed": 3, "source": "SlideChat"} | changes
+    return manifest_table(TRAIN, TEST, **settings)
+
+
+def test_the_manifest_is_sound_and_splits_by_patient(tree, monkeypatch):
+    monkeypatch.delenv("DATA_ROOT", raising=False)
+    table(tree).to_csv(tree / "manifest.csv", index=False)
+    manifest = read_manifest(tree / "manifest.csv")
+    rows = manifest.table.set_index("slide_id")
+    assert rows["split"].value_counts().to_dict() == {"train": 17, "val": 4, "test": 3, "": 1}
+    assert rows.loc[TEST, "split"].eq("test").all()
+    assert rows.loc["TCGA-AA-0000-01Z-00-DX2", "split"] == ""  # its patient is tested
+    assert rows.loc[TEST, "case_id"].tolist() == ["TCGA-AA-0000", "TCGA-BB-9999", "17"]
+    assert rows.loc[TEST, "site"].tolist() == ["AA", "BB", ""]
+    assert leakage(manifest)[["shared_cases", "shared_tcga_patients"]].to_numpy().sum() == 0
+    assert file_faults(manifest, check_sha256=False).to_numpy().tolist() == [
+        [MISSING, f"feats/{MISSING}.csv", "missing"]
+    ]
+    bags = load_available_bags(manifest, None, [*TEST, MISSING])
+    assert {slide: bag.x.shape for slide, bag in bags.items()} == dict.fromkeys(TEST, (2, 3))
+
+
+def test_paths_start_from_data_root_where_it_is_set(tree, monkeypatch):
+    monkeypatch.setenv("DATA_ROOT", str(tree / "feats"))
+    found = table(tree).set_index("slide_id")["feature_path"]
+    assert found["17"] == "BCNB/17.csv" and found[TRAIN[0]] == f"BLCA/{TRAIN[0]}.csv"
+
+
+def test_the_seed_decides_who_validates(tree):
+    first, again, other = (table(tree, seed=seed)["split"].tolist() for seed in (3, 3, 4))
+    assert first == again != other
+    assert "val" not in table(tree, val_share=0)["split"].tolist()
+
+
+def test_which_file_is_a_slides_must_be_clear(tree):
+    (tree / "feats" / "uni").mkdir()
+    (tree / "feats" / "uni" / "17.h5").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"1 slides have several feature files \(17: BCNB/17.csv, uni/17.h5\)"):
+        table(tree)
+    assert list(feature_files(tree / "feats" / "BCNB", [*TRAIN, "17"])) == ["17"]
+    (tree / "none").mkdir()
+    with pytest.raises(ValueError, match=r"none of 25 slides .* has a file; expected names like the slides'"):
+        table(tree, features=tree / "none")
