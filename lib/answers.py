@@ -27,7 +27,7 @@ def read_answers(folders: Sequence[Path], *, questions_path: Path, questions: Se
     Refused are: a folder whose receipt names another question file, a row whose slide or key differs from the table's,
     a question answered twice by one method, and methods that were not asked the same questions.
     """
-    tables = [_read_folder(folder, "answers.csv", COLUMNS) for folder in folders]
+    tables = [read_folder(folder, "answers.csv", COLUMNS) for folder in folders]
     for folder in folders:
         _check_question_file(folder, questions_path)
     answers = pd.concat(tables, ignore_index=True)
@@ -38,7 +38,7 @@ def read_answers(folders: Sequence[Path], *, questions_path: Path, questions: Se
 
 def read_selection(folders: Sequence[Path]) -> pd.DataFrame:
     """Join the selection_slides.csv of stage-60 folders; no rows where nothing was selected or no truth is known."""
-    tables = [_read_folder(folder, "selection_slides.csv", SELECTION_COLUMNS) for folder in folders]
+    tables = [read_folder(folder, "selection_slides.csv", SELECTION_COLUMNS) for folder in folders]
     filled = [table for table in tables if len(table)]
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=SELECTION_COLUMNS)
 
@@ -48,7 +48,8 @@ def is_control(method: str) -> bool:
     return method.endswith(CONTROLS)
 
 
-def _read_folder(folder: Path, name: str, columns: list[str]) -> pd.DataFrame:
+def read_folder(folder: Path, name: str, columns: list[str]) -> pd.DataFrame:
+    """Read one table of a stage-60 folder with k = 0 where there is none; raise ValueError if it lacks a column."""
     path = folder / name
     if not path.exists():
         raise ValueError(f"{path}: not found; expected the output of 60_answer_questions; run it first")

@@ -158,52 +158,6 @@ def fold_aucs(ax: Axes, aucs: pd.DataFrame) -> Axes:
     return clean(ax, grid="x")
 
 
-def length_counts(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Draw the number of questions in each length bin, written above its bar."""
-    bars = ax.bar(table["bin"], table["n_questions"], color=SKY, width=0.8)
-    ax.bar_label(bars, color=GREY, fontsize=8)
-    ax.set(ylabel="questions", ylim=(0, 1.15 * table["n_questions"].max()))
-    return clean(ax)
-
-
-def length_accuracy(ax: Axes, table: pd.DataFrame, *, overall: float) -> Axes:
-    """Draw accuracy in each length bin: thick slide-clustered and thin binomial 95 % intervals."""
-    place = np.arange(len(table))
-    value = 100 * table["accuracy"]
-    for low, high, width, label in (
-        ("binomial_low", "binomial_high", 0.9, "95 % binomial"),
-        ("ci_low", "ci_high", 2.6, "95 % clustered by slide"),
-    ):
-        spread = np.stack([value - 100 * table[low], 100 * table[high] - value]).clip(min=0)
-        shift = 0.08 if width < 1 else -0.08
-        ax.errorbar(place + shift, value, yerr=spread, fmt="none", ecolor=BLUE, elinewidth=width, label=label)
-    ax.plot(place - 0.08, value, "o", color=BLUE, markersize=6)
-    ax.axhline(100 * overall, color=GREY, linestyle="--", linewidth=1.2, label="all lengths")
-    ax.set(xlabel="tiles on the slide", ylabel="accuracy (%)", ylim=(0, 102))
-    ax.set_xticks(place, table["bin"], rotation=30)
-    ax.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
-    return clean(ax)
-
-
-def against_length(ax: Axes, table: pd.DataFrame, curves: dict[str, str], *, ylabel: str) -> Axes:
-    """Draw columns of `table` (0 to 1) against its `size` on a log axis; `curves` maps column -> legend.
-
-    Columns accuracy and flips get their interval (`ci_low` or `flips_low` ...) as a band.
-    """
-    bands = {"accuracy": ("ci_low", "ci_high"), "flips": ("flips_low", "flips_high")}
-    for colour, (column, label) in zip(CYCLE, curves.items(), strict=False):
-        ax.plot(table["size"], 100 * table[column], "o-", color=colour, label=label)
-        if column in bands:
-            low, high = (100 * table[end] for end in bands[column])
-            ax.fill_between(table["size"], low, high, color=colour, alpha=0.18, linewidth=0)
-    ax.set_xscale("log", base=2)
-    ax.set(xlabel="tiles offered (slides longer than that)", ylabel=ylabel, ylim=(0, 102))
-    ax.set_xticks(table["size"], [f"{n}\n({s})" for n, s in zip(table["size"], table["n_slides"], strict=True)])
-    ax.minorticks_off()
-    ax.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
-    return clean(ax)
-
-
 def label_folds(ax: Axes, counts: pd.DataFrame) -> Axes:
     """Draw slides in each fold (rows of `counts`) stacked by label (its columns)."""
     bottom = np.zeros(len(counts))

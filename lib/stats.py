@@ -25,6 +25,13 @@ class Estimate(NamedTuple):
     high: float
 
 
+class Tested(NamedTuple):
+    """A value with its 95 % interval, and p: the least level at which the percentile interval leaves zero out."""
+
+    estimate: Estimate
+    p: float
+
+
 class Paired(NamedTuple):
     """How method a differs from method b on the same questions: accuracy a - b, and McNemar's exact p."""
 
@@ -66,12 +73,26 @@ def paired_difference(
     seed: int,
 ) -> Paired:
     """Compare two methods answer by answer; the interval is clustered by slide, McNemar's test is not."""
-    gained, asked = _per_slide(a.astype(float) - b.astype(float), slide)
-    value = float(gained.sum() / asked.sum())
+    difference = clustered_mean(a.astype(float) - b.astype(float), slide, draws=draws, seed=seed).estimate
+    return Paired(difference, *mcnemar(a, b))
+
+
+def mcnemar(a: Bool[np.ndarray, " q"], b: Bool[np.ndarray, " q"]) -> tuple[int, int, float]:
+    """Return how many answers only a, only b got right, and McNemar's exact two-sided p."""
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-    interval = _interval(value, _resampled_ratio(gained, asked, draws=draws, seed=seed))
-    return Paired(interval, only_a, only_b, p)
+    return only_a, only_b, float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def clustered_mean(value: Float[np.ndarray, " q"], slide: Shaped[np.ndarray, " q"], *, draws: int, seed: int) -> Tested:
+    """Return the mean over all rows, resampling slides with all their rows, and the two-sided p of a mean of zero.
+
+    p = 2 min(#(mean <= 0) + 1, #(mean >= 0) + 1) / (draws + 1), at most 1: never below 2 / (draws + 1).
+    """
+    total, count = _per_slide(value, slide)
+    resampled = _resampled_ratio(total, count, draws=draws, seed=seed)
+    fewer = min((resampled <= 0).sum(), (resampled >= 0).sum())
+    estimate = _interval(float(total.sum() / count.sum()), resampled)
+    return Tested(estimate, min(1.0, float(2 * (fewer + 1) / (draws + 1))))
 
 
 def auroc(

@@ -1,0 +1,138 @@
+"""The papers' own numbers as data, each with its benchmark, its source and how it is known.
+
+`basis` says how: "stated" in the source, "derived" from what it states, "read off" one of its figures. Accuracies are
+in per cent as printed; the tables below give them as shares. Nothing here was computed by this project, and numbers of
+different benchmarks are not comparable: SlideBench (TCGA) is several test sets under one name.
+"""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+STATED, DERIVED, READ_OFF = "stated", "derived", "read off"
+READ_OFF_POINTS = 0.5  # how far a value read off a figure may be from the true one, percentage points
+
+SPARSELEARN = "arXiv 2606.08641v1"
+TCSSA = "arXiv 2603.01143"
+TCSSA_DRAFT = "arXiv 2603.01143, earlier draft"
+PATHSELECT = "arXiv 2607.23631v1"
+SLIDECHAT = "arXiv 2410.11761v3"
+
+
+class Benchmark(NamedTuple):
+    """A version of SlideBench (TCGA): its questions, and those of each category where they are known."""
+
+    name: str
+    n_questions: int
+    microscopy: int | None
+    diagnosis: int | None
+    clinical: int | None
+    basis: str
+
+
+class Score(NamedTuple):
+    """An accuracy on one category; `correct` of the category's questions is derived from the printed per cent."""
+
+    method: str
+    group: str
+    percent: float
+    correct: int
+    basis: str
+    source: str
+
+
+class Ablation(NamedTuple):
+    """One row of an ablation: the accuracy over all questions, and its printed difference from the full method."""
+
+    method: str
+    percent: float
+    delta_points: float
+    basis: str
+    source: str
+
+
+class Cost(NamedTuple):
+    """Accuracy over all questions at a number of visual tokens."""
+
+    method: str
+    tokens: float
+    tokens_basis: str
+    percent: float
+    benchmark: str
+    source: str
+
+
+BENCHMARKS = {
+    "v0": Benchmark("SlideBench (TCGA) v0, 7,827 questions", 7827, None, None, None, STATED),
+    "v1": Benchmark("SlideBench (TCGA) v1, 1,494 questions", 1494, 391, 1002, 101, DERIVED),
+    "v1 with features": Benchmark("SlideBench (TCGA) v1, the 1,473 with features", 1473, 382, 993, 98, DERIVED),
+}
+COMPRESSED = "v1 with features"  # what SparseLearn, PathSelect and TC-SSA were scored on: derived from exact k / 1,473
+
+LIKE_FOR_LIKE = (
+    Score("SlideChat", "microscopy", 82.20, 314, STATED, PATHSELECT),
+    Score("SlideChat", "diagnosis", 72.31, 718, STATED, PATHSELECT),
+    Score("SlideChat", "clinical", 71.43, 70, STATED, PATHSELECT),
+    Score("SlideChat", "all", 74.81, 1102, STATED, PATHSELECT),
+    Score("PathSelect", "microscopy", 81.94, 313, STATED, PATHSELECT),
+    Score("PathSelect", "diagnosis", 70.90, 704, STATED, PATHSELECT),
+    Score("PathSelect", "clinical", 74.49, 73, STATED, PATHSELECT),
+    Score("PathSelect", "all", 74.00, 1090, STATED, PATHSELECT),
+    Score("SparseLearn", "microscopy", 81.68, 312, STATED, SPARSELEARN),
+    Score("SparseLearn", "diagnosis", 70.09, 696, STATED, SPARSELEARN),
+    Score("SparseLearn", "clinical", 73.47, 72, DERIVED, SPARSELEARN),
+    Score("SparseLearn", "all", 73.32, 1080, STATED, SPARSELEARN),
+    Score("TC-SSA", "microscopy", 81.94, 313, STATED, TCSSA),
+    Score("TC-SSA", "diagnosis", 77.14, 766, STATED, TCSSA),
+    Score("TC-SSA", "clinical", 76.53, 75, STATED, TCSSA_DRAFT),
+    Score("TC-SSA", "all", 78.34, 1154, STATED, TCSSA),
+)
+
+ABLATION = (
+    Ablation("sparselearn", 73.32, 0.0, STATED, f"{SPARSELEARN}, Table 2"),
+    Ablation("sparselearn:gate=scale", 70.40, -2.92, STATED, f"{SPARSELEARN}, Table 2"),
+    Ablation("sparselearn:denoiser=global", 71.62, -1.70, STATED, f"{SPARSELEARN}, Table 2"),
+)
+
+# SlideChat's tokens are its cap, not its mean. The sampling models (30 patches a slide) share one printed token count.
+COSTS = (
+    Cost("SparseLearn", 32, STATED, 73.32, "v1 with features", f"{SPARSELEARN}, Fig. 3"),
+    Cost("TC-SSA", 32, STATED, 78.34, "v1 with features", TCSSA),
+    Cost("PathSelect", 44.86, STATED, 74.00, "v1 with features", PATHSELECT),
+    Cost("SlideChat", 4096, STATED, 74.81, "v1 with features", PATHSELECT),
+    Cost("SlideChat", 4096, STATED, 81.17, "v0", f"{SPARSELEARN}, Fig. 3"),
+    Cost("MedDr", 17_200, DERIVED, 67.70, "v0", SLIDECHAT),
+    Cost("GPT-4o", 17_200, DERIVED, 57.91, "v0", SLIDECHAT),
+    Cost("Quilt-LLaVA", 17_200, DERIVED, 48.07, "v0", SLIDECHAT),
+    Cost("LLaVA-Med", 17_200, DERIVED, 42.00, "v0", SLIDECHAT),
+)
+
+# SparseLearn's Fig. 4: (tiles on the slide, questions as stated, accuracy in per cent as read off).
+LENGTHS = (
+    ("<64", 65, 77.0),
+    ("64-128", 94, 74.5),
+    ("128-256", 168, 74.4),
+    ("256-512", 281, 76.2),
+    ("512-1024", 227, 71.0),
+    ("1024-2048", 263, 67.5),
+    ("2048-4096", 168, 76.2),
+    (">4096", 207, 77.3),
+)
+
+
+def ablation() -> pd.DataFrame:
+    """Return method, paper_accuracy, paper_delta (from the full method; both shares), paper_benchmark, paper_source."""
+    rows = [(a.method, a.percent / 100, a.delta_points / 100, COMPRESSED, a.source) for a in ABLATION]
+    return pd.DataFrame(rows, columns=["method", "paper_accuracy", "paper_delta", "paper_benchmark", "paper_source"])
+
+
+def costs() -> pd.DataFrame:
+    """Return method, tokens, tokens_basis, accuracy (a share), benchmark, source."""
+    return pd.DataFrame(COSTS).assign(accuracy=lambda t: t["percent"] / 100).drop(columns="percent")
+
+
+def by_length() -> pd.DataFrame:
+    """Return bin, n_questions (stated), accuracy (a share, read off), accuracy_low, accuracy_high."""
+    table = pd.DataFrame(LENGTHS, columns=["bin", "n_questions", "percent"])
+    low, high = ((table["percent"] + off) / 100 for off in (-READ_OFF_POINTS, READ_OFF_POINTS))
+    return table.assign(accuracy=table["percent"] / 100, accuracy_low=low, accuracy_high=high).drop(columns="percent")
