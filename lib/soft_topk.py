@@ -63,6 +63,19 @@ def cosine_tau(step: int, steps: int, tau_start: float, tau_end: float) -> float
     return tau_end + 0.5 * (tau_start - tau_end) * (1 + math.cos(math.pi * share))
 
 
+def linear_tau(step: int, steps: int, tau_start: float, tau_end: float) -> float:
+    """Temperature at `step`: a straight line from tau_start to tau_end over `steps`, tau_end afterwards."""
+    return tau_start + (tau_end - tau_start) * min(step / max(steps, 1), 1.0)
+
+
+def constant_tau(step: int, steps: int, tau_start: float, tau_end: float) -> float:
+    """Temperature that never falls: tau_start."""
+    return tau_start
+
+
+TAU_SCHEDULES = {"cosine": cosine_tau, "linear": linear_tau, "constant": constant_tau}
+
+
 class _SoftTopK(torch.autograd.Function):
     @staticmethod
     def forward(ctx, scores, k, tau, mask):

@@ -210,11 +210,19 @@ def test_feed_is_a_function_of_the_step_with_boxes_and_cap(lm_folder):
     assert max(int(feed(step)[0].mask.sum(1).max()) for step in range(5, 11)) == 29  # the cap
 
 
-def test_shards_of_a_step_are_disjoint(lm_folder):
-    _, feed = model_and_feed(lm_folder, steps=(0, 10))
-    for step in range(5):
-        for shard in range(2):
-            assert torch.equal(feed(step, shard, 2)[0].x, feed(2 * step + shard)[0].x)
+def test_shards_are_a_steps_slides_divided(lm_folder):
+    _, feed = model_and_feed(lm_folder, steps=(4, 10))
+    for step, shards in ((0, 3), (3, 3), (4, 2), (13, 2)):
+        whole, texts = feed(step)
+        parts = [feed(step, shard, shards) for shard in range(shards)]
+        rows = [bag[real] for part, _ in parts for bag, real in zip(part.x, part.mask, strict=True)]
+        assert len(rows) == len(whole.x)
+        for row, bag, real in zip(rows, whole.x, whole.mask, strict=True):
+            assert torch.equal(row, bag[real])
+        assert feed.answer_tokens(step) == int((texts.answer >= 0).sum())
+        assert feed.answer_tokens(step) == sum(int((part.answer >= 0).sum()) for _, part in parts)
+    with pytest.raises(ValueError, match="got batches of 3 slides for 2 processes; expected a multiple of 2"):
+        feed.check_shards(2)
 
 
 def test_a_slide_without_features_is_named(lm_folder):

@@ -1,0 +1,91 @@
+"""What a training step is fed: so many slides in an order fixed by (seed, epoch), divided over processes."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from lib.batch import Batch, collate, in_box, linspace_cap
+from lib.examples import Example
+from lib.features import Bag
+from lib.prompts import Texts, Turn, pack
+from lib.vlm import VLM
+
+
+class Phase(NamedTuple):
+    """So many batches of these examples, `batch` slides at a time, over all processes together."""
+
+    examples: Sequence[Example]
+    steps: int
+    batch: int
+
+
+class Feed:
+    """Examples as padded batches. Step i gives the same slides in every run, however many processes share them."""
+
+    def __init__(self, model: VLM, bags: dict[str, Bag], phases: Sequence[Phase], *, seed: int, max_tiles: int):
+        for phase in phases:
+            missing = sorted({e.slide_id for e in phase.examples} - set(bags))
+            if missing or (phase.steps and not phase.examples):
+                raise ValueError(f"training: {len(missing)} slides have no features ({missing[:3]}); run 20 for them")
+        self.model, self.bags, self.phases, self.seed, self.max_tiles = model, bags, phases, seed, max_tiles
+        self.steps = sum(phase.steps for phase in phases)
+        self._answer_tokens: dict[Example, int] = {}
+
+    def __call__(self, step: int, shard: int = 0, shards: int = 1) -> tuple[Batch, Texts]:
+        """One of `shards` equal parts of a step's slides."""
+        chosen = self._chosen(step)
+        size = len(chosen) // shards
+        own = chosen[shard * size : (shard + 1) * size]
+        return collate([self._bag(example) for example in own]), pack([self._turns(example) for example in own])
+
+    def answer_tokens(self, step: int) -> int:
+        """How many tokens all shards of a step are asked to predict."""
+        for example in (chosen := self._chosen(step)):
+            if example not in self._answer_tokens:
+                self._answer_tokens[example] = sum(len(a) for turn in self._turns(example) for a in turn.answers)
+        return sum(self._answer_tokens[example] for example in chosen)
+
+    def check_shards(self, shards: int) -> None:
+        """Raise ValueError if some phase's batch cannot be divided over so many processes."""
+        for phase in self.phases:
+            if phase.batch % shards:
+                raise ValueError(
+                    f"training: got batches of {phase.batch} slides for {shards} processes; expected a multiple of "
+                    f"{shards}; change batch (region_batch) or the number of processes"
+                )
+
+    def _chosen(self, step: int) -> list[Example]:
+        number = 0
+        while step >= self.phases[number].steps:
+            step -= self.phases[number].steps
+            number += 1
+        phase = self.phases[number]
+        return [self._example(phase, number, i) for i in range(step * phase.batch, (step + 1) * phase.batch)]
+
+    def _example(self, phase: Phase, number: int, i: int) -> Example:
+        epoch, place = divmod(i, len(phase.examples))
+        return phase.examples[_order(self.seed, number, epoch, len(phase.examples))[place]]
+
+    def _bag(self, example: Example) -> Bag:
+        bag = self.bags[example.slide_id]
+        return linspace_cap(in_box(bag, example.box) if example.box else bag, self.max_tiles)
+
+    def _turns(self, example: Example) -> list[Turn]:
+        return [self.model.chat.turn(prompt, [answer]) for prompt, answer in example.turns]
+
+
+def alignment_phases(
+    captions: Sequence[Example], *, region_steps: int, region_batch: int, steps: int, batch: int
+) -> list[Phase]:
+    """Captions of regions first, if there are any, then of whole slides."""
+    regions = [caption for caption in captions if caption.box]
+    slides = [caption for caption in captions if not caption.box]
+    return [*([Phase(regions, region_steps, region_batch)] if regions else []), Phase(slides, steps, batch)]
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, number: int, epoch: int, n: int) -> Int[np.ndarray, " n"]:
+    return np.random.default_rng([seed, number, epoch]).permutation(n)

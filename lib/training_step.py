@@ -1,0 +1,91 @@
+"""One batch of a training: what may change, what is summed, and where every random number comes from."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from lib.feed import Feed
+from lib.vlm import VLM
+
+
+class Settings(NamedTuple):
+    """What an optimiser needs: a learning rate for each named module, and the usual rest."""
+
+    rates: dict[str, float]  # by first part of a parameter's name: "slide_encoder", "compressor", "projector", "lm"
+    weight_decay: float
+    warmup_steps: int
+    clip: float
+    accumulate: int = 1  # batches summed into one optimiser step
+    mixed_precision: str = "no"  # "no" or "bf16"
+    gradient_checkpointing: bool = False  # recompute the language model's blocks in the backward pass
+
+
+def parameter_groups(model: nn.Module, rates: dict[str, float]) -> list[dict]:
+    """Parameters that may be trained, by the first part of their names; a part with no rate, or rate 0, is frozen."""
+    groups = {part: [] for part, rate in rates.items() if rate}
+    for name, parameter in model.named_parameters():
+        part = name.split(".")[0]
+        if part not in groups:
+            parameter.requires_grad_(False)
+        elif parameter.requires_grad:
+            groups[part].append(parameter)
+    return [{"params": groups[part], "lr": rate} for part, rate in rates.items() if groups.get(part)]
+
+
+def set_modes(model: VLM, rates: dict[str, float]) -> None:
+    """What learns in training mode, what is frozen in evaluation mode: no dropout there.
+
+    Blocks that are recomputed only look at their own flag, which says nothing of the dropout within them.
+    """
+    for name, part in model.named_children():
+        part.train(bool(rates.get(name)))
+    for block in model.lm.modules():
+        if getattr(block, "gradient_checkpointing", False):
+            block.training = True
+
+
+@contextmanager
+def recomputing(lm: nn.Module, on: bool) -> Iterator[None]:
+    """Keep only what enters each block of the language model, and compute the rest again in the backward pass."""
+    if on:
+        lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    try:
+        yield
+    finally:
+        if on:
+            lm.gradient_checkpointing_disable()
+
+
+def one_batch(
+    accelerator: Accelerator, trained: nn.Module, optimizer, feed: Feed, settings: Settings, seed: int, step: int
+) -> tuple[float, bool]:
+    """One batch: its loss, a mean over all processes, and whether an optimiser step ended with it."""
+    rank, processes, device = accelerator.process_index, accelerator.num_processes, accelerator.device
+    first = step - step % settings.accumulate
+    together = range(first, min(first + settings.accumulate, feed.steps))
+    ends = step == together[-1]
+    noise = _mix(seed, step, rank)
+    torch.manual_seed(noise)  # dropout
+    generator = torch.Generator(device).manual_seed(noise)
+    batch, texts = feed(step, rank, processes)
+    with nullcontext() if ends else accelerator.no_sync(trained):
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.mixed_precision == "bf16"):
+            log_probs, aux_loss = trained(batch.to(device), texts.to(device), generator)
+        log_prob, tokens = log_probs.sum(), sum(feed.answer_tokens(i) for i in together)
+        accelerator.backward(aux_loss / len(together) - log_prob * processes / tokens)  # gradients are averaged
+    if ends:
+        accelerator.clip_grad_norm_(trained.parameters(), settings.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+    log_prob, aux = accelerator.reduce(torch.stack([log_prob.detach(), aux_loss.detach()]), "sum").tolist()
+    return aux / processes - log_prob / feed.answer_tokens(step), ends
+
+
+def _mix(*numbers: int) -> int:
+    """One 63-bit seed out of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
