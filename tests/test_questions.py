@@ -1,12 +1,5 @@
 """Question and caption tables: what is read, what is refused, what a model is shown and how its letter is read."""
 
-import gzip
-import json
-import os
-import re
-from pathlib import Path
-
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -23,9 +16,7 @@ from lib.questions import (
     read_captions,
     read_questions,
 )
-from lib.stats import clustered_accuracy, longest_option, majority_letter
 
-SHARED = Path(os.environ.get("DATA_ROOT") or Path(__file__).parents[1] / "../shared/data")
 ROWS = [
     ("q1", "s1", "Evidence", "finding", "Which finding is present?", "cyst", "None", "abscess", "NA", "D"),
     ("q2", "s1", "Evidence", "presence", "Is cyst present?", "yes", "no", "", "", "A"),
@@ -152,38 +143,3 @@ def test_captions_of_boxes_and_of_whole_slides(tmp_path):
         read_captions(path)
     write_table(path, [("c1", "s1", "a slide")], ["ID", "Slide", "Caption"])
     assert read_captions(path)[0].box is None
-
-
-def wsi_bench(name):
-    """Turn WSI-Bench's conversations (options in the text, `A) ... B) ...`) into the columns that we read."""
-    path = SHARED / "vqa/wsi_bench/test" / f"{name}_test.json.gz"
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    rows = []
-    for number, item in enumerate(json.loads(gzip.decompress(path.read_bytes()))):
-        asked, answer = (turn["value"].strip() for turn in item["conversations"])
-        stem, *options = re.split(r"\s[A-D]\)\s", asked.removeprefix("<image>\n"))
-        if len(options) == 4 and extract_letter(answer):
-            slide = Path(item["image"]).stem
-            rows.append((str(number), slide, "WSI-Bench", name, stem, *options, extract_letter(answer)))
-    return rows
-
-
-@pytest.mark.shared
-@pytest.mark.parametrize(
-    ("name", "letter_share", "longest_share"), [("Morphology_choice", None, 0.647), ("Diagnosis_choice", 0.476, None)]
-)
-def test_published_shortcuts_of_a_real_benchmark(tmp_path, name, letter_share, longest_share):
-    """The floors find what the data's own README counts: always-C, and the longest option, without any image."""
-    questions = read_questions(write_table(tmp_path / "q.csv", wsi_bench(name)))
-    key = np.array([question.answer for question in questions])
-    slides = np.array([question.slide_id for question in questions])
-    if letter_share:
-        floor = np.array(majority_letter(questions, questions))
-        assert set(floor) == {2}
-        assert (floor == key).mean() == np.bincount(key).max() / len(key)  # I48
-        assert clustered_accuracy(floor == key, slides, draws=100, seed=0).value == pytest.approx(
-            letter_share, abs=0.01
-        )
-    if longest_share:
-        assert (np.array(longest_option(questions)) == key).mean() == pytest.approx(longest_share, abs=0.01)
