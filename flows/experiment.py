@@ -19,6 +19,7 @@ from flows.board import ELSEWHERE, Board, Outcome, drive, pending, run_stage
 from flows.graph import Options, Stage, check_inputs, plan
 from flows.locks import held
 from flows.notebook import portable
+from flows.presets import read_preset
 from flows.processes import guard
 from flows.report import write_report
 from lib.file_hashes import ROOT
@@ -112,13 +113,26 @@ def run_under_prefect(stages: list[Stage], board: Board, *, title: str, workers:
         return  # told by the board, the report and the exit code
 
 
+def fill_in(context: typer.Context, name: str) -> str:
+    """Let a preset's options stand in for those that the command line leaves out."""
+    with faults_explained():
+        context.default_map = {**(context.default_map or {}), **read_preset(name).options}
+    return name
+
+
 def main(
     manifest: Annotated[Path, typer.Option(help="data_manifest.csv of the cohort")],
     questions: Annotated[Path, typer.Option(help="question table in SlideBench's columns")],
     out: Annotated[Path, typer.Option(help="folder of the experiment")],
+    preset: Annotated[
+        str, typer.Option(is_eager=True, callback=fill_in, help="a paper's values: sparselearn; other options win")
+    ] = "",
     captions: Annotated[Path | None, typer.Option(help="caption table; without it, the questions align")] = None,
+    instructions: Annotated[Path | None, typer.Option(help="what stage 2 trains on, if not the questions")] = None,
     truth: Annotated[Path | None, typer.Option(help="planted tiles, where known")] = None,
-    compressors: Annotated[str, typer.Option(help="names, comma-separated")] = "sparselearn",
+    compressors: Annotated[
+        str, typer.Option(help="comma-separated: NAME, or NAME:parameter=value:...")
+    ] = "sparselearn",
     k: Annotated[str, typer.Option(help="tokens kept, comma-separated")] = "8",
     seeds: Annotated[str, typer.Option(help="comma-separated")] = "0",
     folds: Annotated[str, typer.Option(help="test folds, where the manifest's split holds fold numbers")] = "-1",
@@ -140,6 +154,7 @@ def main(
             out=portable(out),
             captions=portable(captions) if captions else "",
             truth=portable(truth) if truth else "",
+            instructions=portable(instructions) if instructions else "",
             compressors=tuple(compressors.split(",")),
             k=tuple(int(n) for n in k.split(",")),
             seeds=tuple(int(n) for n in seeds.split(",")),
@@ -151,7 +166,7 @@ def main(
             workers=workers,
             threads=threads or max(1, (os.cpu_count() or 1) // workers),
             device=device,
-            settings=tuple(parameter),
+            settings=(*read_preset(preset).settings, *parameter),
         )
         stages = plan(options)
         if dry_run:

@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+from flows.methods import Method, parse_method
 from lib.file_hashes import ROOT
 from lib.parameters import Parameter, check_parameters, nearest, parse_value, read_parameters
 from lib.recipes import is_model_id
@@ -25,6 +26,7 @@ class Options(NamedTuple):
     questions: str
     out: str
     captions: str = ""
+    instructions: str = ""
     truth: str = ""
     compressors: tuple[str, ...] = ("sparselearn",)
     k: tuple[int, ...] = (8,)
@@ -38,28 +40,6 @@ class Options(NamedTuple):
     threads: int = 1
     device: str = ""
     settings: tuple[str, ...] = ()
-
-
-class Method(NamedTuple):
-    """A compressor and what differs from its notebooks' defaults, written `COMPRESSOR:name=value:40.name=value`.
-
-    `name` is the text itself, which tables show. `alignment=off` starts the method without the alignment.
-    """
-
-    name: str
-    compressor: str
-    changes: tuple[str, ...] = ()
-    alignment: bool = True
-
-    @property
-    def tag(self) -> str:
-        return re.sub(r"[^\w.]+", "-", self.name)
-
-    @property
-    def slide_encoder(self) -> str:
-        """What the method's own alignment must have in front of the compressor."""
-        given = [change.partition("=")[2] for change in self.changes if change.startswith("slide_encoder=")]
-        return given[-1] if given else ""
 
 
 class Stage(NamedTuple):
@@ -84,7 +64,7 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
     features = f"{options.out}/20_extract_features" if from_slides else ""
     tiles = f"{options.out}/10_tile_slides" if from_slides else ""
     common = _common(options) | {"features": features, "tiles": tiles}
-    first, answers = None, []
+    branches: list[tuple[Method, list[Stage]]] = []
     for seed, fold in product(options.seeds, options.folds):
         run = common | {"seed": seed, "fold": fold}
         suffix = f"s{seed}" + (f"_f{fold}" if fold >= 0 else "")
@@ -96,13 +76,14 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
             start = alignments.get(method.slide_encoder) if _is_aligned(options, method) else None
             branch = _branch(notebooks, options, method, run | ({"k": k} if k else {}), suffix, start)
             stages += branch
-            answers.append(branch[-1].out_dir)
-            first = first or (branch[-2], branch[-1])
-    look = first[0].parameters | common | {"checkpoint": first[0].out_dir, "answers": [first[1].out_dir]}
-    tag = first[0].id.partition("/")[2]
+            branches.append((method, branch))
+    answers = [branch[-1].out_dir for _, branch in branches]
+    *_, tuned, answered = branches[0][1]
+    look = tuned.parameters | common | {"checkpoint": tuned.out_dir, "answers": [answered.out_dir]}
+    tag = tuned.id.partition("/")[2]
     stages += [_stage(notebooks, options, n, tag, look) for n in ("70_map_selected_tokens", "71_length_stability")]
     stages.append(_stage(notebooks, options, "80_compare_methods", "", common | {"answers": answers}))
-    return with_needs(apply_settings(stages, options.settings))
+    return with_needs(_apply_changes(apply_settings(stages, options.settings), branches))
 
 
 def check_inputs(stages: list[Stage]) -> None:
@@ -120,9 +101,11 @@ def check_inputs(stages: list[Stage]) -> None:
 
 def check_options(options: Options) -> bool:
     """Check the compressors' names and read every table, raising on a fault; return whether a slide lacks features."""
+    from lib import examples
     from lib import manifest as manifests
     from lib import questions as tables
     from lib.compressors import COMPRESSORS
+    from lib.examples import read_examples
 
     for method in map(parse_method, options.compressors):
         if method.compressor not in COMPRESSORS:
@@ -131,8 +114,9 @@ def check_options(options: Options) -> bool:
     for fold in options.folds:
         manifests.split_of(manifest, fold)
     tables.check_slides(tables.read_questions(ROOT / options.questions), manifest)
-    if options.captions:
-        tables.check_slides(tables.read_captions(ROOT / options.captions), manifest)
+    for path in filter(None, (options.captions, options.instructions)):
+        taught = examples.read_examples(ROOT / path, answer_form="text", slide_prompt="", region_prompt="")
+        tables.check_slides(taught, manifest)
     return bool((manifest.table["feature_path"] == "").any())
 
 
@@ -176,21 +160,6 @@ def make_stage(notebook: Path, *, id: str, out_dir: str, offered: dict[str, obje
     return Stage(id, notebook, out_dir, parameters)
 
 
-def parse_method(text: str) -> Method:
-    """Read `COMPRESSOR:name=value:...`; raise ValueError for a part that is no name=value."""
-    compressor, *parts = text.split(":")
-    faulty = [part for part in parts if not re.fullmatch(r"(\d+\.)?[a-z_]+=[^=]*", part)]
-    if faulty:
-        raise ValueError(
-            f"compressor {text!r}: got {faulty[0]!r}; write COMPRESSOR:name=value, e.g. sparselearn:gate=scale"
-        )
-    changes = tuple(part for part in parts if not part.startswith("alignment="))
-    off = [part for part in parts if part.startswith("alignment=")]
-    if off not in ([], ["alignment=off"]):
-        raise ValueError(f"compressor {text!r}: got {off[-1]!r}; alignment can only be off")
-    return Method(text, compressor, changes, alignment=not off)
-
-
 def _methods(options: Options) -> list[tuple[Method, int]]:
     """List (method, k), the named ones first, then the floors; k = 0 for those that have none."""
     names = dict.fromkeys((*options.compressors, *(FLOORS if options.floors else ())))
@@ -225,7 +194,16 @@ def _branch(
         {"method": method.name} if method.changes or not method.alignment else {}
     )
     branch.append(_stage(notebooks, options, "60_answer_questions", tag, values | named))
-    return apply_settings(branch, method.changes)
+    return branch
+
+
+def _apply_changes(stages: list[Stage], branches: list[tuple[Method, list[Stage]]]) -> list[Stage]:
+    """Apply each method's own changes to its stages, after the settings for all: they say more."""
+    changed = {}
+    for method, branch in branches:
+        ids = {stage.id for stage in branch}
+        changed |= {s.id: s for s in apply_settings([s for s in stages if s.id in ids], method.changes)}
+    return [changed.get(stage.id, stage) for stage in stages]
 
 
 def _data_stages(options: Options, notebooks: Path, *, from_slides: bool) -> list[Stage]:
@@ -239,6 +217,7 @@ def _common(options: Options) -> dict[str, object]:
         "manifest": options.manifest,
         "questions": options.questions,
         "captions": options.captions or options.questions,
+        "instructions": options.instructions,
         "truth": options.truth,
         "threads": options.threads,
     }

@@ -177,3 +177,67 @@ def test_an_input_must_exist_be_made_by_a_stage_or_be_a_hub_id(tmp_path):
     wrong = second._replace(parameters={"lm": "store/llm/toyy", "start": "runs/y"})
     with pytest.raises(ValueError, match=r"lm = store/llm/toyy \(for second\); start = runs/y \(for second\)"):
         check_inputs([first, wrong])
+
+
+# --- methods: compressors and what differs from the defaults
+
+
+def planned(notebooks, *compressors: str, **options) -> dict[str, Stage]:
+    asked = OPTIONS._replace(compressors=compressors, floors=False, **options)
+    return {stage.id: stage for stage in plan(asked, notebooks=notebooks)}
+
+
+def test_a_variant_differs_in_its_own_stages_only_and_shares_the_alignment(notebooks):
+    stages = planned(notebooks, "sparselearn", "sparselearn:steps=70:50.seed=9")
+    assert [id for id in stages if id.startswith("40")] == [
+        "40_align_captions/all_s0", "40_align_captions/sparselearn_k8_s0",
+        "40_align_captions/sparselearn-steps-70-50.seed-9_k8_s0",
+    ]  # fmt: skip
+    plain, variant = (
+        [stages[f"{n}/{tag}_k8_s0"].parameters for n in ("40_align_captions", "50_tune_answers")]
+        for tag in ("sparselearn", "sparselearn-steps-70-50.seed-9")
+    )
+    assert [p.get("steps") for p in plain] == [None, None] and [p["steps"] for p in variant] == [70, 70]
+    assert [p["seed"] for p in variant] == [0, 9]
+    assert {p["compressor"] for p in variant} == {"sparselearn"}
+    assert len(stages["80_compare_methods"].parameters["answers"]) == 2
+
+
+def test_a_variant_says_more_than_a_setting_for_all(notebooks):
+    stages = planned(notebooks, "sparselearn", "sparselearn:steps=70", settings=("steps=50",))
+    steps = {id: s.parameters["steps"] for id, s in stages.items() if id.startswith("50")}
+    assert steps == {"50_tune_answers/sparselearn_k8_s0": 50, "50_tune_answers/sparselearn-steps-70_k8_s0": 70}
+
+
+def test_a_method_may_leave_the_alignment_out_beside_one_that_has_it(notebooks):
+    stages = planned(notebooks, "sparselearn", "sparselearn:alignment=off")
+    starts = {id: s.parameters["start"] for id, s in stages.items() if id.startswith("40_align_captions/spar")}
+    assert starts == {
+        "40_align_captions/sparselearn_k8_s0": "runs/x/40_align_captions/all_s0",
+        "40_align_captions/sparselearn-alignment-off_k8_s0": "",
+    }
+
+
+def test_a_slide_encoder_has_an_alignment_of_its_own(notebooks):
+    for name in ("40_align_captions", "50_tune_answers"):
+        write_notebook(
+            notebooks / f"{name}.ipynb", parameters=TRAINED + 'slide_encoder: str = "none"  # none or longnet\n'
+        )
+    stages = planned(notebooks, "sparselearn", "all:slide_encoder=longnet", "sparselearn:slide_encoder=longnet")
+    assert stages["40_align_captions/all-longnet_s0"].parameters["slide_encoder"] == "longnet"
+    starts = {id: s.parameters["start"].rpartition("/")[2] for id, s in stages.items() if "start" in s.parameters}
+    assert starts["50_tune_answers/all-slide_encoder-longnet_s0"] == "all-longnet_s0"
+    assert starts["40_align_captions/sparselearn-slide_encoder-longnet_k8_s0"] == "all-longnet_s0"
+    assert starts["40_align_captions/sparselearn_k8_s0"] == "all_s0"
+
+
+def test_without_alignment_the_all_tile_road_still_has_its_first_stage(notebooks):
+    stages = planned(notebooks, "sparselearn", "all", alignment=False)
+    assert stages["50_tune_answers/all_s0"].parameters["start"] == "runs/x/40_align_captions/all_s0"
+    assert stages["40_align_captions/sparselearn_k8_s0"].parameters["start"] == ""
+
+
+@pytest.mark.parametrize("wrong", ["sparselearn:steps", "sparselearn:alignment=on", "sparselearn:stpes=70"])
+def test_a_faulty_method_is_refused(notebooks, wrong):
+    with pytest.raises(ValueError, match=wrong.split(":")[1].split("=")[0]):
+        planned(notebooks, wrong)

@@ -1,0 +1,112 @@
+"""A paper's preset: its values reach the stages, the command line wins over it, and its model has the published size."""
+
+import re
+
+import pytest
+import torch
+import typer
+from peft import LoraConfig, get_peft_model
+from transformers import Qwen2Config, Qwen2ForCausalLM
+from typer.testing import CliRunner
+
+from flows import experiment
+from flows.graph import Options, plan
+from flows.presets import PRESETS, read_preset
+from lib.compressors import COMPRESSORS
+from lib.compressors.slidechat import LongNet
+from lib.vlm import Projector
+
+QWEN = {
+    "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+    "num_key_value_heads": 4, "vocab_size": 152_064, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+@pytest.fixture
+def planned(monkeypatch, tmp_path):
+    """Plan the arguments of a command line instead of running them."""
+    caught = {}
+
+    def catch(options: Options):
+        caught["options"] = options
+        return []
+
+    monkeypatch.setattr(experiment, "plan", catch)
+    monkeypatch.setattr(experiment, "conduct", lambda *_, **__: 0)
+    app = typer.Typer()
+    app.command()(experiment.main)
+
+    def run(*words: str) -> Options:
+        required = ["--manifest", "m.csv", "--questions", "q.csv", "--out", "runs/x"]
+        result = CliRunner().invoke(app, [*required, *words])
+        assert result.exit_code == 0, result.output
+        return caught["options"]
+
+    return run
+
+
+def test_the_papers_options_and_settings(planned):
+    options = planned("--preset", "sparselearn")
+    assert options.k == (32,) and options.llm == "Qwen/Qwen2.5-7B-Instruct" and not options.alignment
+    assert options.settings == read_preset("sparselearn").settings
+
+
+def test_the_command_line_wins_over_the_preset(planned):
+    options = planned("--preset", "sparselearn", "--k", "16,64", "--alignment", "-p", "50.epochs=1")
+    assert options.k == (16, 64) and options.alignment and options.llm == "Qwen/Qwen2.5-7B-Instruct"
+    assert options.settings[-1] == "50.epochs=1"
+    assert planned("--k", "4").settings == ()
+
+
+def test_a_preset_that_there_is_not_is_named():
+    with pytest.raises(ValueError, match=r"no preset 'sparselern'.*sparselearn"):
+        read_preset("sparselern")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in PRESETS.glob("*.toml")))
+def test_every_setting_reaches_a_real_notebook(name, monkeypatch):
+    monkeypatch.setattr("flows.graph.check_options", lambda options: False)
+    preset = read_preset(name)
+    stages = {s.id: s.parameters for s in plan(Options("m.csv", "q.csv", "runs/x", k=(32,), settings=preset.settings))}
+    first, second = stages["40_align_captions/sparselearn_k32_s0"], stages["50_tune_answers/sparselearn_k32_s0"]
+    published = {"gate": "vp", "denoiser": "diagonal", "position_ids": "original", "k": 32, "max_tiles": 4096}
+    for stage in (first, second):
+        assert {key: stage[key] for key in published} == published
+        assert stage["batch"] * stage["accumulate"] == 64
+    assert second["lora_rank"] == 64 and second["lora_alpha"] == 128
+    assert second.get("lr_slide_encoder", 0) == 0 < first["lr_slide_encoder"]
+    assert stages["40_align_captions/all_s0"]["slide_encoder"] == "longnet"
+
+
+@pytest.mark.parametrize("path", sorted(PRESETS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_value_of_a_preset_says_where_it_is_from(path):
+    for line in path.read_text().splitlines():
+        if re.match(r'\s*"?[\w.]+"? *=|\s*"[\w.]+=', line) and not line.startswith(("all", "compressors")):
+            assert re.search(r"# \[[PSLO]\]", line), line
+
+
+def test_parameters_of_the_papers_model():
+    """The exact table: SlideChat's encoder and projector (methods: 4.2 M and 14.69 M), SparseLearn's module, LoRA."""
+    with torch.device("meta"):
+        lm = Qwen2ForCausalLM(Qwen2Config(**QWEN))
+        base = sum(p.numel() for p in lm.parameters())
+        targets = {"target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+        lora = get_peft_model(lm, LoraConfig(r=64, lora_alpha=128, **targets))
+        module = COMPRESSORS["sparselearn"](512, 32, scorer_layers=2, scorer_width=512, scorer_heads=8)
+        counts = {
+            "slide encoder": sum(p.numel() for p in LongNet(512).parameters()),
+            "scorer": sum(p.numel() for p in module.scorer.parameters()),
+            "denoiser": sum(p.numel() for p in module.denoiser.parameters()),
+            "projector": sum(p.numel() for p in Projector(512, 3584, 3584).parameters()),
+            "lora": sum(p.numel() for p in lora.parameters() if p.requires_grad),
+            "language model": base,
+        }
+    block = 12 * 512**2 + 13 * 512
+    assert counts == {
+        "slide encoder": 4_212_736,
+        "scorer": 2 * block + 2 * 512 + 512 + 1,
+        "denoiser": block,
+        "projector": 14_687_232,
+        "lora": 28 * 64 * (2 * 3584 + 2 * (3584 + 512) + 2 * 3584 + 3 * (3584 + 18_944)),
+        "language model": 7_615_616_512,
+    }
