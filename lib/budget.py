@@ -52,8 +52,3 @@ def by_tokens(
                 rows.append((method, k, one["tokens"].mean(), group, seeds, pooled, *counts, *estimate))
     counts = ["n_answers", "n_slides", "median", "accuracy", "ci_low", "ci_high"]
     return pd.DataFrame(rows, columns=["method", "k", "tokens", "group", "seeds", "pooled", *counts])
-
-
-def broad_groups(questions: Sequence[Question]) -> list[str]:
-    """Name the broad categories of a question table in lower case, as they come."""
-    return list(dict.fromkeys(question.broad.lower() for question in questions))

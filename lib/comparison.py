@@ -49,6 +49,17 @@ def question_groups(questions: Sequence[Question]) -> dict[str, set[str]]:
     return members
 
 
+def named_groups(questions: Sequence[Question], names: Sequence[str]) -> list[str]:
+    """Return the named score groups, or the broad categories as they come if none is named.
+
+    Raises ValueError for a name that is no group of these questions.
+    """
+    known = question_groups(questions)
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"group: got {', '.join(unknown)}; the questions have {', '.join(known)}; name one of them")
+    return list(names) or list(dict.fromkeys(question.broad.lower() for question in questions))
+
+
 def panel_groups(questions: Sequence[Question]) -> dict[str, str]:
     """Map a panel's title to a group, joining groups of the very same questions: {"composition = tissue": ...}."""
     joined: dict[frozenset[str], list[str]] = {}

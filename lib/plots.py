@@ -209,7 +209,8 @@ def token_map(ax: Axes, place: Float[np.ndarray, "n 2"], kept: Int[np.ndarray, "
     ax.scatter(*place[rest].T, s=10, color=PALE, linewidths=0, label="left out")
     ax.scatter(*place[kept].T, s=34, color=RED, edgecolors="white", linewidths=0.6, label="kept")
     ax.set(xlabel="UMAP 1 (no unit)", ylabel="UMAP 2 (no unit)", xticks=[], yticks=[])
-    ax.set_title(shortened(title), fontsize=10)
+    name, *numbers = title.splitlines()
+    ax.set_title("\n".join([shortened(name), *numbers]), fontsize=10)
     ax.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.08))
     ax.spines[["top", "right"]].set_visible(False)
     return ax

@@ -94,3 +94,24 @@ def diversity(
         rows.append((slide, len(x), m, mean_pairwise_cosine(x[kept[slide]]), np.mean(random), low, high))
     columns = ["slide_id", "n_tiles", "n_kept", "kept", "random", "random_low", "random_high"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def relative_spread(place: Float[np.ndarray, "n c"], kept: Int[np.ndarray, " k"], *, draws: int, seed: int) -> float:
+    """Mean distance of the kept tiles to their centroid, over that of as many random tiles (mean of `draws`).
+
+    1 is what random tiles give, 0 is one point; nan for fewer than two kept tiles or where no two tiles lie apart.
+    """
+    random = np.random.default_rng(seed)
+    scattered = np.mean(
+        [_to_centroid(place[random.choice(len(place), len(kept), replace=False)]) for _ in range(draws)]
+    )
+    return _to_centroid(place[kept]) / scattered if len(kept) > 1 and scattered > 0 else float("nan")
+
+
+def map_title(slide_id: str, likeness: float, random_likeness: float, spread: float) -> str:
+    """Name the slide over its map, with the kept tiles' cosine beside random ones' and their spread on the map."""
+    return f"{slide_id}\ncosine {likeness:.2f} (random {random_likeness:.2f}), spread ×{spread:.2f}"
+
+
+def _to_centroid(place: Float[np.ndarray, "m c"]) -> float:
+    return float(np.linalg.norm(place - place.mean(axis=0), axis=1).mean())

@@ -1,0 +1,69 @@
+"""Forest plots of a method's variants: differences from the reference, and gaps between soft and hard accuracy."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from lib.plots import BLUE, GREY, RED, clean
+
+UNTOLD = "not told apart"
+
+
+def row_names(methods: Sequence[str], *, reference: str) -> list[str]:
+    """Name a row by what differs from the reference: "gate = scale"."""
+    names = [method.removeprefix(f"{reference}:") for method in methods]
+    return [reference if name == reference else name.replace("=", " = ").replace(":", ",\n") for name in names]
+
+
+def differences(ax: Axes, paired: pd.DataFrame, *, reference: str, xlabel: str) -> Axes:
+    """Draw each variant's pooled difference and interval, a small dot for each seed, the paper's delta hollow.
+
+    `paired` holds one group's rows, with `paper_delta`; the reference is the first row, at zero.
+    """
+    methods = [reference, *paired["method"].unique()]
+    ax.axvline(0, color=GREY, linewidth=1.0)
+    ax.plot(0, 0, "s", color=GREY, markersize=5)
+    _intervals(ax, paired, methods, column="difference", low="ci_low", high="ci_high")
+    known = paired[paired["pooled"] & paired["paper_delta"].notna()]
+    ax.plot(
+        100 * known["paper_delta"],
+        known["method"].map(methods.index) + 0.28,
+        "D",
+        color=RED,
+        mfc="none",
+        markersize=6,
+        label="the paper's delta, on another benchmark",
+    )
+    return _rows(ax, methods, reference=reference, xlabel=xlabel)
+
+
+def gaps(ax: Axes, gaps: pd.DataFrame, methods: Sequence[str], *, reference: str, xlabel: str) -> Axes:
+    """Draw each method's pooled gap and interval in the rows of `differences`, a small dot for each seed.
+
+    Its colour tells whether the gap differs from the reference's.
+    """
+    ax.axvline(0, color=GREY, linewidth=1.0)
+    _intervals(ax, gaps, methods, column="gap", low="gap_low", high="gap_high")
+    return _rows(ax, methods, reference=reference, xlabel=xlabel)
+
+
+def _intervals(ax: Axes, table: pd.DataFrame, methods: Sequence[str], *, column: str, low: str, high: str) -> None:
+    pooled, seeds = table[table["pooled"]], table[~table["pooled"]]
+    told = ~pooled["verdict"].isin([UNTOLD, ""])
+    for part, colour, label in (
+        (pooled[told], BLUE, "all seeds, 95 % interval: differs from the reference (Holm)"),
+        (pooled[~told], GREY, "all seeds, 95 % interval: not told apart"),
+    ):
+        ends = 100 * np.stack([part[column] - part[low], part[high] - part[column]]).astype(float)
+        place = part["method"].map(methods.index)
+        ax.errorbar(100 * part[column], place, xerr=ends.clip(min=0), fmt="o", color=colour, markersize=6, label=label)
+    place = seeds["method"].map(methods.index) - 0.24
+    ax.plot(100 * seeds[column], place, "o", color=BLUE, alpha=0.55, markersize=3, label="one seed")
+
+
+def _rows(ax: Axes, methods: Sequence[str], *, reference: str, xlabel: str) -> Axes:
+    ax.set(xlabel=xlabel, yticks=range(len(methods)), yticklabels=row_names(methods, reference=reference))
+    ax.set_ylim(len(methods) - 0.45, -0.55)
+    return clean(ax, grid="x")
