@@ -1,5 +1,6 @@
 """What a training step is fed: so many slides in an order fixed by (seed, epoch), divided over processes."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -84,6 +85,11 @@ def alignment_phases(
     regions = [caption for caption in captions if caption.box]
     slides = [caption for caption in captions if not caption.box]
     return [*([Phase(regions, region_steps, region_batch)] if regions else []), Phase(slides, steps, batch)]
+
+
+def batches(examples: Sequence[Example], *, batch: int, epochs: float, steps: int, accumulate: int) -> int:
+    """How many batches make `epochs` passes over the examples; with 0 epochs, `steps` optimiser steps."""
+    return math.ceil(epochs * len(examples) / batch) if epochs else steps * accumulate
 
 
 @lru_cache(maxsize=4)

@@ -26,15 +26,15 @@ def run_in_processes(train: Callable[[], object], processes: int, *, device: str
         )
     AcceleratorState._reset_state(reset_partial_state=True)  # an earlier training's, alone: forks would inherit it
     if device == "cpu":
-        debug_launcher(_worker, (train, processes), num_processes=processes)
+        debug_launcher(_worker, (train, processes, True), num_processes=processes)
     else:
-        notebook_launcher(_worker, (train, processes), num_processes=processes, use_port=str(_free_port()))
+        notebook_launcher(_worker, (train, processes, False), num_processes=processes, use_port=str(_free_port()))
 
 
-def _worker(train: Callable[[], object], processes: int) -> None:
+def _worker(train: Callable[[], object], processes: int, cpu: bool) -> None:
     torch.set_num_threads(1)  # a fork has lost its parent's thread pool
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    state = PartialState()
+    state = PartialState(cpu=cpu)
     if state.num_processes != processes:
         raise RuntimeError(f"training in {processes} processes: accelerate made a group of {state.num_processes}")
     train()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
@@ -41,7 +42,8 @@ class RunState:
             optimizer.load_state_dict(saved.pop("optimizer"))
             schedule.load_state_dict(saved.pop("schedule"))
             state.__dict__.update(saved)
-            print(f"resuming at step {state.step}", flush=True)
+            if PartialState().is_main_process:
+                print(f"resuming at step {state.step}", flush=True)
         return state
 
     @classmethod

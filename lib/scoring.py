@@ -1,6 +1,6 @@
 """Answers by log-likelihood: deterministic, and the same whether a question is asked alone or in company."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from lib.prefix_lm import greedy
 from lib.prompts import Texts, pack
 from lib.questions import LETTERS, Question, extract_letter, prompt
 from lib.selection import planted_tiles, read_truth
+from lib.soft_topk import mass_on_topk
 from lib.vlm import VLM
 
 
@@ -169,17 +170,54 @@ def selection_by_slide(selected: pd.DataFrame, bags: dict[str, Bag], truth: Path
     return pd.DataFrame(rows, columns=columns)
 
 
-def answer_probability(model: VLM, examples: Sequence[Example], bags: dict[str, Bag], *, batch_slides: int) -> float:
-    """Geometric mean probability of the reference answers' tokens on the evaluation path."""
+def answer_accuracy(
+    model: VLM,
+    questions: Sequence[Question],
+    bags: dict[str, Bag],
+    *,
+    answer_form: str,
+    batch_slides: int,
+    seed: int | None = None,
+) -> float:
+    """Share of questions answered rightly on the evaluation path; with `seed`, on the training path."""
+    answers = answer(model, questions, bags, answer_form=answer_form, batch_slides=batch_slides, seed=seed)
+    return accuracy(answers, questions)
+
+
+def answer_probability(
+    model: VLM, examples: Sequence[Example], bags: dict[str, Bag], *, batch_slides: int, seed: int | None = None
+) -> float:
+    """Geometric mean probability of the reference answers' tokens on the evaluation path; with `seed`, in training."""
     total, count = 0.0, 0
     device = model.feature_mean.device
-    with torch.no_grad(), _path(model, soft=False):
+    generator = None if seed is None else torch.Generator(device).manual_seed(seed)
+    with torch.no_grad(), _path(model, soft=seed is not None):
         for chunk in _slices(list(examples), batch_slides):
             texts = pack([[model.chat.turn(p, [a]) for p, a in e.turns] for e in chunk]).to(device)
             shown = [in_box(bags[e.slide_id], e.box) if e.box else bags[e.slide_id] for e in chunk]
-            log_probs, _ = model(collate(shown).to(device), texts)
+            log_probs, _ = model(collate(shown).to(device), texts, generator)
             total, count = total + float(log_probs.sum()), count + int((texts.answer >= 0).sum())
     return float(np.exp(total / max(count, 1)))
+
+
+def soft_watch(
+    model: VLM, bags: dict[str, Bag], evaluate: Callable[..., float], *, seed: int, batch_slides: int
+) -> dict[str, float]:
+    """What a selector's validation score stands beside: the training path's score, and how soft its selection is.
+
+    `evaluate(model, seed=...)` gives `soft_score`; `mass` is the mean over these slides of the soft top-k's mass on
+    the hard one, at the present temperature `tau`. A method that scores no tiles has nan in all three.
+    """
+    compressor, mass = model.compressor, []
+    if not (hasattr(compressor, "scores") and hasattr(compressor, "tau")):
+        return dict.fromkeys(("soft_score", "mass", "tau"), float("nan"))
+    tau = float(compressor.tau)
+    with torch.no_grad(), _path(model, soft=False):
+        for slides in _slices(sorted(bags, key=lambda s: len(bags[s].x)), batch_slides):
+            batch = collate([bags[s] for s in slides]).to(model.feature_mean.device)
+            scores = model.compress(batch).scores
+            mass += mass_on_topk(scores, k=compressor.k, tau=tau, mask=batch.mask).tolist()
+    return {"soft_score": evaluate(model, seed=seed), "mass": float(np.mean(mass or [np.nan])), "tau": tau}
 
 
 def wrong_slides(slide_ids: Sequence[str], seed: int) -> dict[str, str]:

@@ -57,6 +57,17 @@ def hard_topk(
     return kept.clamp(max=n - 1), kept < n
 
 
+def mass_on_topk(scores: Float[Tensor, "b n"], *, k: int, tau: float, mask: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:
+    """Share of the soft top-k's mass that lies on the hard top-k: sum of alpha over the tiles kept, over their number.
+
+    About k/n for an even spread, 1 where soft and hard are the same selection, and on a slide of at most k tiles.
+    `scores` are raw, as the scorer gives them.
+    """
+    alpha = soft_topk(standardize(scores, mask), k=k, tau=tau, mask=mask)
+    kept, valid = hard_topk(scores, k, mask)
+    return (alpha.gather(-1, kept) * valid).sum(-1) / valid.sum(-1)
+
+
 def cosine_tau(step: int, steps: int, tau_start: float, tau_end: float) -> float:
     """Temperature at `step`: a half cosine from tau_start to tau_end over `steps`, tau_end afterwards."""
     share = min(step / max(steps, 1), 1.0)

@@ -22,14 +22,14 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
-from lib.feed import Feed, Phase, alignment_phases
+from lib.feed import Feed, Phase, alignment_phases, batches
 from lib.launch_training import run_in_processes
 from lib.run_state import RunState, of_first_process
 from lib.soft_topk import TAU_SCHEDULES
 from lib.training_step import Settings, one_batch, parameter_groups, recomputing, set_modes
 from lib.vlm import VLM
 
-__all__ = ["Feed", "Phase", "Settings", "alignment_phases", "cooling", "fit", "parameter_groups"]
+__all__ = ["Feed", "Phase", "Settings", "alignment_phases", "batches", "cooling", "fit", "parameter_groups"]
 PRINT_EVERY_S = 5.0
 
 
@@ -112,8 +112,9 @@ def _train(
         parameter_groups(model, settings.rates), betas=(0.9, 0.98), weight_decay=settings.weight_decay
     )
     optimizer_steps = -(-feed.steps // settings.accumulate)
+    rising = settings.warmup if settings.warmup >= 1 else settings.warmup * optimizer_steps
     schedule = get_cosine_with_min_lr_schedule_with_warmup(
-        optimizer, settings.warmup_steps, max(optimizer_steps, 1), min_lr_rate=0.1
+        optimizer, round(rising), max(optimizer_steps, 1), min_lr_rate=settings.lr_end
     )
     state = RunState.resume(checkpoint, model, optimizer, schedule)
     trained = accelerator.prepare_model(model)
@@ -131,11 +132,9 @@ def _train(
             last = state.step == feed.steps
             if state.step % evaluate_every == 0 or last:
                 state.judge(model, evaluate, watch)
-            if time.monotonic() - spoken > PRINT_EVERY_S or last:
+            if accelerator.is_main_process and (last or time.monotonic() - spoken > PRINT_EVERY_S):
                 spoken, best = time.monotonic(), state.best_score
-                accelerator.print(
-                    f"step {state.step}/{feed.steps}  loss {loss:.3f}  best validation {best:.3f}", flush=True
-                )
+                print(f"step {state.step}/{feed.steps}  loss {loss:.3f}  best validation {best:.3f}", flush=True)
             if accelerator.is_main_process and ends and state.step - saved >= save_every:
                 saved = state.step
                 state.save(checkpoint, model, optimizer, schedule)

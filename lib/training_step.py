@@ -18,8 +18,9 @@ class Settings(NamedTuple):
 
     rates: dict[str, float]  # by first part of a parameter's name: "slide_encoder", "compressor", "projector", "lm"
     weight_decay: float
-    warmup_steps: int
+    warmup: float  # optimiser steps of rising learning rate; below 1: a share of all
     clip: float
+    lr_end: float = 0.1  # last learning rate, as a share of the peak: it falls along a half cosine
     accumulate: int = 1  # batches summed into one optimiser step
     mixed_precision: str = "no"  # "no" or "bf16"
     gradient_checkpointing: bool = False  # recompute the language model's blocks in the backward pass

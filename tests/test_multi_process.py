@@ -1,0 +1,125 @@
+"""One training over two processes (CPU, gloo): the same run as in one, resumable, and by hand from the command line."""
+
+import os
+from functools import partial
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+from accelerate import PartialState
+
+from lib.checkpoints import build_vlm
+from lib.examples import Example
+from lib.features import make_bag
+from lib.launch_training import run_in_processes
+from lib.synthetic.language import build_lm, build_tokenizer
+from lib.training import Feed, Phase, Settings, fit
+
+D, K = 33, 7
+WORDS = ("abscess", "necrosis", "yes", "no", "A B", "benign")
+NO_GRADIENT = ("scorer.head.bias", "scorer.norm.bias")  # z-scores undo a shift: Adam makes steps of its rounding errors
+RATES = {"compressor": 1e-2, "projector": 1e-2, "lm": 1e-2}
+
+
+@pytest.fixture(scope="module")
+def lm_folder(tmp_path_factory):
+    folder, tokenizer = tmp_path_factory.mktemp("lm"), build_tokenizer()
+    build_lm(tokenizer, width=24, layers=2, heads=3, seed=0).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def model_and_feed(lm_folder: str, compressor: str, *, lora: bool = True, options: dict | None = None, batch: int = 4):
+    rng, bags = np.random.default_rng(0), {}
+    for i, n in enumerate((9, 23, 41, 12, 5)):  # one shorter than K
+        bags[f"s{i}"] = make_bag(f"s{i}", rng.standard_normal((n, D)), np.arange(2 * n).reshape(n, 2), {})
+    scorer = {"scorer_heads": 3, "scorer_width": 12} if compressor == "sparselearn" else {}
+    model = build_vlm(lm_folder, compressor, d=D, k=K, seed=1, options=scorer | (options or {}), projector_width=19)
+    if lora:
+        model.add_lora(rank=2, alpha=4, dropout=0.0)
+    asked = [Example(f"s{i}", None, (("Is What", WORDS[i]), ("grade?", WORDS[5 - i]))) for i in range(5)]
+    captions = [Example(f"s{i}", None, (("Describe slide.", " ".join(WORDS[i:])),)) for i in range(5)]
+    return model, Feed(model, bags, (Phase(captions, 3, 2), Phase(asked, 4, batch)), seed=4, max_tiles=29)
+
+
+def train(lm_folder, checkpoint, *, processes: int, compressor="mean", accumulate=1, when=None, **model_options):
+    model, feed = model_and_feed(lm_folder, compressor, **model_options)
+    better = count()
+
+    def stop(model, step):
+        if step == when:
+            raise RuntimeError("stopped here")
+
+    table = fit(
+        model,
+        feed,
+        Settings(RATES, 0.01, 2, 1.0, accumulate=accumulate),
+        seed=8,
+        checkpoint=checkpoint,
+        save_every=2,
+        evaluate=lambda model: next(better),
+        evaluate_every=3,
+        before_step=stop,
+        watch=lambda model: {"pid": os.getpid(), "rank": PartialState().process_index},
+        processes=processes,
+    )
+    return model, table
+
+
+def distance(a: torch.nn.Module, b: torch.nn.Module) -> float:
+    left, right = a.state_dict(), b.state_dict()
+    assert left.keys() == right.keys()
+    return max(float((left[name] - right[name]).abs().max()) for name in left if not name.endswith(NO_GRADIENT))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize(
+    ("compressor", "options"), [("mean", None), ("sparselearn", {"gate": "scale"}), ("text_only", None)]
+)
+def test_two_processes_train_what_one_does(lm_folder, tmp_path, compressor, options, accumulate):
+    """Methods that draw no noise: equal to rounding, with batches, losses and schedule of any length divided."""
+    how = {"compressor": compressor, "options": options, "accumulate": accumulate}
+    one, alone = train(lm_folder, tmp_path / "one.pt", processes=1, **how)
+    two, table = train(lm_folder, tmp_path / "two.pt", processes=2, **how)
+    fresh, _ = model_and_feed(lm_folder, compressor, options=options)
+    assert distance(one, two) < 1e-5 < distance(one, fresh)
+    assert table["loss"].to_numpy() == pytest.approx(alone["loss"].to_numpy(), abs=1e-5)
+    assert table["lr"].tolist() == alone["lr"].tolist()
+    told = table.dropna(subset="score")
+    assert len(table) == 7 and told["step"].tolist() == [2, 5, 6]
+    assert (told["rank"] == 0).all() and (told["pid"] != os.getpid()).all()  # the first process's word
+
+
+def test_a_run_goes_on_in_other_processes_where_it_was_cut(lm_folder, tmp_path):
+    whole, table = train(lm_folder, tmp_path / "whole.pt", processes=2)
+    with pytest.raises(Exception, match="stopped here"):
+        train(lm_folder, tmp_path / "cut.pt", processes=2, when=5)
+    assert torch.load(tmp_path / "cut.pt", weights_only=True)["step"] == 4
+    resumed, again = train(lm_folder, tmp_path / "cut.pt", processes=2)
+    assert distance(whole, resumed) == 0
+    assert again[["step", "loss", "lr"]].equals(table[["step", "loss", "lr"]])
+
+
+def _compare_ranks(model, feed, checkpoint, folder):
+    fit(
+        model, feed, Settings(RATES, 0.01, 2, 1.0), seed=8, checkpoint=checkpoint, save_every=100,
+        evaluate=lambda model: float(PartialState().process_index), evaluate_every=2, stop_at=0.5,
+    )  # fmt: skip
+    torch.save(model.state_dict(), folder / f"{PartialState().process_index}.pt")
+
+
+def test_processes_never_disagree(lm_folder, tmp_path):
+    """Each finds its group by itself; noise differs by process, weights and the end of training do not."""
+    model, feed = model_and_feed(lm_folder, "sparselearn")
+    train_here = partial(_compare_ranks, model, feed, tmp_path / "c.pt", tmp_path)
+    run_in_processes(train_here, 2, device="cpu")
+    states = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    fresh = model.state_dict()  # forks have left it alone
+    assert not torch.equal(states[0]["compressor.scorer.head.weight"], fresh["compressor.scorer.head.weight"])
+
+
+def test_a_batch_that_cannot_be_divided_is_refused_before_anything_starts(lm_folder, tmp_path):
+    with pytest.raises(ValueError, match="got batches of 3 slides for 2 processes"):
+        train(lm_folder, tmp_path / "c.pt", processes=2, batch=3)
