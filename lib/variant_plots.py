@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from lib.plots import BLUE, GREY, RED, clean
 
 UNTOLD = "not told apart"
+LINEAR_POINTS = 10  # beyond this many points an axis is logarithmic, if anything lies beyond twice as many
+TICKS = (-100, -50, -20, -10, -5, 0, 5, 10, 20, 50, 100)
 
 
 def row_names(methods: Sequence[str], *, reference: str) -> list[str]:
@@ -34,7 +36,7 @@ def differences(ax: Axes, paired: pd.DataFrame, *, reference: str, xlabel: str) 
         color=RED,
         mfc="none",
         markersize=6,
-        label="the paper's delta, on another benchmark",
+        label="paper, other benchmark",
     )
     return _rows(ax, methods, reference=reference, xlabel=xlabel)
 
@@ -53,8 +55,8 @@ def _intervals(ax: Axes, table: pd.DataFrame, methods: Sequence[str], *, column:
     pooled, seeds = table[table["pooled"]], table[~table["pooled"]]
     told = ~pooled["verdict"].isin([UNTOLD, ""])
     for part, colour, label in (
-        (pooled[told], BLUE, "all seeds, 95 % interval: differs from the reference (Holm)"),
-        (pooled[~told], GREY, "all seeds, 95 % interval: not told apart"),
+        (pooled[told], BLUE, "95 %, told apart (Holm)"),
+        (pooled[~told], GREY, "95 %, not told apart"),
     ):
         ends = 100 * np.stack([part[column] - part[low], part[high] - part[column]]).astype(float)
         place = part["method"].map(methods.index)
@@ -64,6 +66,13 @@ def _intervals(ax: Axes, table: pd.DataFrame, methods: Sequence[str], *, column:
 
 
 def _rows(ax: Axes, methods: Sequence[str], *, reference: str, xlabel: str) -> Axes:
+    low, high = ax.get_xlim()
+    if max(-low, high) > 2 * LINEAR_POINTS:
+        ax.set_xscale("symlog", linthresh=LINEAR_POINTS, linscale=1.4)
+        shown = [tick for tick in TICKS if low <= tick <= high]
+        ax.set_xticks(shown, [str(tick) for tick in shown])
+        ax.minorticks_off()
+        xlabel = f"{xlabel}\nlogarithmic beyond {LINEAR_POINTS} points"
     ax.set(xlabel=xlabel, yticks=range(len(methods)), yticklabels=row_names(methods, reference=reference))
     ax.set_ylim(len(methods) - 0.45, -0.55)
     return clean(ax, grid="x")
