@@ -105,7 +105,6 @@ def check_options(options: Options) -> bool:
     from lib import manifest as manifests
     from lib import questions as tables
     from lib.compressors import COMPRESSORS
-    from lib.examples import read_examples
 
     for method in map(parse_method, options.compressors):
         if method.compressor not in COMPRESSORS:
