@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from lib.batch import collate
 from lib.features import Bag
-from lib.soft_topk import hard_topk, soft_topk, standardize
+from lib.soft_topk import mass_on_topk
 from lib.vlm import VLM
 
 HISTORY = {"score": "hard", "soft_score": "soft", "mass": "mass", "tau": "tau"}
@@ -67,15 +67,10 @@ def mass_against_tau(scores: dict[str, Float[np.ndarray, " n"]], *, k: int, taus
         raise ValueError(f"mass: got slides of at most {most} tiles; expected one of more than k = {k}")
     rows = []
     for tau in taus:
-        mass = np.array([top_mass(s, k=k, tau=tau) for s in longer])
+        mass = np.array(
+            [float(mass_on_topk(s, k=k, tau=tau, mask=torch.ones_like(s, dtype=torch.bool))) for s in longer]
+        )
         n = np.array([s.shape[1] for s in longer])
         left_out = (k * (1 - mass) / (n - k)).mean()
         rows.append((tau, mass.mean(), *np.quantile(mass, [0.05, 0.95]), left_out, (k / n).mean(), len(n)))
     return pd.DataFrame(rows, columns=["tau", "mass", "low", "high", "left_out", "chance", "n_slides"])
-
-
-def top_mass(scores: Float[torch.Tensor, "1 n"], *, k: int, tau: float) -> float:
-    """Return sum alpha_i over the hard top-k, divided by k."""
-    mask = torch.ones_like(scores, dtype=torch.bool)
-    alpha = soft_topk(standardize(scores, mask), k=k, tau=tau, mask=mask)
-    return float(alpha.gather(1, hard_topk(scores, k, mask)[0]).sum() / k)

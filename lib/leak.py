@@ -126,13 +126,15 @@ def probe_leak(train: Tiles, test: Tiles, *, alphas: Sequence[float], widths: Se
 
 
 def identification_leak(
-    x: Float[np.ndarray, "n d"], *, alphas: Sequence[float], widths: Sequence[int], draws: int, seed: int
+    x: Float[np.ndarray, "n d"], *, alphas: Sequence[float], widths: Sequence[int], trials: int, seed: int
 ) -> pd.DataFrame:
     """Return how often a gated tile is recognised among its slide's n, for each width and alpha.
 
     Beside it the same for Gaussian tokens: `expected` of d independent dimensions, `expected_own` of the features' own
-    covariance, `expected_rank` of as many dimensions as the effective rank.
+    covariance, `expected_rank` of as many dimensions as the effective rank. Each share is of at least `trials` tiles:
+    noise is drawn again where the slide has fewer.
     """
+    draws = -(-trials // len(x))
     rows, rng = [], np.random.default_rng(seed)
     for width in _offered(widths, x.shape[1]):
         narrow = at_width(x, width, fit=x, seed=seed)
@@ -158,13 +160,13 @@ def measure(
     *,
     alphas: Sequence[float],
     widths: Sequence[int],
-    draws: int,
+    trials: int,
     seed: int,
 ) -> pd.DataFrame:
     """Join `probe_leak` of training and test tiles, if there are any, and `identification_leak` of a slide's tiles."""
     how = {"alphas": alphas, "widths": widths, "seed": seed}
     tables = [probe_leak(*parts, **how)] if parts else []
-    return pd.concat([*tables, identification_leak(slide, draws=draws, **how)], ignore_index=True)
+    return pd.concat([*tables, identification_leak(slide, trials=trials, **how)], ignore_index=True)
 
 
 def half_skill(leak: pd.DataFrame) -> float:

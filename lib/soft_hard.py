@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
-from scipy.stats import bootstrap, hypergeom
+from scipy.stats import hypergeom
 from torch import nn
 
 from lib.features import Bag
@@ -18,7 +18,7 @@ from lib.gate_mass import require_scorer
 from lib.questions import LETTERS, Question
 from lib.scoring import answer
 from lib.selection import jaccard
-from lib.stats import clustered_accuracy, paired_difference
+from lib.stats import clustered_accuracy, clustered_mean, paired_difference
 from lib.vlm import VLM
 
 DIFFERENCES = (("soft", "hard"), ("hard_denoised", "hard"), ("soft_bypassed", "soft"), ("soft_bypassed", "hard"))
@@ -152,10 +152,8 @@ def kept_agreement(
     pairs = list(combinations(kept, 2))
     index = np.array([np.mean([jaccard(a[s], b[s]) for a, b in pairs]) for s in bags])
     chance = np.mean([[random_jaccard(len(x.x), len(a[s]), len(b[s])) for a, b in pairs] for s, x in bags.items()])
-    low, high = np.nan, np.nan
-    if len(index) > 1 and np.ptp(index) > 0:
-        low, high = bootstrap((index,), np.mean, n_resamples=draws, method="percentile", rng=seed).confidence_interval
-    return pd.DataFrame([("training seeds", index.mean(), low, high, "kept tiles", chance)], columns=columns)
+    mean = clustered_mean(index, np.array(list(bags)), draws=draws, seed=seed).estimate
+    return pd.DataFrame([("training seeds", *mean, "kept tiles", chance)], columns=columns)
 
 
 def random_jaccard(n: int, i: int, j: int) -> float:

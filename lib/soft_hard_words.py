@@ -8,6 +8,7 @@ import pandas as pd
 
 from lib.leak import half_skill, matched_filter_snr
 
+UNIT = "\N{NO-BREAK SPACE}%"
 SCORED = {"captions": "probability of the captions' words", "questions": "questions answered rightly"}
 
 
@@ -31,18 +32,18 @@ def paths_sentence(scores: pd.DataFrame, agreed: pd.DataFrame, mass: pd.Series) 
     rows = {(row.path, row.minus): row for row in scores.itertuples()}
     hard, soft = rows["hard", ""], rows["soft", ""]
     said = [
-        f"on {hard.n_slides} test slides the model is right in {_percent(hard.value)} of {hard.n_questions} questions "
-        f"from the tiles it keeps, and in {_percent(soft.value)} from all tiles through the noisy gate it was trained "
-        f"with, a difference of {_points(rows['soft', 'hard'])}"
+        f"on {hard.n_slides} test slides the model answers {_percent(hard.value)} of {hard.n_questions} questions "
+        f"rightly from the tiles it keeps and {_percent(soft.value)} from all tiles through the noisy gate, a "
+        f"difference of {_points(rows['soft', 'hard'])}; all intervals 95{UNIT}"
     ]
     if ("soft_bypassed", "soft") in rows:
         said.append(
-            f"taking the denoiser away changes the noisy path by {_points(rows['soft_bypassed', 'soft'])}, denoising "
-            f"the kept tiles changes the other by {_points(rows['hard_denoised', 'hard'])}"
+            f"without its denoiser the noisy path changes by {_points(rows['soft_bypassed', 'soft'])}, with it the "
+            f"kept tiles' by {_points(rows['hard_denoised', 'hard'])}"
         )
-    said.append(f"the gate puts {_percent(mass.mass)} of its weight on the tiles kept")
     told = agreed[agreed["compared"].isin(["two draws of noise", "training seeds"])]
-    said += [_agreement_words(row) for row in told.itertuples()]
+    alike = [_agreement_words(row) for row in told.itertuples()]
+    said.append(", ".join([f"{_percent(mass.mass)} of the gate's weight lies on the tiles kept", *alike]))
     return f"**On the test slides.** {_capital('; '.join(said))}."
 
 
@@ -52,26 +53,24 @@ def leak_sentence(leak: pd.DataFrame, *, n_classes: int, alpha: float, left_out:
     `n_classes`: how many the probe tells apart; `left_out`: mean alpha of the tiles that this model leaves out.
     """
     probe, found = leak[leak["task"] == "probe"], leak[leak["task"] == "identification"]
-    said = [_probe_words(*_widest(probe, alpha), n_classes)] if len(probe) else []
-    widest, row = _widest(found, alpha)
+    _, row = _widest(found, alpha)
+    said = [f"when {_percent(row.alpha)} of a tile passes the gate and the rest is noise"]
+    said += [_probe_words(*_widest(probe, alpha), n_classes)] if len(probe) else []
     said.append(
-        f"of a tile let through by {_percent(row.alpha)} it can be told in {_percent(row.share)} of cases which of its "
-        f"slide's {row.n_tiles:.0f} it is ({row.d:.0f} features; guessing {_percent(row.chance)}; "
-        f"{_percent(row.expected)} if all features were independent, {_percent(row.expected_rank)} if only the "
-        f"{row.effective_rank:.0f} effective dimensions counted), and half of them are still recognised at "
-        f"{_percent(half_skill(widest))}"
+        f"{_percent(row.share)} of a slide's {row.n_tiles:.0f} tiles are still recognised one by one (guessing "
+        f"{_percent(row.chance)}; d = {row.d:.0f}; theory {_percent(row.expected)} for as many independent features, "
+        f"{_percent(row.expected_rank)} for their effective rank of {row.effective_rank:.0f})"
     )
-    said.append(f"this model lets through {_percent(left_out)}, on average, of a tile that it leaves out")
-    return f"**The leak.** {_capital('; '.join(said))}."
+    last = f"this model lets pass {_percent(left_out)}, on average, of a tile that it leaves out"
+    return f"**The leak.** {_capital(said[0])}, {', and '.join(said[1:])}; {last}."
 
 
 def _probe_words(table: pd.DataFrame, row: pd.Series, n_classes: int) -> str:
     clean, half = table.loc[table["alpha"].idxmax()], half_skill(table)
     return (
-        f"of a tile let through by {_percent(row.alpha)}, the rest being noise, a linear probe reads its class among "
-        f"{n_classes} in {_percent(row.share)} of cases ({row.d:.0f} features; untouched {_percent(clean.share)}, "
-        f"guessing {_percent(row.chance)}), and half of its skill is left at {_percent(half)}, a signal-to-noise ratio "
-        f"of {matched_filter_snr(half, row.apart):.1f} between two classes"
+        f"a linear probe reads which of {n_classes} classes it is in {_percent(row.share)} of cases (untouched "
+        f"{_percent(clean.share)}, guessing {_percent(row.chance)}; d = {row.d:.0f}; half of that skill is left at "
+        f"{_percent(half)}, a signal-to-noise ratio of {matched_filter_snr(half, row.apart):.1f})"
     )
 
 
@@ -92,10 +91,10 @@ def _stage_words(name: str, part: pd.DataFrame) -> str:
 def _agreement_words(row) -> str:
     if row.of == "kept tiles":
         return (
-            f"models trained from different seeds share {_percent(row.value)} of their kept tiles "
-            f"(Jaccard index; by chance {_percent(row.chance)})"
+            f"and models of different training seeds share {_percent(row.value)} of their kept tiles (Jaccard index; "
+            f"{_percent(row.chance)} by chance)"
         )
-    return f"{_percent(1 - row.value)} of the noisy path's answers change from one draw of noise to the next"
+    return f"{_percent(1 - row.value)} of the noisy path's answers change from draw to draw"
 
 
 def _widest(table: pd.DataFrame, alpha: float) -> tuple[pd.DataFrame, pd.Series]:
@@ -106,12 +105,13 @@ def _widest(table: pd.DataFrame, alpha: float) -> tuple[pd.DataFrame, pd.Series]
 
 def _points(row) -> str:
     low, high = (f"{100 * end:+.1f}" for end in (row.ci_low, row.ci_high))
-    return f"{100 * row.value:+.1f} points (95 % interval {low} to {high})"
+    return f"{100 * row.value:+.1f} points ({low} to {high})"
 
 
 def _percent(share: float) -> str:
     percent = 100 * share
-    return f"{percent:.2g} %" if 0 < percent < 1 else f"{percent:.1f} %" if percent % 1 else f"{percent:.0f} %"
+    number = f"{percent:.2g}" if 0 < percent < 1 else f"{percent:.1f}" if percent % 1 else f"{percent:.0f}"
+    return number + UNIT
 
 
 def _capital(text: str) -> str:

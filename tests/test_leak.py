@@ -84,7 +84,7 @@ def test_independent_tokens_are_identified_as_often_as_the_highest_of_n_gaussian
 
 
 def test_identification_table_stands_on_its_laws():
-    table = leak.identification_leak(gaussian(75, 33), alphas=[0.0, 0.1, 1.0], widths=[7, 33, 500], draws=3, seed=0)
+    table = leak.identification_leak(gaussian(75, 33), alphas=[0.0, 0.1, 1.0], widths=[7, 33, 500], trials=200, seed=0)
     assert table.groupby("d").size().to_dict() == {7: 3, 33: 3}  # no width beyond the features' own
     clean = table[table["alpha"] == 1]
     assert (clean[["share", "expected", "expected_own", "skill"]] == 1).all(axis=None)
@@ -190,7 +190,7 @@ def test_truth_names_the_tiles_by_their_place():
 @pytest.mark.skipif(not SHARED.exists(), reason=f"no {SHARED}: set DATA_SHARED to the real test data")
 def test_real_tiles_at_alpha_003_are_recognised_far_more_often_than_their_effective_rank_suggests():
     x = read_bag(SHARED / "mil" / "real_coords" / "TCGA-AD-6964-01Z-00-DX1.h5", "TCGA-AD-6964-01Z-00-DX1").x
-    table = leak.identification_leak(x, alphas=[0.03], widths=[64], draws=1, seed=0).set_index("d")
+    table = leak.identification_leak(x, alphas=[0.03], widths=[64], trials=777, seed=0).set_index("d")
     assert table.loc[512, "n_tiles"] == 777 and table.loc[512, "effective_rank"] < 30
     assert 0.4 < table.loc[512, "share"] < table.loc[512, "expected"]
     assert table.loc[64, "share"] < 0.1 and table.loc[512, "expected_rank"] < 0.05
