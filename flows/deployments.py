@@ -1,0 +1,95 @@
+"""What Prefect's workers run, named by prefect.yaml: a whole experiment, and one notebook. Only Prefect imports this.
+
+A run does what `python -m flows.experiment` and `python -m flows.notebook` do, and fails where they exit other than 0.
+"""
+
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import typer
+from prefect import Flow, flow
+from prefect.states import Completed, Failed, State
+
+from flows.experiment import main
+from flows.notebook import run_notebook
+from lib.file_hashes import ROOT
+
+FLOW = "slidesieve"
+
+
+def as_flow(command: Callable[..., None], *, run: Callable[..., State], **options: object) -> Flow:
+    """Make a flow of `run` with a command's options as its parameters: the same names, types, defaults and help."""
+    described, bare = get_type_hints(command, include_extras=True), get_type_hints(command)
+    parameters = {
+        name: p.replace(annotation=bare[name], kind=p.KEYWORD_ONLY)
+        for name, p in inspect.signature(command).parameters.items()
+    }
+    run.__signature__ = inspect.Signature(list(parameters.values()))
+    helps = [f"    {name}: {get_args(described[name])[1].help}" for name in parameters]
+    run.__doc__ = "\n".join([run.__doc__, "", "Args:", *helps])
+    return flow(name=FLOW, log_prints=True, **options)(run)
+
+
+def run_experiment(**options: object) -> State:
+    """Run an experiment from a manifest and its questions to a report."""
+    try:
+        main(**options)
+    except typer.Exit as end:
+        if end.exit_code == 2:
+            return Failed(message=f"error: {end.__cause__}")
+        if end.exit_code:
+            return Failed(message=_failures(ROOT / Path(str(options["out"])) / "report"))
+    return Completed()
+
+
+experiment = as_flow(main, run=run_experiment, flow_run_name="{out}: {manifest}")
+
+
+@flow(name=FLOW, flow_run_name="{out}: {path}", log_prints=True)
+def notebook(
+    path: str,
+    out: str,
+    parameters: dict[str, object] = {},  # noqa: B006
+    timeout_s: float = 0.0,
+    threads: int = 0,
+    force: bool = False,
+) -> State:
+    """Run one notebook as a stage.
+
+    Args:
+        path: the notebook, e.g. notebooks/10_tile_slides.ipynb
+        out: folder for everything this run writes
+        parameters: the notebook's own that differ from its defaults
+        timeout_s: stop the notebook after so many seconds; 0 = never
+        threads: threads of BLAS and OpenMP; 0 = all cores
+        force: run even if the receipt fits
+    """
+    name = Path(path).stem
+    try:
+        result = run_notebook(
+            ROOT / path,
+            ROOT / out,
+            parameters,
+            timeout_s=timeout_s or None,
+            threads=threads,
+            force=force,
+            on_start=lambda reasons: print(f"{name}: runs ({'; '.join(reasons)})"),
+            on_line=lambda line: print(f"  {line[:160]}"),
+            on_wait=lambda: print(f"{name}: another worker is at it in {out}; waiting for it"),
+        )
+    except (ValueError, FileNotFoundError) as error:
+        return Failed(message=f"error: {error}")
+    if result.status == "failed":
+        return Failed(message=result.error)
+    reason = "; ".join(result.reasons) or "up to date"
+    return Completed(name="Skipped", message=reason) if result.status == "skipped" else Completed(message=reason)
+
+
+def _failures(report: Path) -> str:
+    """Name the stages that failed and where to read why."""
+    rows = json.loads((report / "stages.json").read_text()) if (report / "stages.json").exists() else []
+    failed = [row["id"] for row in rows if row["status"] == "failed"]
+    return f"failed: {', '.join(failed) or 'not every stage was run'}; see {report / 'index.html'}"
