@@ -8,10 +8,10 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
 
-from flows.graph import Stage
 from flows.launch import stop_all
 from flows.locks import LOOK_AGAIN_SECONDS, Held, is_held
 from flows.notebook import run_notebook
+from flows.stages import Stage
 from lib import receipts
 from lib.file_hashes import ROOT
 from lib.recipes import recipe_of

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from flows.experiment import conduct, faults_explained
-from flows.graph import NOTEBOOKS, Options, make_stage, plan
+from flows.graph import NOTEBOOKS, Options, plan
 from flows.notebook import portable
+from flows.stages import make_stage
 
 COHORT, MODEL = "store/toy", "store/llm/toy"
 TOY_SETTINGS = ("10.min_tissue=0",)  # the toy is tissue from edge to edge, and evidence may look like glass

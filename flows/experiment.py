@@ -16,12 +16,13 @@ from typing import Annotated
 import typer
 
 from flows.board import ELSEWHERE, Board, Outcome, drive, pending, run_stage
-from flows.graph import Options, Stage, check_inputs, plan
+from flows.graph import Options, plan
 from flows.locks import held
 from flows.notebook import portable
 from flows.presets import read_preset
 from flows.processes import guard
 from flows.report import write_report
+from flows.stages import Stage, check_inputs
 from lib.file_hashes import ROOT
 
 PREFECT = {

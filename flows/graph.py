@@ -1,21 +1,17 @@
-"""The stages of an experiment and what each needs: a plain function of the options, checked before anything runs.
+"""The stages of an experiment: a plain function of the options, checked before anything runs."""
 
-A stage is one notebook, one folder, one set of parameters. It needs another stage if one of its inputs lies in that
-stage's folder; nothing else is declared anywhere.
-"""
-
-import re
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 from flows.methods import Method, parse_method
+from flows.stages import Stage, apply_settings, lies_in, make_stage, with_needs
 from lib.file_hashes import ROOT
-from lib.parameters import Parameter, check_parameters, nearest, parse_value, read_parameters
-from lib.recipes import is_model_id
+from lib.parameters import nearest
 
 FLOORS = ("all", "random", "mean", "text_only")
 WITHOUT_K = ("all", "text_only")  # keep every tile, or none
+SCORING = ("sparselearn",)  # score tiles, softly in training and hard at inference
 NOTEBOOKS = ROOT / "notebooks"
 
 
@@ -42,23 +38,13 @@ class Options(NamedTuple):
     settings: tuple[str, ...] = ()
 
 
-class Stage(NamedTuple):
-    """One notebook run: `parameters` are what differs from the notebook's defaults, `needs` the ids it waits for."""
-
-    id: str
-    notebook: Path
-    out_dir: str
-    parameters: dict[str, object]
-    needs: tuple[str, ...] = ()
-
-
 def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = NOTEBOOKS) -> list[Stage]:
     """List the stages in an order in which they can run; raise ValueError if the options or the tables are faulty.
 
     `before` are stages that make this experiment's own tables (the toy cohort); what they will write is not read here.
     """
     from_slides = True
-    if not any(_lies_in(options.manifest, stage.out_dir) for stage in before):
+    if not any(lies_in(options.manifest, stage.out_dir) for stage in before):
         from_slides = check_options(options)
     stages = [*before, *_data_stages(options, notebooks, from_slides=from_slides)]
     features = f"{options.out}/20_extract_features" if from_slides else ""
@@ -77,26 +63,8 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
             branch = _branch(notebooks, options, method, run | ({"k": k} if k else {}), suffix, start)
             stages += branch
             branches.append((method, branch))
-    answers = [branch[-1].out_dir for _, branch in branches]
-    *_, tuned, answered = branches[0][1]
-    look = tuned.parameters | common | {"checkpoint": tuned.out_dir, "answers": [answered.out_dir]}
-    tag = tuned.id.partition("/")[2]
-    stages += [_stage(notebooks, options, n, tag, look) for n in ("70_map_selected_tokens", "71_length_stability")]
-    stages.append(_stage(notebooks, options, "80_compare_methods", "", common | {"answers": answers}))
+    stages += _analyses(notebooks, options, branches, common)
     return with_needs(_apply_changes(apply_settings(stages, options.settings), branches))
-
-
-def check_inputs(stages: list[Stage]) -> None:
-    """Raise ValueError naming the inputs that neither exist nor are made by one of the stages."""
-    absent = {}
-    for stage in stages:
-        for parameter, path in _inputs(stage):
-            made = any(_lies_in(path, other.out_dir) for other in stages)
-            if not (made or (ROOT / path).exists() or is_model_id(parameter, path)):
-                absent.setdefault(f"{parameter.name} = {path}", stage.id)
-    if absent:
-        named = "; ".join(f"{what} (for {id})" for what, id in absent.items())
-        raise ValueError(f"inputs that do not exist: {named}; correct the paths")
 
 
 def check_options(options: Options) -> bool:
@@ -117,46 +85,6 @@ def check_options(options: Options) -> bool:
         taught = examples.read_examples(ROOT / path, answer_form="text", slide_prompt="", region_prompt="")
         tables.check_slides(taught, manifest)
     return bool((manifest.table["feature_path"] == "").any())
-
-
-def with_needs(stages: list[Stage]) -> list[Stage]:
-    """Fill in what each stage needs: the earlier stages in whose folders its inputs lie."""
-    done: list[Stage] = []
-    for stage in stages:
-        needs = [other.id for other in done if any(_lies_in(path, other.out_dir) for _, path in _inputs(stage))]
-        done.append(stage._replace(needs=tuple(needs)))
-    return done
-
-
-def apply_settings(stages: list[Stage], words: tuple[str, ...]) -> list[Stage]:
-    """Apply `name=value` to every stage that has the parameter, `50.name=value` to the stages whose id begins so."""
-    for word in words:
-        key, equals, text = word.partition("=")
-        prefix, _, name = key.rpartition(".")
-        if not equals or name == "out_dir":
-            raise ValueError(f"-p {word}: write name=value or STAGE.name=value; out_dir is the flow's own")
-        within = [s for s in stages if re.match(re.escape(prefix) + r"(?![^_/])", s.id)] if prefix else stages
-        known = {name: p for s in within for name, p in _declared(s.notebook).items()}
-        if not within:
-            raise ValueError(f"-p {word}: no stage begins with {prefix}; there are {', '.join(s.id for s in stages)}")
-        if name not in known:
-            raise ValueError(f"-p {word}: no notebook of these has a parameter {name!r}{nearest(name, known)}")
-        chosen = {s.id for s in within if name in _declared(s.notebook)}
-        stages = [
-            s._replace(parameters=s.parameters | {name: parse_value(_declared(s.notebook)[name], text)})
-            if s.id in chosen
-            else s
-            for s in stages
-        ]
-    return stages
-
-
-def make_stage(notebook: Path, *, id: str, out_dir: str, offered: dict[str, object]) -> Stage:
-    """Make a stage from those of the offered values that its notebook has parameters for; check their types."""
-    declared = _declared(notebook)
-    parameters = {n: v for n, v in offered.items() if n in declared}
-    check_parameters(declared, parameters, notebook=notebook.stem)
-    return Stage(id, notebook, out_dir, parameters)
 
 
 def _methods(options: Options) -> list[tuple[Method, int]]:
@@ -196,6 +124,38 @@ def _branch(
     return branch
 
 
+def _analyses(
+    notebooks: Path, options: Options, branches: list[tuple[Method, list[Stage]]], common: dict[str, object]
+) -> list[Stage]:
+    """Look closely at the first method's first run; compare variants and budgets if there are several; then all."""
+    answers = {"answers": [branch[-1].out_dir for _, branch in branches]}
+    method, (*_, tuned, answered) = branches[0]
+    tag = tuned.id.partition("/")[2]
+    look = tuned.parameters | common | {"checkpoint": tuned.out_dir, "answers": [answered.out_dir]}
+    closer = ["70_map_selected_tokens", "71_length_stability"]
+    if method.compressor in SCORING:
+        closer.append("72_soft_to_hard")
+        look["captions_stage"] = branches[0][1][0].out_dir
+        look["others"] = [
+            branch[-2].out_dir
+            for other, branch in branches[1:]
+            if other == method and _but_for_seed(branch[-2]) == _but_for_seed(tuned)
+        ]
+    stages = [_stage(notebooks, options, name, tag, look) for name in closer]
+    methods = dict.fromkeys(method.name for method, _ in branches)
+    varied = [name for name in methods if any(other.startswith(f"{name}:") for other in methods)]
+    if varied:
+        reference = {"reference": varied[0]}
+        stages.append(_stage(notebooks, options, "76_compare_variants", "", common | answers | reference))
+    if len(options.k) > 1:
+        stages.append(_stage(notebooks, options, "77_token_budget", "", common | answers))
+    return [*stages, _stage(notebooks, options, "80_compare_methods", "", common | answers)]
+
+
+def _but_for_seed(stage: Stage) -> dict[str, object]:
+    return {name: value for name, value in stage.parameters.items() if name not in ("seed", "start")}
+
+
 def _apply_changes(stages: list[Stage], branches: list[tuple[Method, list[Stage]]]) -> list[Stage]:
     """Apply each method's own changes to its stages, after the settings for all: they say more."""
     changed = {}
@@ -227,21 +187,3 @@ def _common(options: Options) -> dict[str, object]:
 def _stage(notebooks: Path, options: Options, name: str, tag: str, offered: dict[str, object]) -> Stage:
     id = f"{name}/{tag}" if tag else name
     return make_stage(notebooks / f"{name}.ipynb", id=id, out_dir=f"{options.out}/{id}", offered=offered)
-
-
-def _declared(notebook: Path) -> dict[str, Parameter]:
-    if not notebook.exists():
-        raise ValueError(f"no notebook {notebook}")
-    return read_parameters(notebook)
-
-
-def _inputs(stage: Stage) -> list[tuple[Parameter, str]]:
-    """List every path that the stage reads, with the parameter that names it."""
-    named = [
-        (p, stage.parameters.get(n, p.default)) for n, p in _declared(stage.notebook).items() if p.role.startswith("in")
-    ]
-    return [(p, path) for p, value in named for path in (value if isinstance(value, list) else [value]) if path]
-
-
-def _lies_in(path: str, folder: str) -> bool:
-    return (ROOT / path).is_relative_to(ROOT / folder)

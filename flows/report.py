@@ -13,7 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flows.board import Outcome
-from flows.graph import Stage
+from flows.stages import Stage
 from lib.file_hashes import ROOT, write_json
 from lib.receipts import RECEIPT
 

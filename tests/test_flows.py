@@ -18,8 +18,8 @@ from tiny_notebooks import write_notebook
 
 from flows.board import Board, Outcome, drive, pending
 from flows.experiment import PREFECT, conduct
-from flows.graph import Stage, with_needs
 from flows.report import readable, score_groups, write_report
+from flows.stages import Stage, with_needs
 from lib.file_hashes import ROOT
 
 PARAMETERS = "k: int = 8  # tokens kept\nsources: list[str] = []  # in: folders\nboom: bool = False  # run: fail\n"
@@ -184,7 +184,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from flows.experiment import conduct
-from flows.graph import Stage
+from flows.stages import Stage
 stages = [Stage("a", Path({notebook!r}), {out!r} + "/a", {{}})]
 sys.exit(conduct(stages, {out!r}, title="killed", workers=1))
 """

@@ -6,7 +6,8 @@ import pytest
 from tiny_notebooks import write_notebook
 
 from flows import graph
-from flows.graph import Options, Stage, apply_settings, check_inputs, plan, with_needs
+from flows.graph import Options, plan
+from flows.stages import Stage, apply_settings, check_inputs, with_needs
 
 COMMON = 'manifest: str = ""  # in: manifest\nk: int = 8  # tokens kept\nseed: int = 0  # seed\n'
 TRAINED = COMMON + (
@@ -22,6 +23,10 @@ PARAMETERS = {
     "60_answer_questions": COMMON + 'checkpoint: str = ""  # in: checkpoint\nfeatures: str = ""  # in: features\n',
     "70_map_selected_tokens": 'checkpoint: str = ""  # in: checkpoint\n',
     "71_length_stability": 'checkpoint: str = ""  # in: checkpoint\n',
+    "72_soft_to_hard": 'checkpoint: str = ""  # in: stage 50\ncaptions_stage: str = ""  # in: stage 40\n'
+    "others: list[str] = []  # in: other seeds\n",
+    "76_compare_variants": 'answers: list[str] = []  # in: answers\nreference: str = ""  # method\n',
+    "77_token_budget": "answers: list[str] = []  # in: answers\n",
     "80_compare_methods": "answers: list[str] = []  # in: answers\n",
 }
 OPTIONS = Options(manifest="data/m.csv", questions="data/q.csv", out="runs/x")
@@ -61,6 +66,7 @@ def test_one_compressor_with_its_floors(notebooks):
         "60_answer_questions/text_only_s0",
         "70_map_selected_tokens/sparselearn_k8_s0",
         "71_length_stability/sparselearn_k8_s0",
+        "72_soft_to_hard/sparselearn_k8_s0",
         "80_compare_methods",
     ]
 
@@ -102,6 +108,8 @@ def test_grid_of_k_seeds_and_folds(notebooks):
     assert [n for n in names if n.startswith("7")] == [
         "70_map_selected_tokens/sparselearn_k3_s0_f2",
         "71_length_stability/sparselearn_k3_s0_f2",
+        "72_soft_to_hard/sparselearn_k3_s0_f2",
+        "77_token_budget",
     ]
 
 
@@ -241,3 +249,24 @@ def test_without_alignment_the_all_tile_road_still_has_its_first_stage(notebooks
 def test_a_faulty_method_is_refused(notebooks, wrong):
     with pytest.raises(ValueError, match=wrong.split(":")[1].split("=")[0]):
         planned(notebooks, wrong)
+
+
+# --- the analyses
+
+
+def test_the_first_run_is_looked_at_beside_its_other_seeds(notebooks):
+    stages = planned(notebooks, "sparselearn", "random", seeds=(0, 1, 2), k=(8, 16))
+    look = stages["72_soft_to_hard/sparselearn_k8_s0"].parameters
+    assert look["captions_stage"] == "runs/x/40_align_captions/sparselearn_k8_s0"
+    assert look["others"] == [f"runs/x/50_tune_answers/sparselearn_k8_s{seed}" for seed in (1, 2)]
+    assert {id for id in stages if id.startswith("7")} == {
+        "70_map_selected_tokens/sparselearn_k8_s0", "71_length_stability/sparselearn_k8_s0",
+        "72_soft_to_hard/sparselearn_k8_s0", "77_token_budget",
+    }  # fmt: skip
+
+
+def test_variants_are_compared_with_the_method_that_they_vary(notebooks):
+    stages = planned(notebooks, "random", "sparselearn", "sparselearn:steps=70")
+    assert stages["76_compare_variants"].parameters["reference"] == "sparselearn"
+    assert len(stages["76_compare_variants"].parameters["answers"]) == 3
+    assert not any(id.startswith(("72", "77")) for id in stages)

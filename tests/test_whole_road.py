@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from flows.board import Board, run_stage
-from flows.graph import NOTEBOOKS, Options, make_stage, plan
+from flows.graph import NOTEBOOKS, Options, plan
+from flows.stages import make_stage
 from lib.file_hashes import ROOT
 
 pytestmark = pytest.mark.slow

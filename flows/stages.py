@@ -1,0 +1,93 @@
+"""A stage is one notebook, one folder, one set of parameters.
+
+It needs another stage if one of its inputs lies in that stage's folder; nothing else is declared anywhere.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from lib.file_hashes import ROOT
+from lib.parameters import Parameter, check_parameters, nearest, parse_value, read_parameters
+from lib.recipes import is_model_id
+
+
+class Stage(NamedTuple):
+    """One notebook run: `parameters` are what differs from the notebook's defaults, `needs` the ids it waits for."""
+
+    id: str
+    notebook: Path
+    out_dir: str
+    parameters: dict[str, object]
+    needs: tuple[str, ...] = ()
+
+
+def make_stage(notebook: Path, *, id: str, out_dir: str, offered: dict[str, object]) -> Stage:
+    """Make a stage from those of the offered values that its notebook has parameters for; check their types."""
+    declared = _declared(notebook)
+    parameters = {n: v for n, v in offered.items() if n in declared}
+    check_parameters(declared, parameters, notebook=notebook.stem)
+    return Stage(id, notebook, out_dir, parameters)
+
+
+def with_needs(stages: list[Stage]) -> list[Stage]:
+    """Fill in what each stage needs: the earlier stages in whose folders its inputs lie."""
+    done: list[Stage] = []
+    for stage in stages:
+        needs = [other.id for other in done if any(lies_in(path, other.out_dir) for _, path in _inputs(stage))]
+        done.append(stage._replace(needs=tuple(needs)))
+    return done
+
+
+def apply_settings(stages: list[Stage], words: tuple[str, ...]) -> list[Stage]:
+    """Apply `name=value` to every stage that has the parameter, `50.name=value` to the stages whose id begins so."""
+    for word in words:
+        key, equals, text = word.partition("=")
+        prefix, _, name = key.rpartition(".")
+        if not equals or name == "out_dir":
+            raise ValueError(f"-p {word}: write name=value or STAGE.name=value; out_dir is the flow's own")
+        within = [s for s in stages if re.match(re.escape(prefix) + r"(?![^_/])", s.id)] if prefix else stages
+        known = {name: p for s in within for name, p in _declared(s.notebook).items()}
+        if not within:
+            raise ValueError(f"-p {word}: no stage begins with {prefix}; there are {', '.join(s.id for s in stages)}")
+        if name not in known:
+            raise ValueError(f"-p {word}: no notebook of these has a parameter {name!r}{nearest(name, known)}")
+        chosen = {s.id for s in within if name in _declared(s.notebook)}
+        stages = [
+            s._replace(parameters=s.parameters | {name: parse_value(_declared(s.notebook)[name], text)})
+            if s.id in chosen
+            else s
+            for s in stages
+        ]
+    return stages
+
+
+def check_inputs(stages: list[Stage]) -> None:
+    """Raise ValueError naming the inputs that neither exist nor are made by one of the stages."""
+    absent = {}
+    for stage in stages:
+        for parameter, path in _inputs(stage):
+            made = any(lies_in(path, other.out_dir) for other in stages)
+            if not (made or (ROOT / path).exists() or is_model_id(parameter, path)):
+                absent.setdefault(f"{parameter.name} = {path}", stage.id)
+    if absent:
+        named = "; ".join(f"{what} (for {id})" for what, id in absent.items())
+        raise ValueError(f"inputs that do not exist: {named}; correct the paths")
+
+
+def _declared(notebook: Path) -> dict[str, Parameter]:
+    if not notebook.exists():
+        raise ValueError(f"no notebook {notebook}")
+    return read_parameters(notebook)
+
+
+def _inputs(stage: Stage) -> list[tuple[Parameter, str]]:
+    """List every path that the stage reads, with the parameter that names it."""
+    named = [
+        (p, stage.parameters.get(n, p.default)) for n, p in _declared(stage.notebook).items() if p.role.startswith("in")
+    ]
+    return [(p, path) for p, value in named for path in (value if isinstance(value, list) else [value]) if path]
+
+
+def lies_in(path: str, folder: str) -> bool:
+    return (ROOT / path).is_relative_to(ROOT / folder)
