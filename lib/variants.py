@@ -29,7 +29,7 @@ def both_paths(answers: pd.DataFrame, *, reference: str) -> pd.DataFrame:
     """
     own = answers["method"].str.removesuffix(SOFT)
     family = answers[(own == reference) | own.str.startswith(f"{reference}:")]
-    family = family[~family["method"].str.removesuffix(SOFT).map(is_control)]
+    family = family[~family["method"].str.removesuffix(SOFT).map(is_control).astype(bool)]
     is_soft = family["method"].str.endswith(SOFT)
     soft = family[is_soft].assign(method=own[family.index][is_soft])
     table = family[~is_soft].merge(
@@ -131,6 +131,7 @@ def _beside(
 
 def _judged(table: pd.DataFrame) -> pd.DataFrame:
     """Correct the pooled p over variants, word them, and count the seeds on either side of the reference."""
+    table = table.astype({"pooled": bool})  # a table without rows has no types of its own
     pooled = table["pooled"] & table["p"].notna()
     p_holm = pd.Series(np.nan, index=table.index)
     for _, part in table[pooled].groupby("group"):

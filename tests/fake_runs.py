@@ -63,14 +63,14 @@ def write_run(
     test = set(manifest.loc[manifest["split"] == (str(fold) if fold >= 0 else "test"), "slide_id"])
     asked = [question for question in read_questions(folder / "questions.csv") if question.slide_id in test]
     shares = {method: accuracy, f"{method}_wrong_slide": 0.3}
-    shares |= {f"{method}_soft": min(1.0, accuracy + 0.05)} if method == "sparselearn" else {}
+    shares |= {f"{method}_soft": min(1.0, accuracy + 0.05)} if method.startswith("sparselearn") else {}
     run = {"k": k or "", "seed": seed, "fold": fold}
     rows = [
         _answer(question, generator, share, question.slide_id not in uncovered) | run | {"method": name}
         for name, share in shares.items()
         for question in asked
     ]
-    out = folder / "runs" / f"{method}_k{k}_s{seed}_f{fold}"
+    out = folder / "runs" / f"{method.replace(':', '-').replace('=', '-')}_k{k}_s{seed}_f{fold}"
     out.mkdir(parents=True)
     pd.DataFrame(rows)[COLUMNS].to_csv(out / "answers.csv", index=False)
     kept = min(k, N_TILES) or N_TILES
@@ -78,6 +78,9 @@ def write_run(
     selection = pd.DataFrame({"slide_id": sorted(test), "n_kept_planted": found, **run, "method": method})
     selection = selection.assign(n_tiles=N_TILES, n_planted=2, n_kept=kept)
     selection[SELECTION_COLUMNS].to_csv(out / "selection_slides.csv", index=False)
+    n_selected = {"mean": 0, "text_only": 0}.get(method, kept)
+    selected = [(slide, index) for slide in sorted(test - set(uncovered)) for index in range(n_selected)]
+    pd.DataFrame(selected, columns=["slide_id", "index"]).to_csv(out / "selected.csv", index=False)
     outputs = {name: _record(out / name) for name in ("answers.csv", "selection_slides.csv")}
     receipt = {"recipe": {"inputs": {"questions": {"": hash_file(folder / "questions.csv")[:16]}}}, "outputs": outputs}
     (out / "receipt.json").write_text(json.dumps(receipt))

@@ -45,3 +45,25 @@ def test_the_title_counts_planted_tiles_where_they_are_known():
     )
     assert token_maps.title("s1", found).endswith("4 of 5 planted tiles kept")
     assert token_maps.title("s2", found) == "s2: kept tiles framed in orange"
+
+
+def test_spread_is_against_as_many_random_tiles():
+    rng = np.random.default_rng(0)
+    place, kept = rng.standard_normal((75, 2)), np.arange(7)
+    drawn = np.random.default_rng(3)
+    scattered = []
+    for _ in range(50):
+        some = place[drawn.choice(75, 7, replace=False)]
+        scattered.append(np.mean([np.hypot(*(point - some.mean(0))) for point in some]))
+    centre = place[kept].mean(0)
+    own = np.mean([np.hypot(*(place[i] - centre)) for i in kept])
+    found = token_maps.relative_spread(place, kept, draws=50, seed=3)
+    assert found == pytest.approx(own / np.mean(scattered))
+    assert token_maps.relative_spread(7 * place + 3, kept, draws=50, seed=3) == pytest.approx(found)
+    place[:7] = (9.0, 9.0)
+    assert token_maps.relative_spread(place, kept, draws=50, seed=3) == pytest.approx(0, abs=1e-12)
+    assert np.isnan(token_maps.relative_spread(place, kept[:1], draws=5, seed=3))
+
+
+def test_a_map_is_named_with_its_two_numbers():
+    assert token_maps.map_title("s1", 0.314, 0.049, 0.6) == "s1\ncosine 0.31 (random 0.05), spread ×0.60"
