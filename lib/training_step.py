@@ -54,12 +54,13 @@ def set_modes(model: VLM, rates: dict[str, float]) -> None:
 def recomputing(lm: nn.Module, on: bool) -> Iterator[None]:
     """Keep only what enters each block of the language model, and compute the rest again in the backward pass."""
     if on:
-        lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        lm.activation_checkpointing_enable({"use_reentrant": False})
     try:
         yield
     finally:
         if on:
-            lm.gradient_checkpointing_disable()
+            lm.activation_checkpointing_disable()
+            lm.disable_input_require_grads()  # its hook on the embeddings would stay
 
 
 def one_batch(

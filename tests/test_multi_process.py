@@ -1,18 +1,25 @@
 """One training over two processes (CPU, gloo): the same run as in one, resumable, and by hand from the command line."""
 
 import os
+import subprocess
+import sys
 from functools import partial
 from itertools import count
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from accelerate import PartialState
+from tiny_notebooks import write_notebook
 
+from lib import receipts
 from lib.checkpoints import build_vlm
 from lib.examples import Example
 from lib.features import make_bag
+from lib.file_hashes import ROOT
 from lib.launch_training import run_in_processes
+from lib.recipes import recipe_of
 from lib.synthetic.language import build_lm, build_tokenizer
 from lib.training import Feed, Phase, Settings, fit
 
@@ -123,3 +130,33 @@ def test_processes_never_disagree(lm_folder, tmp_path):
 def test_a_batch_that_cannot_be_divided_is_refused_before_anything_starts(lm_folder, tmp_path):
     with pytest.raises(ValueError, match="got batches of 3 slides for 2 processes"):
         train(lm_folder, tmp_path / "c.pt", processes=2, batch=3)
+
+
+def test_a_notebook_as_a_script_in_two_processes(lm_folder, tmp_path):
+    notebook = write_notebook(
+        tmp_path / "tiny.ipynb",
+        prelude="import test_multi_process as multi",
+        parameters='lm: str = ""  # in: language model\ndevice: str = "cpu"  # run: cpu or cuda\n',
+        body="model, table = multi.train(lm, stage.work / 'checkpoint.pt', processes=1)\n"
+        "multi.torch.save(model.state_dict(), stage.out_dir / 'model.pt')\n"
+        "table.to_csv(stage.out_dir / 'history.csv')\n",
+        outputs='["model.pt", "history.csv"]',
+    )
+    out_dir, aside = tmp_path / "out", tmp_path / "aside"
+    aside.mkdir()
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    run = subprocess.run(
+        [*launcher, "-m", "flows.script", str(notebook), "--out", str(out_dir), "-p", f"lm={lm_folder}"],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": f"{ROOT}/tests", "TMPDIR": str(aside)}, capture_output=True,
+        text=True, timeout=300,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout.count("tiny: never ran") == run.stdout.count("step 7/7") == 1
+    recipe = recipe_of(notebook, {"lm": lm_folder, "out_dir": str(out_dir)})
+    assert receipts.check(out_dir, recipe) == []
+    assert not list(aside.glob("rank-*"))  # what the second process wrote
+    alone, table = train(lm_folder, tmp_path / "alone.pt", processes=1)
+    saved = torch.load(out_dir / "model.pt", weights_only=True)
+    assert all(torch.allclose(saved[name], value, atol=1e-5) for name, value in alone.state_dict().items())
+    ranks = pd.read_csv(out_dir / "history.csv")["rank"].dropna()
+    assert set(ranks) == {0} and len(ranks) == table["rank"].notna().sum()

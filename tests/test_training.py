@@ -13,7 +13,7 @@ from lib.checkpoints import build_vlm
 from lib.examples import Example
 from lib.features import make_bag
 from lib.synthetic.language import build_lm, build_tokenizer
-from lib.training import Feed, Phase, Settings, fit, parameter_groups
+from lib.training import Feed, Phase, Settings, cooling, fit, parameter_groups
 
 D, K = 33, 7
 STEPS = (5, 6)  # two phases
@@ -239,3 +239,156 @@ def test_rates_go_to_the_parts_they_name(lm_folder):
     assert sizes[1e-3] == D * 19 + 19 + 19 * 24 + 24
     assert sizes[2e-3] == sum(p.numel() for p in model.compressor.parameters())
     assert sizes[3e-3] == lora
+
+
+def test_accumulated_batches_are_one_big_batch(lm_folder, tmp_path):
+    """Answers of 1 to 3 tokens, two questions a slide: the mean is over all tokens of an optimiser step."""
+    states = []
+    for batch, accumulate in ((6, 1), (3, 2), (1, 6)):
+        model, feed = model_and_feed(lm_folder)
+        questions = feed.phases[1].examples
+        feed = Feed(model, bags(), (Phase(questions, 4 * accumulate, batch),), seed=4, max_tiles=29)
+        rates = {"projector": 1e-2, "lm": 1e-2}  # the selector is frozen: no noise
+        model.lm.eval()
+        for module in model.lm.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        table = fit(
+            model, feed, Settings(rates, 0.01, 0, 1.0, accumulate=accumulate), seed=8, checkpoint=tmp_path / "no.pt",
+            save_every=1000, evaluate=lambda model: 0.0, evaluate_every=1000,
+        )  # fmt: skip
+        assert len(table) == 4 * accumulate
+        states.append(model.state_dict())
+    for other in states[1:]:
+        assert max(float((states[0][name] - other[name]).abs().max()) for name in other) < 1e-5
+
+
+def test_the_last_optimiser_step_takes_what_is_left(lm_folder, tmp_path):
+    model, feed = model_and_feed(lm_folder, steps=(0, 5))
+    before = model.projector[0].weight.clone()
+    rates = fit(
+        model, feed, Settings({"projector": 1e-3}, 0.0, 0, 1.0, accumulate=4), seed=0, checkpoint=tmp_path / "c.pt",
+        save_every=100, evaluate=lambda m: 0.0, evaluate_every=100,
+    )["lr"].to_numpy()  # fmt: skip
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 0.55e-3, 1e-4])  # two steps on the cosine
+    assert (model.projector[0].weight - before).abs().max() > 1.5e-3 * 0.9  # 1e-3 and 0.55e-3 by Adam
+
+
+def test_frozen_parts_do_not_drop_out(lm_folder, tmp_path):
+    modes = []
+
+    def look(model, rates):
+        model, feed = model_and_feed(lm_folder, steps=(0, 2))
+        model.lm.register_forward_pre_hook(lambda *_: modes.append(model.lm.training))
+        model.compressor.register_forward_pre_hook(lambda *_: modes.append(model.compressor.training))
+        drops = [m for m in model.lm.modules() if isinstance(m, torch.nn.Dropout)]
+        drops[0].register_forward_pre_hook(lambda *_: modes.append(drops[0].training))
+        fit(
+            model, feed, Settings(rates, 0.0, 0, 1.0, gradient_checkpointing=True), seed=0, evaluate_every=9,
+            checkpoint=tmp_path / "c.pt", save_every=100, evaluate=lambda m: 0.0,
+        )  # fmt: skip
+
+    look(lm_folder, {"projector": 1e-3, "lm": 0.0})
+    assert modes and not any(modes)
+    modes.clear()
+    look(lm_folder, {"compressor": 1e-3, "lm": 1e-3})
+    assert modes and all(modes)
+
+
+@pytest.mark.parametrize("rates", [{"projector": 1e-2}, {"projector": 1e-2, "compressor": 1e-2, "lm": 1e-2}])
+def test_recomputed_blocks_train_the_same_weights(lm_folder, tmp_path, rates):
+    """Dropout and noise included; every block runs twice a step, the language model frozen or not."""
+    states, runs = [], []
+    for again in (False, True):
+        model, feed = model_and_feed(lm_folder, steps=(2, 2))
+        blocks, ran = model.lm.base_model.model.model.layers, []
+        for block in blocks:
+            block.self_attn.register_forward_pre_hook(lambda *_, ran=ran: ran.append(1))
+        fit(
+            model, feed, Settings(rates, 0.01, 0, 1.0, gradient_checkpointing=again), seed=8, save_every=1000,
+            checkpoint=tmp_path / "no.pt", evaluate=lambda model: 0.0, evaluate_every=1000,
+        )  # fmt: skip
+        states.append(model.state_dict())
+        runs.append(len(ran))
+        assert not any(getattr(block, "gradient_checkpointing", False) for block in blocks)
+    assert runs == [8, 16]
+    assert max(float((states[0][name] - states[1][name]).abs().max()) for name in states[0]) < 1e-6
+
+
+def test_bf16_computes_in_half_and_learns_in_single(tmp_path):
+    """A language model stored in bf16; our parts and the adapters in float32; loss in float32."""
+    folder, tokenizer = tmp_path / "lm", build_tokenizer()
+    build_lm(tokenizer, width=24, layers=2, heads=3, seed=0).to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    model, feed = model_and_feed(str(folder))
+    seen = {}
+
+    def note(name):
+        return lambda module, given, kept, out: seen.update({name: out.dtype})
+
+    model.compressor.scorer.blocks[0].qkv.register_forward_hook(note("scorer"), with_kwargs=True)
+    model.projector.register_forward_hook(note("projector"), with_kwargs=True)
+    model.register_forward_hook(lambda module, given, out: seen.update(log_probs=out[0].dtype, aux=out[1].dtype))
+    model.lm.register_forward_pre_hook(
+        lambda module, given, kept: seen.update(embeds=kept["inputs_embeds"].dtype), with_kwargs=True
+    )
+    rates = {"compressor": 1e-2, "projector": 1e-2, "lm": 1e-2}
+    table = fit(
+        model, feed, Settings(rates, 0.01, 2, 1.0, mixed_precision="bf16"), seed=8, checkpoint=tmp_path / "c.pt",
+        save_every=1000, evaluate=lambda model: 0.0, evaluate_every=5,
+    )  # fmt: skip
+    half, single = torch.bfloat16, torch.float32
+    assert seen == {"scorer": half, "projector": half, "embeds": half, "log_probs": single, "aux": single}
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {single}
+    assert {p.dtype for n, p in model.lm.named_parameters() if "lora_" not in n} == {half}
+    assert np.isfinite(table["loss"]).all() and table["loss"].iloc[-1] < table["loss"].iloc[0]
+    _, exact = train_exactly(folder, tmp_path / "exact.pt")
+    assert table["loss"].iloc[0] == pytest.approx(exact["loss"].iloc[0], abs=0.05)
+    log_probs, _ = model(*feed(0))  # in evaluation, without autocast: our parts in single
+    assert seen["scorer"] == seen["projector"] == single and seen["embeds"] == half and log_probs.dtype == single
+
+
+def train_exactly(folder, checkpoint):
+    model, feed = model_and_feed(str(folder))
+    return model, fit(
+        model, feed, Settings({"compressor": 1e-2}, 0.01, 2, 1.0), seed=8, checkpoint=checkpoint, save_every=1000,
+        evaluate=lambda model: 0.0, evaluate_every=1000, stop_at=0.0,
+    )  # fmt: skip
+
+
+def test_an_unknown_precision_or_schedule_is_refused(lm_folder, tmp_path):
+    model, feed = model_and_feed(lm_folder)
+    with pytest.raises(ValueError, match="mixed_precision: got 'fp16'; expected no or bf16"):
+        fit(
+            model, feed, Settings({}, 0.0, 0, 1.0, mixed_precision="fp16"), seed=0, checkpoint=tmp_path / "c.pt",
+            save_every=1, evaluate=lambda m: 0.0, evaluate_every=1,
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="schedule of tau: got 'steps'"):
+        cooling(1.0, 0.1, 10, schedule="steps")
+
+
+def test_tau_cools_as_told(lm_folder):
+    model, _ = model_and_feed(lm_folder)
+    for schedule, expected in {
+        "cosine": [1.0, 0.55, 0.1, 0.1], "linear": [1.0, 0.55, 0.1, 0.1], "constant": [1.0, 1.0, 1.0, 1.0],
+    }.items():  # fmt: skip
+        cool, taus = cooling(1.0, 0.1, 10, schedule=schedule), []
+        for step in (0, 5, 10, 25):
+            cool(model, step)
+            taus.append(float(model.compressor.tau))
+        assert taus == pytest.approx(expected, abs=1e-6), schedule
+    cooling(1.0, 0.1, 8, schedule="linear")(model, 2)
+    assert float(model.compressor.tau) == pytest.approx(0.775)
+
+
+def test_what_is_watched_stands_beside_the_score(lm_folder, tmp_path):
+    model, feed = model_and_feed(lm_folder)
+    table = fit(
+        model, feed, Settings({"projector": 1e-2}, 0.0, 0, 1.0), seed=0, checkpoint=tmp_path / "c.pt", save_every=100,
+        evaluate=lambda m: 0.5, evaluate_every=4, watch=lambda m: {"mass": 0.25, "tau": float("nan")},
+    )  # fmt: skip
+    assert table.columns.tolist() == ["step", "loss", "lr", "score", "mass", "tau"]
+    judged = table["score"].notna()
+    assert table.index[judged].tolist() == [3, 7, 10]
+    assert (table.loc[judged, "mass"] == 0.25).all() and table.loc[~judged, "mass"].isna().all()
+    assert table["tau"].isna().all()
