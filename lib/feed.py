@@ -1,7 +1,7 @@
 """What a training step is fed: so many slides in an order fixed by (seed, epoch), divided over processes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ class Phase(NamedTuple):
 class Feed:
     """Examples as padded batches. Step i gives the same slides in every run, however many processes share them."""
 
-    def __init__(self, model: VLM, bags: dict[str, Bag], phases: Sequence[Phase], *, seed: int, max_tiles: int):
+    def __init__(self, model: VLM, bags: Mapping[str, Bag], phases: Sequence[Phase], *, seed: int, max_tiles: int):
         for phase in phases:
             missing = sorted({e.slide_id for e in phase.examples} - set(bags))
             if missing or (phase.steps and not phase.examples):
@@ -55,7 +55,7 @@ class Feed:
             if phase.batch % shards:
                 raise ValueError(
                     f"training: got batches of {phase.batch} slides for {shards} processes; expected a multiple of "
-                    f"{shards}; change batch (region_batch) or the number of processes"
+                    f"{shards}; raise batch and lower accumulate by the same factor (the same optimiser steps)"
                 )
 
     def _chosen(self, step: int) -> list[Example]:
