@@ -1,5 +1,7 @@
 """Answers by log-likelihood, their controls, and what was selected, on a small model with random weights."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,9 +10,11 @@ import torch
 from lib import scoring
 from lib.batch import collate
 from lib.checkpoints import build_vlm
+from lib.compressors.baselines import MeanPool
 from lib.examples import Example
 from lib.features import make_bag
-from lib.prompts import pack
+from lib.prefix_lm import text_logits
+from lib.prompts import Turn, pack
 from lib.questions import Question, prompt
 from lib.synthetic.language import build_lm, build_tokenizer
 
@@ -160,3 +164,55 @@ def test_greedy_words_are_each_the_likeliest_next(model, bags, questions):
     first = {w: float(log_probs[texts.answer == i][0]) for i, w in enumerate(words)}
     if said:
         assert max(first, key=first.get) == said[0]
+
+
+def test_generated_answers_are_those_of_running_everything_anew_for_each_word(model, bags, questions):
+    asked = questions[:5]
+    table = scoring.generate(model, asked, bags, answer_form="text", most_tokens=6).set_index("ID")
+    for question in asked:
+        prefix, said = model.prefix(model.compress(collate([bags[question.slide_id]]))), []
+        start = model.chat.turn(prompt(question), []).prompt
+        while len(said) < 6 and model.chat.end not in said:
+            with torch.no_grad():
+                logits = text_logits(model.lm, model.chat.head, prefix, pack([[Turn(start + said, [])]]))
+            said.append(int(logits[0, -1].argmax()))
+        assert table.loc[question.id, "said"] == model.tokenizer.decode(said, skip_special_tokens=True).strip()
+
+
+def test_what_is_watched_in_training(model, bags, questions):
+    """Mass by the equation: sum of alpha over the k best, over k; 1 on a slide of at most k tiles."""
+    evaluate = partial(scoring.answer_accuracy, questions=questions, bags=bags, answer_form="text", batch_slides=3)
+    model.compressor.tau.fill_(0.3)
+    seen = scoring.soft_watch(model, bags, evaluate, seed=4, batch_slides=3)
+    masses = []
+    for bag in bags.values():
+        batch = collate([bag])
+        with torch.no_grad():
+            s = model.compressor.scores(model.normalise(batch), batch.mask)[0].double()
+        z = (s - s.mean()) / (s.var(correction=0) + 1e-6).sqrt() / 0.3
+        low, high = z.min() - 50, z.max() + 50
+        for _ in range(100):  # bisection for the threshold
+            b = (low + high) / 2
+            alpha = torch.where(z > b, 1 - 0.5 * (b - z).exp(), 0.5 * (z - b).exp())
+            low, high = (b, high) if alpha.sum() > K else (low, b)
+        masses.append(float(alpha[s.argsort(descending=True)[:K]].sum() / K) if len(s) > K else 1.0)
+    assert seen["mass"] == pytest.approx(np.mean(masses), abs=1e-4) and min(masses) < 0.95
+    assert seen["tau"] == pytest.approx(0.3)
+    soft = scoring.answer(model, questions, bags, answer_form="text", batch_slides=3, seed=4)
+    assert seen["soft_score"] == scoring.accuracy(soft, questions) == evaluate(model, seed=4)
+    assert evaluate(model) == scoring.accuracy(
+        scoring.answer(model, questions, bags, answer_form="text", batch_slides=3), questions
+    )
+
+
+def test_a_method_without_scores_has_nothing_to_watch(model, bags):
+    selector, model.compressor = model.compressor, MeanPool(D, K)
+    seen = scoring.soft_watch(model, bags, lambda model, seed: 1.0, seed=4, batch_slides=3)
+    model.compressor = selector
+    assert list(seen) == ["soft_score", "mass", "tau"] and np.isnan(list(seen.values())).all()
+
+
+def test_caption_score_on_the_soft_path_is_seeded(model, bags):
+    captions = [Example("s30", None, (("Describe", "cyst ."),))]
+    score = partial(scoring.answer_probability, model, captions, bags, batch_slides=2)
+    assert score(seed=1) == score(seed=1) != score(seed=2) != score()
