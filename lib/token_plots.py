@@ -46,7 +46,9 @@ def recall(ax: Axes, table: pd.DataFrame, *, colour: dict[str, str]) -> Axes:
         ax.plot(median.index, 100 * median, "-", color=colour[method])
         ax.plot(part["tokens"], 100 * part["recall"], "o", color=colour[method], alpha=0.6, markersize=3.5)
     chance = table.groupby("tokens")["chance"].median()
-    ax.plot(chance.index, 100 * chance, color=GREY, linestyle="--", linewidth=1.2, label="as many at random")
+    between = np.geomspace(chance.index.min(), chance.index.max(), 100)  # chance is linear in k, the axis is not
+    expected = 100 * np.interp(between, chance.index, chance)
+    ax.plot(between, expected, color=GREY, linestyle="--", linewidth=1.2, label="as many at random")
     ax.set(ylabel="planted tiles kept (%)", ylim=(0, 102), title="recall of planted tiles")
     ax.legend(frameon=False, fontsize=8, loc="upper left")
     return log_tokens(ax, table["tokens"])
