@@ -11,20 +11,25 @@ from typing import get_args, get_type_hints
 
 import typer
 from prefect import Flow, flow
-from prefect.states import Completed, Failed, State
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
+from prefect.context import FlowRunContext
+from prefect.states import Completed, Crashed, Failed, State
 
 from flows.experiment import main
 from flows.notebook import run_notebook
 from lib.file_hashes import ROOT
 
 FLOW = "slidesieve"
+RUNNING = {"type": {"any_": ["RUNNING"]}}
+NUMBERS = ("k", "seeds", "folds")  # comma-separated texts; Prefect's `-p k=8` gives a number
 
 
 def as_flow(command: Callable[..., None], *, run: Callable[..., State], **options: object) -> Flow:
     """Make a flow of `run` with a command's options as its parameters: the same names, types, defaults and help."""
     described, bare = get_type_hints(command, include_extras=True), get_type_hints(command)
     parameters = {
-        name: p.replace(annotation=bare[name], kind=p.KEYWORD_ONLY)
+        name: p.replace(annotation=str | int if name in NUMBERS else bare[name], kind=p.KEYWORD_ONLY)
         for name, p in inspect.signature(command).parameters.items()
     }
     run.__signature__ = inspect.Signature(list(parameters.values()))
@@ -35,8 +40,9 @@ def as_flow(command: Callable[..., None], *, run: Callable[..., State], **option
 
 def run_experiment(**options: object) -> State:
     """Run an experiment from a manifest and its questions to a report."""
+    close_lost_tasks()
     try:
-        main(**options)
+        main(**options | {name: str(options[name]) for name in NUMBERS if name in options})
     except typer.Exit as end:
         if end.exit_code == 2:
             return Failed(message=f"error: {end.__cause__}")
@@ -86,6 +92,17 @@ def notebook(
         return Failed(message=result.error)
     reason = "; ".join(result.reasons) or "up to date"
     return Completed(name="Skipped", message=reason) if result.status == "skipped" else Completed(message=reason)
+
+
+def close_lost_tasks() -> None:
+    """Mark as crashed what an earlier, killed attempt of this run left running; Prefect itself would never do so."""
+    context = FlowRunContext.get()
+    if not context or context.flow_run.run_count < 2:
+        return
+    run = FlowRunFilter(id={"any_": [context.flow_run.id]})
+    with get_client(sync_client=True) as client:
+        for lost in client.read_task_runs(flow_run_filter=run, task_run_filter=TaskRunFilter(state=RUNNING)):
+            client.set_task_run_state(lost.id, Crashed(message="its worker died"), force=True)
 
 
 def _failures(report: Path) -> str:

@@ -78,6 +78,7 @@ def test_an_experiments_parameters_are_the_commands_options():
     ours = inspect.signature(deployments.experiment.fn).parameters
     assert list(ours) == list(options)
     assert {n: p.default for n, p in ours.items()} == {n: p.default for n, p in options.items()}
+    assert set(deployments.NUMBERS) < set(options)
     form = deployments.experiment.parameters.properties
     assert form["k"]["description"] == "tokens kept, comma-separated" and form["workers"]["type"] == "integer"
 
@@ -103,8 +104,8 @@ def test_an_exit_code_becomes_the_runs_state(monkeypatch, tmp_path, code, kind, 
         {"id": id, "status": status} for id, status in zip("abcd", ["ran", "failed", "failed", "not run"], strict=True)
     ]
     (tmp_path / "report" / "stages.json").write_text(json.dumps(rows))
-    state = deployments.experiment.fn(out=tmp_path, k="8,16")
-    assert seen == {"out": tmp_path, "k": "8,16"}
+    state = deployments.experiment.fn(out=tmp_path, k="8,16", seeds=3)
+    assert seen == {"out": tmp_path, "k": "8,16", "seeds": "3"}
     assert (state.type.value, state.message) == (kind, message and message.format(out=tmp_path))
 
 
