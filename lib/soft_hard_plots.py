@@ -31,7 +31,14 @@ def training_figure(log: pd.DataFrame) -> Figure:
     shown = {column: height for column, height in shown.items() if log[column].notna().any()}
     size, rows = (4.6 * len(stages), sum(shown.values())), {"height_ratios": list(shown.values())}
     drawn, axes = plt.subplots(
-        len(shown), len(stages), figsize=size, sharex="col", squeeze=False, layout="constrained", gridspec_kw=rows
+        len(shown),
+        len(stages),
+        figsize=size,
+        sharex="col",
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+        gridspec_kw=rows,
     )
     for column, stage in zip(axes.T, stages, strict=True):
         part = log[log["stage"] == stage]
@@ -61,7 +68,6 @@ def recorded(ax: Axes, part: pd.DataFrame, column: str) -> Axes:
     ax.set(ylabel=label, ylim=(0, top))
     if part[column].isna().all():
         ax.text(0.5, 0.5, "not recorded", transform=ax.transAxes, ha="center", va="center", color=GREY)
-        ax.set_yticks([])
     return clean(ax)
 
 

@@ -34,7 +34,7 @@ def paths_sentence(scores: pd.DataFrame, agreed: pd.DataFrame, mass: pd.Series) 
     said = [
         f"on {hard.n_slides} test slides the model answers {_percent(hard.value)} of {hard.n_questions} questions "
         f"rightly from the tiles it keeps and {_percent(soft.value)} from all tiles through the noisy gate, a "
-        f"difference of {_points(rows['soft', 'hard'])}; all intervals 95{UNIT}"
+        f"difference of {_points(rows['soft', 'hard'])}, as all here with 95{UNIT} intervals"
     ]
     if ("soft_bypassed", "soft") in rows:
         said.append(
@@ -80,11 +80,12 @@ def _stage_words(name: str, part: pd.DataFrame) -> str:
         return f"{name} end with the hard path at {_percent(last.hard)} ({what})"
     gap = (part["soft"] - part["hard"]).abs()
     widest = part.loc[gap.idxmax()]
+    cooling = f" and the temperature from {first.tau:.2f} to {last.tau:.2f}"
+    cooling = cooling if last.tau < first.tau else f" at a temperature of {last.tau:.2f}"
     return (
         f"{name} end with the soft path at {_percent(last.soft)} and the hard path at {_percent(last.hard)} ({what}), "
         f"never more than {100 * gap.max():.1f} points apart (step {widest.step:.0f}), while the share of the gate's "
-        f"weight on the tiles kept goes from {_percent(first.mass)} to {_percent(last.mass)} and the temperature "
-        f"from {first.tau:.2f} to {last.tau:.2f}"
+        f"weight on the tiles kept goes from {_percent(first.mass)} to {_percent(last.mass)}{cooling}"
     )
 
 
