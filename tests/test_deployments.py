@@ -3,6 +3,8 @@ deployment's run answers as the command line does. No server is started here."""
 
 import inspect
 import json
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -71,6 +73,11 @@ def test_a_lost_heartbeat_crashes_a_run_and_that_very_crash_schedules_it_again(m
     assert (crash.state, again.state, again.name) == ("CRASHED", "SCHEDULED", "AwaitingRetry")
     assert pick_up.trigger.expect == {"prefect.flow-run.Crashed"}
     assert pick_up.trigger.match.root["prefect.state-message"] == crash.message
+
+
+def test_the_command_line_needs_no_prefect_until_something_runs():
+    code = "import sys; sys.modules['prefect'] = None; import flows.experiment, flows.notebook"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_an_experiments_parameters_are_the_commands_options():
