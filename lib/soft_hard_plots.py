@@ -14,12 +14,7 @@ PATH_NAMES = {
     "soft": "soft: all tiles, gated, denoised",
     "soft_bypassed": "soft: all tiles, gated, not denoised",
 }
-SHORT = {
-    "hard": "hard",
-    "hard_denoised": "hard, denoised",
-    "soft": "soft",
-    "soft_bypassed": "soft, not denoised",
-}
+SHORT = {"hard": "hard", "hard_denoised": "hard, denoised", "soft": "soft", "soft_bypassed": "soft, not denoised"}
 SCORES = {"captions": "word probability (%)", "questions": "accuracy (%)"}
 ZERO = 0.001  # where alpha 0 stands on a log axis
 
@@ -44,7 +39,7 @@ def training_figure(log: pd.DataFrame) -> Figure:
         part = log[log["stage"] == stage]
         both_paths(column[0], part, stage)
         for ax, name in zip(column[1:], list(shown)[1:], strict=True):
-            recorded(ax, part, name)
+            recorded(ax, part, name, most=log[name].max())
         column[-1].set_xlabel("optimiser step")
     return drawn
 
@@ -61,9 +56,10 @@ def both_paths(ax: Axes, part: pd.DataFrame, stage: str) -> Axes:
     return clean(ax)
 
 
-def recorded(ax: Axes, part: pd.DataFrame, column: str) -> Axes:
-    """Draw the mass on the kept tiles, or the temperature, of one stage against its steps."""
-    scale, label, top = {"mass": (100, "weight on the\ntiles kept (%)", 102), "tau": (1, "temperature τ", None)}[column]
+def recorded(ax: Axes, part: pd.DataFrame, column: str, *, most: float) -> Axes:
+    """Draw the mass on the kept tiles, or the temperature (at `most` so high), of one stage against its steps."""
+    known = {"mass": (100, 102, "weight on the\ntiles kept (%)"), "tau": (1, 1.1 * most, "temperature τ")}
+    scale, top, label = known[column]
     ax.plot(part["step"], scale * part[column], "o-", color=GREY, markersize=4)
     ax.set(ylabel=label, ylim=(0, top))
     if part[column].isna().all():
