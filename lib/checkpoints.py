@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lib.batch import collate
+from lib.batch import collate, linspace_cap
 from lib.compressors import COMPRESSORS
 from lib.compressors.slidechat import LongNet
 from lib.features import Bag
@@ -17,12 +18,13 @@ from lib.prefix_lm import load_lm
 from lib.vlm import VLM, without_peft_warnings
 
 MOST_SLIDES_FOR_STATISTICS = 200
+MOST_TILES_FOR_STATISTICS = 2048  # of each slide, evenly spaced
 
 
 def begin_model(
     lm_path: str,
     compressor: str,
-    bags: dict[str, Bag],
+    bags: Mapping[str, Bag],
     *,
     start: Path | None,
     k: int,
@@ -49,7 +51,8 @@ def begin_model(
     }
     if start is None:
         model = build_vlm(lm_path, compressor, **recipe)
-        model.fit_features(collate([bags[slide] for slide in train_slides[:MOST_SLIDES_FOR_STATISTICS]]))
+        known = train_slides[:MOST_SLIDES_FOR_STATISTICS]
+        model.fit_features(collate([linspace_cap(bags[slide], MOST_TILES_FOR_STATISTICS) for slide in known]))
         return model
     before = json.loads((start / "model" / "model.json").read_text())
     recipe |= {name: before[name] for name in ("projector_width", "slide_encoder", "chat_template")}

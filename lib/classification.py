@@ -1,6 +1,6 @@
 """A question asked of every slide with the same options, read as classification: AUROC beside a mean-pool baseline."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,7 @@ def auc_scores(answers: pd.DataFrame, questions: Sequence[Question], *, draws: i
 def mean_pool_baseline(
     answers: pd.DataFrame,
     questions: Sequence[Question],
-    bags: dict[str, Bag],
+    bags: Mapping[str, Bag],
     *,
     split: dict[int, pd.Series],
     draws: int,

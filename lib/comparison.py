@@ -3,12 +3,13 @@
 A floor answers without any image and is a method with k = 0. Scores pool the folds, so that each question counts once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from lib.answers import LOGP, RUN
+from lib.bag_files import BagView
 from lib.features import Bag
 from lib.questions import LETTERS, Question, groups
 from lib.selection import heuristic_selection, rates
@@ -119,10 +120,10 @@ def selection_scores(selection: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*RUN, "recall", "chance", "precision"])
 
 
-def heuristic_rows(selection: pd.DataFrame, bags: dict[str, Bag], truth: pd.DataFrame) -> pd.DataFrame:
+def heuristic_rows(selection: pd.DataFrame, bags: Mapping[str, Bag], truth: pd.DataFrame) -> pd.DataFrame:
     """Return selection rows of every heuristic on the same slides, for each k > 0 and seed that the runs used."""
     runs = selection.loc[selection["k"] > 0, ["k", "seed"]].drop_duplicates()
-    used = {slide_id: bags[slide_id] for slide_id in selection["slide_id"].unique()}
+    used = BagView(bags, selection["slide_id"].unique())
     rows = heuristic_selection(used, truth, ks=sorted(int(k) for k in runs["k"].unique()))
     return rows.merge(runs, on="k")
 

@@ -7,6 +7,7 @@ Packed store: `features (N d)` float16, `offsets (s+1)` int64, `slide_id (s)`, o
 bag i is features[offsets[i]:offsets[i+1]]. For cohorts of 10^4 short bags, where as many files are slow.
 """
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -99,10 +100,10 @@ def write_packed(path: Path, bags: Iterable[Bag]) -> None:
 
 
 class PackedStore:
-    """A packed store; its index is read at once, the file is opened at the first bag (so it may cross processes)."""
+    """A packed store; its index is read at once, the file is opened at a process's first bag (so it may cross them)."""
 
     def __init__(self, path: Path):
-        self.path, self._file = Path(path), None
+        self.path, self._file, self._process = Path(path), None, 0
         with h5py.File(path) as file:
             self.slide_ids = [s.decode() for s in file["slide_id"][:]]
             self._offsets = file["offsets"][:]
@@ -116,12 +117,27 @@ class PackedStore:
 
     def read(self, slide_id: str) -> Bag:
         """Read one bag. Raises ValueError if the store has no such slide."""
-        if slide_id not in self._row:
-            raise ValueError(f"{slide_id}: not among the {len(self._row)} slides of {self.path}; correct feature_path")
-        self._file = self._file or h5py.File(self.path)
-        start, end = self._offsets[self._row[slide_id] :][:2]
+        start, end = self._rows(slide_id)
+        self._open()
         coords = self._file["coords"][start:end] if "coords" in self._file else None
         return make_bag(slide_id, self._file["features"][start:end], coords, _plain(dict(self._file.attrs)))
+
+    def n_tiles(self, slide_id: str) -> int:
+        """Return how many tiles a slide has, from the index."""
+        start, end = self._rows(slide_id)
+        return int(end - start)
+
+    def _rows(self, slide_id: str) -> Int[np.ndarray, " 2"]:
+        if slide_id not in self._row:
+            raise ValueError(f"{slide_id}: not among the {len(self._row)} slides of {self.path}; correct feature_path")
+        return self._offsets[self._row[slide_id] :][:2]
+
+    def _open(self) -> None:
+        if self._file and self._process != os.getpid():
+            self._file.close()  # a fork shares its parent's place in the file; opening once more alone would keep that
+            self._file = None
+        if not self._file:
+            self._file, self._process = h5py.File(self.path), os.getpid()
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_file": None}

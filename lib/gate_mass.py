@@ -3,7 +3,7 @@
 k/n for an even spread, 1 when soft and hard are the same selection.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
+from lib.bag_files import n_tiles
 from lib.batch import collate
 from lib.features import Bag
 from lib.soft_topk import mass_on_topk
@@ -43,15 +44,15 @@ def require_scorer(model: VLM) -> None:
         raise ValueError(f"checkpoint: {name} does not score tiles; expected a selector such as sparselearn")
 
 
-def tile_scores(model: VLM, bags: dict[str, Bag], *, batch_slides: int) -> dict[str, Float[np.ndarray, " n"]]:
+def tile_scores(model: VLM, bags: Mapping[str, Bag], *, batch_slides: int) -> dict[str, Float[np.ndarray, " n"]]:
     """Return the score of every tile, as the inference path computes it."""
     require_scorer(model)
-    slides, scores = sorted(bags, key=lambda s: len(bags[s].x)), {}
+    slides, scores = sorted(bags, key=lambda s: n_tiles(bags, s)), {}
     with torch.no_grad():
         for start in range(0, len(slides), batch_slides):
             named = slides[start : start + batch_slides]
             found = model.eval().compress(collate([bags[s] for s in named]).to(model.feature_mean.device)).scores
-            scores |= {s: found[i, : len(bags[s].x)].cpu().numpy() for i, s in enumerate(named)}
+            scores |= {s: found[i, : n_tiles(bags, s)].cpu().numpy() for i, s in enumerate(named)}
     return scores
 
 

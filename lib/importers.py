@@ -5,6 +5,7 @@ level-0 px; `features` alone; SlideChat's `.csv`; a bare matrix in `.npy` or `.p
 unpickled. A file is always read whole: picking rows of a chunked one is far slower.
 """
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import h5py
 import numpy as np
 import torch
 
+from lib.bag_files import MEMORY_BYTES, BagFiles
+from lib.batch import linspace_cap
 from lib.feature_csv import read_feature_csv
 from lib.features import SCHEMA, Bag, PackedStore, make_bag, read_features
 from lib.manifest import Manifest, path_of, row_of
@@ -21,8 +24,7 @@ PACKED = {"features", "offsets", "slide_id"}
 
 def read_bag(path: Path, slide_id: str) -> Bag:
     """Read a slide's bag, whatever wrote the file. Raises ValueError with the keys found if it is none we know."""
-    if not Path(path).exists():
-        raise FileNotFoundError(f"{slide_id}: no feature file {path}; run 20_extract_features, or correct feature_path")
+    _check_exists(path, slide_id)
     if (suffix := Path(path).suffix.lower()) in OTHER_READERS:
         x, coords = OTHER_READERS[suffix](Path(path))
         return make_bag(slide_id, _without_batch_axis(x), coords, {})
@@ -38,26 +40,64 @@ def read_bag(path: Path, slide_id: str) -> Bag:
         return _foreign(file, keys, slide_id)
 
 
-def load_bags(manifest: Manifest, features_dir: Path | None, slide_ids: Iterable[str]) -> dict[str, Bag]:
-    """Read the bags of some slides: from their row's feature_path, else from features_dir/<slide_id>.h5."""
-    stores: dict[Path, PackedStore | None] = {}
-    bags = {}
-    for slide_id in slide_ids:
-        path = _path(manifest, features_dir, slide_id)
-        if path not in stores:
-            stores[path] = PackedStore(path) if is_packed(path) else None
-        store = stores[path]
-        bags[slide_id] = store.read(slide_id) if store else read_bag(path, slide_id)
-    widths = {bag.x.shape[1] for bag in bags.values()}
-    if len(widths) > 1:
-        raise ValueError(f"features of widths {sorted(widths)} in one cohort; use one encoder for all slides")
-    return bags
+def load_bags(
+    manifest: Manifest,
+    features_dir: Path | None,
+    slide_ids: Iterable[str],
+    *,
+    most_tiles: int = 0,
+    memory_bytes: int = MEMORY_BYTES,
+) -> BagFiles:
+    """Bags of some slides, read when asked for: from their row's feature_path, else from features_dir/<slide_id>.h5.
+
+    With `most_tiles` > 0 longer bags are thinned to as many (`linspace_cap`). Files must exist; what they hold is
+    checked when they are read.
+    """
+    paths = {slide_id: _path(manifest, features_dir, slide_id) for slide_id in slide_ids}
+    for slide_id, path in paths.items():
+        _check_exists(path, slide_id)
+    files = _Files(paths, most_tiles)
+    return BagFiles(paths, files.read, count=files.count, memory_bytes=memory_bytes)
 
 
-def load_available_bags(manifest: Manifest, features_dir: Path | None, slide_ids: Iterable[str]) -> dict[str, Bag]:
-    """Read the bags of those slides that have features; what is left out is the caller's to count and to say."""
+def load_available_bags(
+    manifest: Manifest, features_dir: Path | None, slide_ids: Iterable[str], *, most_tiles: int = 0
+) -> BagFiles:
+    """Bags of those slides that have features; what is left out is the caller's to count and to say."""
     present = [slide_id for slide_id in slide_ids if _path(manifest, features_dir, slide_id).exists()]
-    return load_bags(manifest, features_dir, present)
+    return load_bags(manifest, features_dir, present, most_tiles=most_tiles)
+
+
+class _Files:
+    """Where each slide's bag lies; a packed store's index is read once."""
+
+    def __init__(self, paths: dict[str, Path], most_tiles: int):
+        self.paths, self.most_tiles = paths, most_tiles
+        self._stores: dict[Path, PackedStore | None] = {}
+
+    def read(self, slide_id: str) -> Bag:
+        store = self._store(self.paths[slide_id])
+        bag = store.read(slide_id) if store else read_bag(self.paths[slide_id], slide_id)
+        return linspace_cap(bag, self.most_tiles) if self.most_tiles else bag
+
+    def count(self, slide_id: str) -> int | None:
+        store = self._store(self.paths[slide_id])
+        n = store.n_tiles(slide_id) if store else count_tiles(self.paths[slide_id])
+        return min(n, self.most_tiles) if n and self.most_tiles else n
+
+    def _store(self, path: Path) -> PackedStore | None:
+        if path not in self._stores:
+            self._stores[path] = PackedStore(path) if is_packed(path) else None
+        return self._stores[path]
+
+
+def count_tiles(path: Path) -> int | None:
+    """Return how many tiles a slide's file holds, from its header; None if only reading tells (`.csv`, a bad file)."""
+    if path.suffix.lower() in OTHER_READERS or not h5py.is_hdf5(path):
+        return None
+    with h5py.File(path) as file:
+        name = _features_name(file)
+        return math.prod(file[name].shape[:-1]) if name else None
 
 
 def _path(manifest: Manifest, features_dir: Path | None, slide_id: str) -> Path:
@@ -68,9 +108,14 @@ def _path(manifest: Manifest, features_dir: Path | None, slide_id: str) -> Path:
     return Path(features_dir) / f"{slide_id}.h5"
 
 
+def _check_exists(path: Path, slide_id: str) -> None:
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{slide_id}: no feature file {path}; run 20_extract_features, or correct feature_path")
+
+
 def is_packed(path: Path) -> bool:
     """Say whether a file is a packed store of many bags."""
-    if not path.exists() or not h5py.is_hdf5(path):
+    if path.suffix.lower() in OTHER_READERS or not h5py.is_hdf5(path):
         return False
     with h5py.File(path) as file:
         return set(file) >= PACKED
@@ -84,7 +129,7 @@ def _ours(path: Path, slide_id: str) -> Bag:
 
 
 def _foreign(file: h5py.File, keys: set[str], slide_id: str) -> Bag:
-    name = next((k for k in ("features", "feats") if isinstance(file.get(k), h5py.Dataset)), None)
+    name = _features_name(file)
     if name is None:
         raise ValueError(
             f"{slide_id}: {file.filename} has {', '.join(sorted(keys)) or 'no keys'}; expected a dataset `features` or "
@@ -99,6 +144,10 @@ def _foreign(file: h5py.File, keys: set[str], slide_id: str) -> Bag:
         )
     own = dict(file.attrs) | dict(file[name].attrs) | (dict(file["coords"].attrs) if coords is not None else {})
     return make_bag(slide_id, x, coords, {k: v.item() if isinstance(v, np.generic) else v for k, v in own.items()})
+
+
+def _features_name(file: h5py.File) -> str | None:
+    return next((k for k in ("features", "feats") if isinstance(file.get(k), h5py.Dataset)), None)
 
 
 def _read_npy(path: Path) -> tuple[np.ndarray, None]:

@@ -3,7 +3,7 @@
 Training and test tiles never share a patient, and every class has as many tiles as the rarest.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ def tiles_of_stores(paths: Sequence[Path], *, most: int, seed: int) -> Classes:
 
 
 def tiles_of_truth(
-    train: dict[str, Bag], test: dict[str, Bag], truth: pd.DataFrame, *, most: int, seed: int
+    train: Mapping[str, Bag], test: Mapping[str, Bag], truth: pd.DataFrame, *, most: int, seed: int
 ) -> Classes:
     """The same from the truth table's `name` of each tile, on the cohort's own training and test slides."""
     if "name" not in truth.columns:

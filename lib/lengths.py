@@ -1,14 +1,14 @@
 """Does the answer depend on how many tiles a slide has? Accuracy by length, and the same slides at several lengths."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int, Shaped
 
-from lib.batch import take
+from lib.bag_files import BagView, n_tiles
 from lib.features import Bag
 from lib.questions import LETTERS, Question
 from lib.scoring import answer, select
@@ -66,7 +66,7 @@ def random_tiles(slide_id: str, n: int, *, size: int, draw: int, seed: int) -> I
 def stability(
     model: VLM,
     questions: Sequence[Question],
-    bags: dict[str, Bag],
+    bags: Mapping[str, Bag],
     *,
     full: pd.DataFrame,
     sizes: Sequence[int],
@@ -83,17 +83,17 @@ def stability(
     kept_full = select(model, bags, batch_slides=batch_slides)
     answers, kept = [], []
     for size in sizes:
-        longer = {slide_id: bag for slide_id, bag in bags.items() if len(bag.x) > size}
+        longer = [slide_id for slide_id in bags if n_tiles(bags, slide_id) > size]
         for draw in range(draws if longer else 0):
-            tiles = {s: random_tiles(s, len(bag.x), size=size, draw=draw, seed=seed) for s, bag in longer.items()}
-            part = {s: take(bag, tiles[s]) for s, bag in longer.items()}
+            tiles = {s: random_tiles(s, n_tiles(bags, s), size=size, draw=draw, seed=seed) for s in longer}
+            part = BagView(bags, longer, tiles=tiles)
             again = answer(model, questions, part, answer_form=answer_form, batch_slides=batch_slides)
             answers.append(_compare(full, again, questions).assign(size=size, draw=draw))
             kept_part = select(model, part, batch_slides=batch_slides)
             overlaps = [_overlap(s, kept_full[s][0], tiles[s][kept_part[s][0]], tiles[s]) for s in longer]
             kept.append(pd.DataFrame(overlaps).assign(size=size, draw=draw))
     if not answers:
-        longest = max(len(bag.x) for bag in bags.values())
+        longest = max(n_tiles(bags, s) for s in bags)
         raise ValueError(f"sizes: got {list(sizes)}, the longest slide has {longest} tiles; give smaller sizes")
     return Stability(pd.concat(answers, ignore_index=True), pd.concat(kept, ignore_index=True))
 

@@ -1,6 +1,6 @@
 """Answers by log-likelihood: deterministic, and the same whether a question is asked alone or in company."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lib.bag_files import BagView, n_tiles
 from lib.batch import collate, in_box
 from lib.examples import Example, answers_of
 from lib.features import Bag
@@ -25,7 +26,7 @@ from lib.vlm import VLM
 def answer(
     model: VLM,
     questions: Sequence[Question],
-    bags: dict[str, Bag],
+    bags: Mapping[str, Bag],
     *,
     answer_form: str,
     batch_slides: int,
@@ -53,7 +54,7 @@ def answer(
 def answer_all(
     model: VLM,
     questions: Sequence[Question],
-    bags: dict[str, Bag],
+    bags: Mapping[str, Bag],
     *,
     method: str,
     answer_form: str,
@@ -71,7 +72,7 @@ def answer_all(
     answered = {method: ask(bags)}
     if wrong_slide and model.recipe["compressor"] != "text_only":  # which sees no slide at all
         other = wrong_slides(list(bags), control_seed)
-        answered[f"{method}_wrong_slide"] = ask({slide: bags[other[slide]] for slide in bags})
+        answered[f"{method}_wrong_slide"] = ask(BagView(bags, other))
     if hasattr(model.compressor, "scores"):
         answered[f"{method}_soft"] = ask(bags, seed=control_seed)
     key = pd.DataFrame(
@@ -87,7 +88,7 @@ def answer_all(
 
 
 def generate(
-    model: VLM, questions: Sequence[Question], bags: dict[str, Bag], *, answer_form: str, most_tokens: int = 12
+    model: VLM, questions: Sequence[Question], bags: Mapping[str, Bag], *, answer_form: str, most_tokens: int = 12
 ) -> pd.DataFrame:
     """Answer by greedy decoding, one question at a time; `parsed` is the letter read from the words, or empty."""
     end, device, rows = model.chat.end, model.feature_mean.device, []
@@ -127,7 +128,7 @@ def accuracy(answers: pd.DataFrame, questions: Sequence[Question]) -> float:
 
 
 def select(
-    model: VLM, bags: dict[str, Bag], *, batch_slides: int
+    model: VLM, bags: Mapping[str, Bag], *, batch_slides: int
 ) -> dict[str, tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]]:
     """Tiles that the evaluation path keeps, best first, and their scores (nan where the method has none).
 
@@ -135,7 +136,7 @@ def select(
     """
     chosen = {}
     with torch.no_grad(), _path(model, soft=False):
-        for slides in _slices(sorted(bags, key=lambda s: len(bags[s].x)), batch_slides):
+        for slides in _slices(sorted(bags, key=lambda s: n_tiles(bags, s)), batch_slides):
             batch = collate([bags[s] for s in slides]).to(model.feature_mean.device)
             compressed = model.compress(batch)
             for i, slide in enumerate(slides):
@@ -148,7 +149,7 @@ def select(
     return chosen
 
 
-def selected_tiles(chosen: dict[str, tuple[np.ndarray, np.ndarray]], bags: dict[str, Bag]) -> pd.DataFrame:
+def selected_tiles(chosen: dict[str, tuple[np.ndarray, np.ndarray]], bags: Mapping[str, Bag]) -> pd.DataFrame:
     """One row a kept tile, best first: slide_id, rank, index, x_px0, y_px0, score."""
     rows = [
         (slide, rank, int(i), *bags[slide].coords[i].tolist(), float(score))
@@ -158,7 +159,7 @@ def selected_tiles(chosen: dict[str, tuple[np.ndarray, np.ndarray]], bags: dict[
     return pd.DataFrame(rows, columns=["slide_id", "rank", "index", "x_px0", "y_px0", "score"])
 
 
-def selection_by_slide(selected: pd.DataFrame, bags: dict[str, Bag], truth: Path | None) -> pd.DataFrame:
+def selection_by_slide(selected: pd.DataFrame, bags: Mapping[str, Bag], truth: Path | None) -> pd.DataFrame:
     """Count planted and kept tiles of each slide; no rows where nothing is known or nothing was selected."""
     columns = ["slide_id", "n_tiles", "n_planted", "n_kept", "n_kept_planted"]
     if truth is None or selected.empty:
@@ -166,14 +167,15 @@ def selection_by_slide(selected: pd.DataFrame, bags: dict[str, Bag], truth: Path
     planted, rows = read_truth(truth), []
     for slide, kept in selected.groupby("slide_id"):
         evidence = planted_tiles(bags[slide], planted)
-        rows.append((slide, len(bags[slide].x), len(evidence), len(kept), len(np.intersect1d(kept["index"], evidence))))
+        found = len(np.intersect1d(kept["index"], evidence))
+        rows.append((slide, n_tiles(bags, slide), len(evidence), len(kept), found))
     return pd.DataFrame(rows, columns=columns)
 
 
 def answer_accuracy(
     model: VLM,
     questions: Sequence[Question],
-    bags: dict[str, Bag],
+    bags: Mapping[str, Bag],
     *,
     answer_form: str,
     batch_slides: int,
@@ -185,7 +187,7 @@ def answer_accuracy(
 
 
 def answer_probability(
-    model: VLM, examples: Sequence[Example], bags: dict[str, Bag], *, batch_slides: int, seed: int | None = None
+    model: VLM, examples: Sequence[Example], bags: Mapping[str, Bag], *, batch_slides: int, seed: int | None = None
 ) -> float:
     """Geometric mean probability of the reference answers' tokens on the evaluation path; with `seed`, in training."""
     total, count = 0.0, 0
@@ -201,7 +203,7 @@ def answer_probability(
 
 
 def soft_watch(
-    model: VLM, bags: dict[str, Bag], evaluate: Callable[..., float], *, seed: int, batch_slides: int
+    model: VLM, bags: Mapping[str, Bag], evaluate: Callable[..., float], *, seed: int, batch_slides: int
 ) -> dict[str, float]:
     """What a selector's validation score stands beside: the training path's score, and how soft its selection is.
 
@@ -213,7 +215,7 @@ def soft_watch(
         return dict.fromkeys(("soft_score", "mass", "tau"), float("nan"))
     tau = float(compressor.tau)
     with torch.no_grad(), _path(model, soft=False):
-        for slides in _slices(sorted(bags, key=lambda s: len(bags[s].x)), batch_slides):
+        for slides in _slices(sorted(bags, key=lambda s: n_tiles(bags, s)), batch_slides):
             batch = collate([bags[s] for s in slides]).to(model.feature_mean.device)
             scores = model.compress(batch).scores
             mass += mass_on_topk(scores, k=compressor.k, tau=tau, mask=batch.mask).tolist()
@@ -241,11 +243,11 @@ def _path(model: VLM, *, soft: bool) -> Iterator[None]:
         model.compressor.train(before[1])
 
 
-def _by_slides(questions: Sequence[Question], bags: dict[str, Bag], batch_slides: int) -> Iterator[dict[str, list]]:
+def _by_slides(questions: Sequence[Question], bags: Mapping[str, Bag], batch_slides: int) -> Iterator[dict[str, list]]:
     asked: dict[str, list[Question]] = {}
     for question in questions:
         asked.setdefault(question.slide_id, []).append(question)
-    for slides in _slices(sorted(asked, key=lambda s: len(bags[s].x)), batch_slides):
+    for slides in _slices(sorted(asked, key=lambda s: n_tiles(bags, s)), batch_slides):
         yield {slide: asked[slide] for slide in slides}
 
 

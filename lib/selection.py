@@ -4,7 +4,7 @@ Heuristics score the raw features of one slide; the k highest scores are kept. A
 `rarity`, whose neighbour search is exact and blockwise.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,7 +85,7 @@ def planted_tiles(bag: Bag, truth: pd.DataFrame) -> Int[np.ndarray, " p"]:
     return np.unique([index[place] for place in places]).astype(int)
 
 
-def heuristic_selection(bags: dict[str, Bag], truth: pd.DataFrame, *, ks: Sequence[int]) -> pd.DataFrame:
+def heuristic_selection(bags: Mapping[str, Bag], truth: pd.DataFrame, *, ks: Sequence[int]) -> pd.DataFrame:
     """Keep k tiles of each slide by every heuristic, for every k; return rows that `rates` can pool."""
     rows = []
     for slide_id, bag in bags.items():

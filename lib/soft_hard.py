@@ -3,7 +3,7 @@
 Accuracy of both paths with and without the denoiser, and agreement over draws of noise and over training seeds.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import combinations
 
@@ -13,6 +13,7 @@ from jaxtyping import Int
 from scipy.stats import hypergeom
 from torch import nn
 
+from lib.bag_files import n_tiles
 from lib.features import Bag
 from lib.gate_mass import require_scorer
 from lib.questions import LETTERS, Question
@@ -52,7 +53,7 @@ def kept_denoised(compressor: nn.Module) -> Iterator[None]:
 def answer_paths(
     model: VLM,
     questions: Sequence[Question],
-    bags: dict[str, Bag],
+    bags: Mapping[str, Bag],
     *,
     noise_draws: int,
     seed: int,
@@ -128,7 +129,7 @@ def agreement(answers: pd.DataFrame, *, draws: int, seed: int) -> pd.DataFrame:
 def all_agreements(
     answers: pd.DataFrame,
     kept: Sequence[dict[str, Int[np.ndarray, " k"]]],
-    bags: dict[str, Bag],
+    bags: Mapping[str, Bag],
     *,
     draws: int,
     seed: int,
@@ -140,7 +141,7 @@ def all_agreements(
 
 
 def kept_agreement(
-    kept: Sequence[dict[str, Int[np.ndarray, " k"]]], bags: dict[str, Bag], *, draws: int, seed: int
+    kept: Sequence[dict[str, Int[np.ndarray, " k"]]], bags: Mapping[str, Bag], *, draws: int, seed: int
 ) -> pd.DataFrame:
     """Return the Jaccard index of the tiles that models keep, mean over pairs of models and slides, beside chance.
 
@@ -151,7 +152,7 @@ def kept_agreement(
         return pd.DataFrame(columns=columns)
     pairs = list(combinations(kept, 2))
     index = np.array([np.mean([jaccard(a[s], b[s]) for a, b in pairs]) for s in bags])
-    chance = np.mean([[random_jaccard(len(x.x), len(a[s]), len(b[s])) for a, b in pairs] for s, x in bags.items()])
+    chance = np.mean([[random_jaccard(n_tiles(bags, s), len(a[s]), len(b[s])) for a, b in pairs] for s in bags])
     mean = clustered_mean(index, np.array(list(bags)), draws=draws, seed=seed).estimate
     return pd.DataFrame([("training seeds", *mean, "kept tiles", chance)], columns=columns)
 

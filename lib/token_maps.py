@@ -1,5 +1,6 @@
 """One slide's tiles on a map: embedded in two dimensions, placed on the thumbnail, and compared in direction."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 
+from lib.bag_files import n_tiles
 from lib.batch import collate
 from lib.features import Bag
 from lib.manifest import Manifest, path_of, row_of
@@ -43,9 +45,9 @@ def embed(x: Float[np.ndarray, "n d"], *, neighbours: int, seed: int) -> Float[n
     return UMAP(n_neighbors=near, metric="cosine", init=start, random_state=seed, n_jobs=1).fit_transform(x)
 
 
-def typical(bags: dict[str, Bag], n: int) -> list[str]:
+def typical(bags: Mapping[str, Bag], n: int) -> list[str]:
     """Pick n slides of the longer half, evenly spaced by their number of tiles."""
-    by_length = sorted(bags, key=lambda slide: (len(bags[slide].x), slide))
+    by_length = sorted(bags, key=lambda slide: (n_tiles(bags, slide), slide))
     return spread(by_length[len(by_length) // 2 :], n)
 
 
@@ -83,12 +85,12 @@ def mean_pairwise_cosine(x: Float[np.ndarray, "m d"]) -> float:
 
 
 def diversity(
-    model: VLM, bags: dict[str, Bag], kept: dict[str, Int[np.ndarray, " k"]], *, draws: int, seed: int
+    model: VLM, bags: Mapping[str, Bag], kept: dict[str, Int[np.ndarray, " k"]], *, draws: int, seed: int
 ) -> pd.DataFrame:
     """Per slide: mean pairwise cosine of the kept tiles, and mean, 2.5 and 97.5 % points over random selections."""
     rng, rows = np.random.default_rng(seed), []
-    for slide, bag in sorted(bags.items()):
-        x, m = normalised(model, bag), len(kept[slide])
+    for slide in sorted(bags):
+        x, m = normalised(model, bags[slide]), len(kept[slide])
         random = [mean_pairwise_cosine(x[rng.choice(len(x), m, replace=False)]) for _ in range(draws)]
         low, high = np.quantile(random, [0.025, 0.975])
         rows.append((slide, len(x), m, mean_pairwise_cosine(x[kept[slide]]), np.mean(random), low, high))

@@ -141,8 +141,10 @@ def test_load_bags_takes_each_slide_from_where_it_lies(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="d: no feature file"):
         load_bags(manifest, tmp_path / "other", ["d"])
     write_features(tmp_path / "made" / "d.h5", make_bag("d", X[:, :4], XY, {}), {})
-    with pytest.raises(ValueError, match=r"widths \[4, 5\]"):
-        load_bags(manifest, tmp_path / "made", ["a", "d"])
+    clash = load_bags(manifest, tmp_path / "made", ["a", "d"])
+    assert len(clash["a"].x) == 9
+    with pytest.raises(ValueError, match="d: features of width 4, those of a are of 5; use one encoder"):
+        clash["d"]
 
 
 @pytest.mark.shared

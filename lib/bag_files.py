@@ -1,0 +1,123 @@
+"""Mappings of slides to bags that hold no cohort in memory: bags are read when they are asked for.
+
+4,000 slides of 10^4 tiles in 512 dimensions are 80 GB of float32; a training step needs one of them. A plain dict of
+bags does wherever these do.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+from jaxtyping import Int
+
+from lib.batch import take
+from lib.features import Bag
+
+MEMORY_BYTES = 4 << 30  # in each process
+
+
+class BagFiles(Mapping[str, Bag]):
+    """Bags by `read(slide)`; the latest used are kept, `memory_bytes` of arrays at most (a larger bag is not kept).
+
+    `count(slide)` says how many tiles a slide has, or None where only reading tells. A fork takes the kept bags along
+    and then goes its own way. Raises ValueError at the first bag whose features are wider or narrower than others'.
+    """
+
+    def __init__(
+        self,
+        slide_ids: Iterable[str],
+        read: Callable[[str], Bag],
+        *,
+        count: Callable[[str], int | None],
+        memory_bytes: int = MEMORY_BYTES,
+    ):
+        self._slide_ids, self._read, self._count = dict.fromkeys(slide_ids), read, count
+        self.memory_bytes, self.held_bytes = memory_bytes, 0
+        self._kept: OrderedDict[str, Bag] = OrderedDict()
+        self._n_tiles: dict[str, int] = {}
+        self._width: tuple[str, int] | None = None
+
+    def __getitem__(self, slide_id: str) -> Bag:
+        if slide_id not in self._slide_ids:
+            raise KeyError(slide_id)
+        if slide_id in self._kept:
+            self._kept.move_to_end(slide_id)
+            return self._kept[slide_id]
+        bag = self._read(slide_id)
+        self._check_width(slide_id, bag.x.shape[1])
+        self._n_tiles[slide_id] = len(bag.x)
+        self._keep(slide_id, bag)
+        return bag
+
+    def __contains__(self, slide_id: object) -> bool:
+        return slide_id in self._slide_ids
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._slide_ids)
+
+    def __len__(self) -> int:
+        return len(self._slide_ids)
+
+    def n_tiles(self, slide_id: str) -> int:
+        """Return how many tiles a slide has, without reading its features where the file's header says it."""
+        if slide_id not in self._n_tiles:
+            n = self._count(slide_id) if slide_id in self else None
+            self._n_tiles[slide_id] = len(self[slide_id].x) if n is None else n
+        return self._n_tiles[slide_id]
+
+    def _check_width(self, slide_id: str, d: int) -> None:
+        self._width = self._width or (slide_id, d)
+        first, expected = self._width
+        if d != expected:
+            raise ValueError(
+                f"{slide_id}: features of width {d}, those of {first} are of {expected}; use one encoder for all slides"
+            )
+
+    def _keep(self, slide_id: str, bag: Bag) -> None:
+        size = _bytes(bag)
+        if size > self.memory_bytes:
+            return
+        while self.held_bytes + size > self.memory_bytes:
+            self.held_bytes -= _bytes(self._kept.popitem(last=False)[1])
+        self._kept[slide_id] = bag
+        self.held_bytes += size
+
+
+class BagView(Mapping[str, Bag]):
+    """Some of other bags, under the names given: view[name] is bags[names[name]], or the `tiles[name]` of it alone."""
+
+    def __init__(
+        self,
+        bags: Mapping[str, Bag],
+        names: Mapping[str, str] | Iterable[str],
+        *,
+        tiles: Mapping[str, Int[np.ndarray, " m"]] | None = None,
+    ):
+        self._bags, self._tiles = bags, tiles
+        self._names = dict(names) if isinstance(names, Mapping) else {name: name for name in names}
+
+    def __getitem__(self, name: str) -> Bag:
+        bag = self._bags[self._names[name]]
+        return bag if self._tiles is None else take(bag, self._tiles[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def n_tiles(self, name: str) -> int:
+        """Return how many tiles a bag of the view has."""
+        return n_tiles(self._bags, self._names[name]) if self._tiles is None else len(self._tiles[name])
+
+
+def n_tiles(bags: Mapping[str, Bag], slide_id: str) -> int:
+    """Return how many tiles a slide has; bags that lie in files are not read for it where their header says it."""
+    return bags.n_tiles(slide_id) if isinstance(bags, BagFiles | BagView) else len(bags[slide_id].x)
+
+
+def _bytes(bag: Bag) -> int:
+    return bag.x.nbytes + bag.coords.nbytes
