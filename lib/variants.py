@@ -23,7 +23,7 @@ TESTED = ["difference", "ci_low", "ci_high", "p"]
 
 
 def both_paths(answers: pd.DataFrame, *, reference: str) -> pd.DataFrame:
-    """Return one row for each answer of the reference and its variants: `hard`, `soft` (nan: no soft path), 0 or 1.
+    """Return one row for each answer of the reference, then its variants: `hard`, `soft` (nan: no soft path), 0 or 1.
 
     Raises ValueError unless there are the reference and a variant, all at one k and of the same coverage.
     """
@@ -38,7 +38,8 @@ def both_paths(answers: pd.DataFrame, *, reference: str) -> pd.DataFrame:
     _check_family(table, answers, reference)
     columns = {"correct": "hard", f"correct{SOFT}": "soft"}
     table = table[[*RUN, "fold", "ID", "Slide", *columns]].rename(columns=columns)
-    return table.astype({"hard": float, "soft": float})
+    first = table.sort_values("method", key=lambda method: method != reference, kind="stable", ignore_index=True)
+    return first.astype({"hard": float, "soft": float})
 
 
 def by_seed(table: pd.DataFrame, questions: Sequence[Question], selection: pd.DataFrame) -> pd.DataFrame:
