@@ -55,7 +55,7 @@ def begin_model(
         model.fit_features(collate([linspace_cap(bags[slide], MOST_TILES_FOR_STATISTICS) for slide in known]))
         return model
     before = json.loads((start / "model" / "model.json").read_text())
-    recipe |= {name: before[name] for name in ("projector_width", "slide_encoder", "chat_template")}
+    recipe |= {name: before[name] for name in ("projector_width", "slide_encoder", "chat_template") if name in before}
     if before["compressor"] == compressor:
         recipe["options"] = before["options"]
     model = build_vlm(lm_path, compressor, **recipe)

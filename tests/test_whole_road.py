@@ -5,6 +5,7 @@ The cohort is a few slides and training a few steps: what is asserted is what ho
 
 import pandas as pd
 import pytest
+from safetensors.torch import load_file
 
 from flows.board import Board, run_stage
 from flows.graph import NOTEBOOKS, Options, plan
@@ -22,7 +23,11 @@ TINY = (
     "50.evaluate_every=3",
     "60.generate=2",
     "70.random_draws=3",
+    "72.noise_draws=2",
+    "72.draws=20",
+    "72.widths=[7]",
 )
+ENCODED = "sparselearn:slide_encoder=longnet"
 COHORT = {"n_train": 12, "n_val": 3, "n_test": 5, "regions_per_slide": 2, "workers": 2}
 LM = {"steps": 2, "batch": 4, "exam_samples": 3, "width": 32}
 
@@ -39,7 +44,7 @@ def road(tmp_path_factory):
         out=str(folder / "run"),
         llm=str(lm),
         floors=False,
-        compressors=("sparselearn", "mean", "text_only"),
+        compressors=("sparselearn", ENCODED, "text_only"),
         k=(5,),
         workers=1,
         settings=TINY,
@@ -57,7 +62,8 @@ def road(tmp_path_factory):
 
 def test_every_notebook_runs_and_leaves_a_page(road):
     _, stages, board = road
-    assert {s.notebook.name[:2] for s in stages} == {"00", "01", "02", "10", "20", "40", "50", "60", "70", "71", "80"}
+    numbers = "00 01 02 10 20 40 50 60 70 71 72 76 80"
+    assert {s.notebook.name[:2] for s in stages} == set(numbers.split())
     failed = {id: outcome.error for id, outcome in board.outcomes.items() if outcome.status != "ran"}
     assert failed == {}
     assert all((ROOT / s.out_dir / f"{s.notebook.stem}.html").exists() for s in stages)
@@ -67,8 +73,8 @@ def test_each_method_answers_each_test_question_and_each_control(road):
     folder, _, _ = road
     scores = pd.read_csv(folder / "run" / "80_compare_methods" / "scores.csv")
     whole = scores[scores["group"] == "all"].set_index("method")
-    trained = {"sparselearn", "mean", "text_only"}
-    controls = {"sparselearn_soft", "sparselearn_wrong_slide", "mean_wrong_slide"}
+    trained = {"sparselearn", ENCODED, "text_only"}
+    controls = {f"{name}_{control}" for name in ("sparselearn", ENCODED) for control in ("soft", "wrong_slide")}
     assert set(whole.index) == trained | controls | {"majority", "majority_option", "longest_option"}
     assert (whole["n_questions"] == 20).all() and (whole["n_slides"] == 5).all() and (whole["coverage"] == 1).all()
     assert set(scores["group"]) == {"all", "evidence", "composition", "finding", "presence", "grade", "tissue"}
@@ -84,6 +90,17 @@ def test_a_selector_keeps_k_tiles_of_each_slide_and_the_count_of_planted_ones_is
     assert slides["n_planted"].sum() == planted["slide_id"].isin(slides["slide_id"]).sum()
     kept = selected.merge(planted, on=["slide_id", "x_px0", "y_px0"])
     assert slides["n_kept_planted"].sum() == len(kept)
+
+
+def test_stage_2_leaves_the_slide_encoder_as_stage_1_trained_it(road):
+    folder, _, _ = road
+    tag = "sparselearn-slide_encoder-longnet_k5_s0/model/model.safetensors"
+    stages = ("40_align_captions/all-longnet_s0/model/model.safetensors", f"40_align_captions/{tag}")
+    align, first, second = (load_file(folder / "run" / path) for path in (*stages, f"50_tune_answers/{tag}"))
+    encoder = [name for name in second if name.startswith("slide_encoder.")]
+    assert encoder and all(second[name].equal(first[name]) for name in encoder)
+    assert not all(first[name].equal(align[name]) for name in encoder)
+    assert not second["projector.0.weight"].equal(first["projector.0.weight"])
 
 
 def test_a_second_run_does_nothing(road):
