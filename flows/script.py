@@ -8,9 +8,10 @@ torchrun --nproc_per_node starts them (accelerate launch has no launcher for sev
 copy and no HTML page: those come with flows.notebook, whose parameter `processes` starts them from inside.
 """
 
+import io
 import os
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -46,8 +47,11 @@ def main(
         if group.is_main_process:
             print(f"{notebook.stem}: {'; '.join(reasons) or 'is up to date, not run again'}", flush=True)
         if reasons:
-            with tempfile.TemporaryDirectory(prefix="rank-") as aside:
-                run_cells(notebook, given if group.is_main_process else given | {"out_dir": aside})
+            if group.is_main_process:
+                run_cells(notebook, given)
+            else:
+                with tempfile.TemporaryDirectory(prefix="rank-") as aside, redirect_stdout(io.StringIO()):
+                    run_cells(notebook, given | {"out_dir": aside})
     faults = receipts.check(out_dir, recipe) if group.is_main_process else []
     if faults:
         print(f"{notebook.stem}: no valid receipt ({'; '.join(faults)})", flush=True)

@@ -13,6 +13,8 @@ import torch
 from accelerate import PartialState, debug_launcher, notebook_launcher
 from accelerate.state import AcceleratorState
 
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # else asking whether there is a GPU spoils later forks
+
 
 def run_in_processes(train: Callable[[], object], processes: int, *, device: str) -> None:
     """Call `train` in so many processes ("cpu": gloo, "cuda": NCCL) and wait for them; its result is dropped.

@@ -27,7 +27,8 @@ class RunState:
         """
         model.eval()
         with torch.no_grad():
-            seen = of_first_process({"score": evaluate(model), **watch(model)})
+            seen = {"score": evaluate(model), **watch(model)}
+            seen = of_first_process({name: float(value) for name, value in seen.items()})
         self.rows[-1] |= seen
         if seen["score"] > self.best_score:
             self.best_score, self.best = seen["score"], trainable_state(model)

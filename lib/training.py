@@ -59,6 +59,11 @@ def fit(
     if settings.mixed_precision not in ("no", "bf16"):
         raise ValueError(f"mixed_precision: got {settings.mixed_precision!r}; expected no or bf16")
     device = device or model.feature_mean.device.type
+    if device == "cuda" and torch.cuda.device_count() < processes:
+        raise ValueError(
+            f"device: got cuda for {processes} processes; this machine has {torch.cuda.device_count()} GPUs; "
+            "lower processes, or set device to cpu"
+        )
     train = partial(
         _train, model, feed, settings, torch.device(device), seed=seed, checkpoint=checkpoint, save_every=save_every,
         evaluate=evaluate, evaluate_every=evaluate_every, stop_at=stop_at, before_step=before_step, watch=watch,

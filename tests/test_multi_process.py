@@ -50,7 +50,9 @@ def model_and_feed(lm_folder: str, compressor: str, *, lora: bool = True, option
     return model, Feed(model, bags, (Phase(captions, 3, 2), Phase(asked, 4, batch)), seed=4, max_tiles=29)
 
 
-def train(lm_folder, checkpoint, *, processes: int, compressor="mean", accumulate=1, when=None, **model_options):
+def train(
+    lm_folder, checkpoint, *, processes: int, compressor="mean", accumulate=1, when=None, device=None, **model_options
+):
     model, feed = model_and_feed(lm_folder, compressor, **model_options)
     better = count()
 
@@ -69,6 +71,7 @@ def train(lm_folder, checkpoint, *, processes: int, compressor="mean", accumulat
         evaluate_every=3,
         before_step=stop,
         watch=lambda model: {"pid": os.getpid(), "rank": PartialState().process_index},
+        device=device,
         processes=processes,
     )
     return model, table
@@ -160,3 +163,20 @@ def test_a_notebook_as_a_script_in_two_processes(lm_folder, tmp_path):
     assert all(torch.allclose(saved[name], value, atol=1e-5) for name, value in alone.state_dict().items())
     ranks = pd.read_csv(out_dir / "history.csv")["rank"].dropna()
     assert set(ranks) == {0} and len(ranks) == table["rank"].notna().sum()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices")
+def test_two_gpus_train_what_one_cpu_does(lm_folder, tmp_path):
+    """In a fresh process: a fork cannot use CUDA once its parent has."""
+    code = (
+        "import pathlib, sys, torch, test_multi_process as multi\n"
+        "model, _ = multi.train(sys.argv[1], pathlib.Path(sys.argv[2]) / 'c.pt', processes=2, device='cuda')\n"
+        "torch.save(model.state_dict(), sys.argv[2] + '/model.pt')\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}/tests"}
+    run = subprocess.run([sys.executable, "-c", code, lm_folder, str(tmp_path)], cwd=ROOT, env=environment, timeout=300)
+    assert run.returncode == 0
+    one, _ = train(lm_folder, tmp_path / "one.pt", processes=1)
+    saved = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert all(torch.allclose(saved[name], value, atol=1e-3) for name, value in one.state_dict().items())

@@ -219,3 +219,23 @@ def test_models_are_loaded_with_the_attention_that_takes_gaps(tmp_path):
     build_tokenizer().save_pretrained(tmp_path)
     lm, _ = load_lm(str(tmp_path))
     assert lm.config._attn_implementation == "sdpa" and lm.dtype == torch.bfloat16
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() == 0, reason="no CUDA device")
+def test_on_a_gpu_chains_take_the_flash_kernel_in_half_precision():
+    """Nothing but the flash kernel is allowed, forward and backward; the same numbers as on the CPU, rounded."""
+    texts, prefix = pack(ONE_EACH), gapped_prefix()
+    expected = answer_log_probs(tiny("qwen2"), HEAD, prefix, texts).detach()
+    lm = tiny("qwen2", lora=True).to("cuda", torch.bfloat16)
+    for name, parameter in lm.named_parameters():
+        if "lora_B" in name:
+            parameter.data.zero_()
+    half = Prefix(prefix.embeds.bfloat16(), *prefix[1:])
+    half = Prefix(*(part.to("cuda") for part in half))
+    half.embeds.requires_grad_()
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION):
+        got = answer_log_probs(lm, HEAD, half, texts.to("cuda"))
+        got.sum().backward()
+    assert torch.isfinite(half.embeds.grad).all() and half.embeds.grad.abs().sum() > 0
+    assert (got.cpu() - expected)[texts.answer >= 0].abs().mean() < 0.5

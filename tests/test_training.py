@@ -356,12 +356,17 @@ def train_exactly(folder, checkpoint):
     )  # fmt: skip
 
 
-def test_an_unknown_precision_or_schedule_is_refused(lm_folder, tmp_path):
+def test_what_cannot_be_is_refused_before_it_starts(lm_folder, tmp_path):
     model, feed = model_and_feed(lm_folder)
     with pytest.raises(ValueError, match="mixed_precision: got 'fp16'; expected no or bf16"):
         fit(
             model, feed, Settings({}, 0.0, 0, 1.0, mixed_precision="fp16"), seed=0, checkpoint=tmp_path / "c.pt",
             save_every=1, evaluate=lambda m: 0.0, evaluate_every=1,
+        )  # fmt: skip
+    with pytest.raises(ValueError, match=r"got cuda for 99 processes; this machine has \d+ GPUs"):
+        fit(
+            model, feed, Settings({}, 0.0, 0, 1.0), seed=0, checkpoint=tmp_path / "c.pt", save_every=1,
+            evaluate=lambda m: 0.0, evaluate_every=1, device="cuda", processes=99,
         )  # fmt: skip
     with pytest.raises(ValueError, match="schedule of tau: got 'steps'"):
         cooling(1.0, 0.1, 10, schedule="steps")
@@ -392,3 +397,27 @@ def test_what_is_watched_stands_beside_the_score(lm_folder, tmp_path):
     assert table.index[judged].tolist() == [3, 7, 10]
     assert (table.loc[judged, "mass"] == 0.25).all() and table.loc[~judged, "mass"].isna().all()
     assert table["tau"].isna().all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() == 0, reason="no CUDA device")
+def test_on_a_gpu_a_cut_run_in_bf16_goes_on_where_it_was(lm_folder, tmp_path):
+    def run(name, when=None):
+        model, feed = model_and_feed(lm_folder)
+        rates = {"compressor": 1e-2, "projector": 1e-2, "lm": 1e-2}
+        settings = Settings(rates, 0.01, 2, 1.0, mixed_precision="bf16", gradient_checkpointing=True)
+        table = fit(
+            model, feed, settings, seed=8, checkpoint=tmp_path / name, save_every=2,
+            evaluate=lambda m: float(m.compressor.tau),
+            evaluate_every=20, before_step=kill_at(when, stop), device="cuda",
+        )  # fmt: skip
+        return model, table
+
+    whole, table = run("whole.pt")
+    with pytest.raises(Stopped):
+        run("cut.pt", when=7)
+    resumed, again = run("cut.pt")
+    assert whole.feature_mean.is_cuda and np.isfinite(table["loss"]).all()
+    assert again["loss"].to_numpy() == pytest.approx(table["loss"].to_numpy(), abs=1e-3)
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-3)
