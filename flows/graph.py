@@ -38,6 +38,15 @@ class Options(NamedTuple):
     settings: tuple[str, ...] = ()
 
 
+class Run(NamedTuple):
+    """One method at one k on one fold with one seed: its stages, the last of which answers."""
+
+    method: Method
+    k: int
+    fold: int
+    stages: list[Stage]
+
+
 def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = NOTEBOOKS) -> list[Stage]:
     """List the stages in an order in which they can run; raise ValueError if the options or the tables are faulty.
 
@@ -50,7 +59,7 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
     features = f"{options.out}/20_extract_features" if from_slides else ""
     tiles = f"{options.out}/10_tile_slides" if from_slides else ""
     common = _common(options) | {"features": features, "tiles": tiles}
-    branches: list[tuple[Method, list[Stage]]] = []
+    runs: list[Run] = []
     for seed, fold in product(options.seeds, options.folds):
         run = common | {"seed": seed, "fold": fold}
         suffix = f"s{seed}" + (f"_f{fold}" if fold >= 0 else "")
@@ -62,9 +71,9 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
             start = alignments.get(method.slide_encoder) if _is_aligned(options, method) else None
             branch = _branch(notebooks, options, method, run | ({"k": k} if k else {}), suffix, start)
             stages += branch
-            branches.append((method, branch))
-    stages += _analyses(notebooks, options, branches, common)
-    return with_needs(_apply_changes(apply_settings(stages, options.settings), branches))
+            runs.append(Run(method, k, fold, branch))
+    stages += [*_look_closely(notebooks, options, runs, common), *_compare(notebooks, options, runs, common)]
+    return with_needs(_apply_changes(apply_settings(stages, options.settings), runs))
 
 
 def check_options(options: Options) -> bool:
@@ -124,44 +133,40 @@ def _branch(
     return branch
 
 
-def _analyses(
-    notebooks: Path, options: Options, branches: list[tuple[Method, list[Stage]]], common: dict[str, object]
-) -> list[Stage]:
-    """Look closely at the first method's first run; compare variants and budgets if there are several; then all."""
-    answers = {"answers": [branch[-1].out_dir for _, branch in branches]}
-    method, (*_, tuned, answered) = branches[0]
-    tag = tuned.id.partition("/")[2]
+def _look_closely(notebooks: Path, options: Options, runs: list[Run], common: dict[str, object]) -> list[Stage]:
+    """Look at the first run alone: its map, its lengths, and for a scorer how soft becomes hard."""
+    first, (*_, tuned, answered) = runs[0], runs[0].stages
+    names = ["70_map_selected_tokens", "71_length_stability"]
     look = tuned.parameters | common | {"checkpoint": tuned.out_dir, "answers": [answered.out_dir]}
-    closer = ["70_map_selected_tokens", "71_length_stability"]
-    if method.compressor in SCORING:
-        closer.append("72_soft_to_hard")
-        look["captions_stage"] = branches[0][1][0].out_dir
-        look["others"] = [
-            branch[-2].out_dir
-            for other, branch in branches[1:]
-            if other == method and _but_for_seed(branch[-2]) == _but_for_seed(tuned)
-        ]
-    stages = [_stage(notebooks, options, name, tag, look) for name in closer]
-    methods = dict.fromkeys(method.name for method, _ in branches)
-    varied = [name for name in methods if any(other.startswith(f"{name}:") for other in methods)]
-    if varied:
-        reference = {"reference": varied[0]}
-        stages.append(_stage(notebooks, options, "76_compare_variants", "", common | answers | reference))
+    if first.method.compressor in SCORING:
+        names.append("72_soft_to_hard")
+        twins = [run.stages for run in runs[1:] if run[:3] == first[:3]]
+        look |= {"captions_stage": first.stages[0].out_dir, "others": [stages[-2].out_dir for stages in twins]}
+    return [_stage(notebooks, options, name, tuned.id.partition("/")[2], look) for name in names]
+
+
+def _compare(notebooks: Path, options: Options, runs: list[Run], common: dict[str, object]) -> list[Stage]:
+    """Compare the variants of a method at the first k, plain methods over several k, and everything."""
+    names = dict.fromkeys(run.method.name for run in runs)
+    varied = [name for name in names if any(other.startswith(f"{name}:") for other in names)]
+    compared = {"80_compare_methods": ({}, runs)}
     if len(options.k) > 1:
-        stages.append(_stage(notebooks, options, "77_token_budget", "", common | answers))
-    return [*stages, _stage(notebooks, options, "80_compare_methods", "", common | answers)]
+        compared = {"77_token_budget": ({}, [r for r in runs if r.method.name == r.method.compressor])} | compared
+    if varied:
+        family = [r for r in runs if r.k in (0, options.k[0]) and f"{r.method.name}:".startswith(f"{varied[0]}:")]
+        compared = {"76_compare_variants": ({"reference": varied[0]}, family)} | compared
+    return [
+        _stage(notebooks, options, name, "", common | extra | {"answers": [run.stages[-1].out_dir for run in asked]})
+        for name, (extra, asked) in compared.items()
+    ]
 
 
-def _but_for_seed(stage: Stage) -> dict[str, object]:
-    return {name: value for name, value in stage.parameters.items() if name not in ("seed", "start")}
-
-
-def _apply_changes(stages: list[Stage], branches: list[tuple[Method, list[Stage]]]) -> list[Stage]:
+def _apply_changes(stages: list[Stage], runs: list[Run]) -> list[Stage]:
     """Apply each method's own changes to its stages, after the settings for all: they say more."""
     changed = {}
-    for method, branch in branches:
-        ids = {stage.id for stage in branch}
-        changed |= {s.id: s for s in apply_settings([s for s in stages if s.id in ids], method.changes)}
+    for run in runs:
+        ids = {stage.id for stage in run.stages}
+        changed |= {s.id: s for s in apply_settings([s for s in stages if s.id in ids], run.method.changes)}
     return [changed.get(stage.id, stage) for stage in stages]
 
 

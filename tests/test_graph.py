@@ -268,5 +268,16 @@ def test_the_first_run_is_looked_at_beside_its_other_seeds(notebooks):
 def test_variants_are_compared_with_the_method_that_they_vary(notebooks):
     stages = planned(notebooks, "random", "sparselearn", "sparselearn:steps=70")
     assert stages["76_compare_variants"].parameters["reference"] == "sparselearn"
-    assert len(stages["76_compare_variants"].parameters["answers"]) == 3
+    assert len(stages["76_compare_variants"].parameters["answers"]) == 2
     assert not any(id.startswith(("72", "77")) for id in stages)
+
+
+def test_variants_are_compared_at_one_k_and_budgets_by_plain_methods(notebooks):
+    stages = planned(notebooks, "sparselearn", "sparselearn:steps=70", "random", k=(8, 16))
+    names = {
+        n: [a.rpartition("/")[2] for a in stages[n].parameters["answers"]] for n in stages if n[:2] in ("76", "77")
+    }
+    assert names == {
+        "76_compare_variants": ["sparselearn_k8_s0", "sparselearn-steps-70_k8_s0"],
+        "77_token_budget": ["sparselearn_k8_s0", "sparselearn_k16_s0", "random_k8_s0", "random_k16_s0"],
+    }
