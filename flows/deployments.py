@@ -97,7 +97,7 @@ def notebook(
 def close_lost_tasks() -> None:
     """Mark as crashed what an earlier, killed attempt of this run left running; Prefect itself would never do so."""
     context = FlowRunContext.get()
-    if not context or context.flow_run.run_count < 2:
+    if not context:
         return
     run = FlowRunFilter(id={"any_": [context.flow_run.id]})
     with get_client(sync_client=True) as client:
