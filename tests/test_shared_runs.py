@@ -1,7 +1,5 @@
 """Several drivers, one experiment: a stage runs in one of them, and what a killed one held is free again."""
 
-import errno
-import fcntl
 import hashlib
 import json
 import signal
@@ -195,25 +193,5 @@ def test_the_lock_is_neither_output_nor_input(notebook, tmp_path, quick):
         assert run_notebook(notebook, tmp_path / "two", given).status == "skipped"
 
 
-def test_a_filesystem_without_locks_is_named_with_the_remedy(tmp_path, monkeypatch):
-    def refuse(fd: int, operation: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    told = r"gives no file locks \(No locks available\).*put the folder on one"
-    with pytest.raises(ValueError, match=told), held(tmp_path):
-        pass
-
-
-def test_whoever_may_not_write_to_a_folder_sees_nobody_there(tmp_path, monkeypatch):
-    (tmp_path / LOCK).touch()
-    monkeypatch.setattr("flows.locks.FileLock.acquire", _denied)
-    assert not is_held(tmp_path)
-
-
 def _raise_held() -> None:
     raise Held
-
-
-def _denied(*_: object, **__: object) -> None:
-    raise PermissionError(errno.EACCES, "Permission denied")
