@@ -118,15 +118,17 @@ def packed_logits(lm: nn.Module, front: Prefix, texts: Texts, columns: Int[Tenso
 
 
 @torch.no_grad()
-def greedy(lm: nn.Module, head: list[int], prefix: Prefix, prompt: list[int], *, end: int, most: int) -> list[int]:
-    """The likeliest next token, again and again, up to `end` (included) or `most` tokens. One slide."""
+def greedy(
+    lm: nn.Module, head: list[int], prefix: Prefix, prompt: list[int], *, stops: set[int], most: int
+) -> list[int]:
+    """The likeliest next token, again and again, up to one of `stops` (included) or `most` tokens. One slide."""
     embed, device = lm.get_input_embeddings(), prefix.embeds.device
     front = real_tokens_first(with_head(lm, head, prefix))
     real, after = front.mask[0], int(front.span)
     embeds = torch.cat([front.embeds[:, real], embed(torch.tensor([prompt], device=device))], dim=1)
     asked = after + torch.arange(len(prompt), device=device)
     positions, cache, said = torch.cat([front.positions[0, real], asked]), DynamicCache(config=lm.config), []
-    while len(said) < most and end not in said:
+    while len(said) < most and not stops & set(said):
         seen = torch.ones(1, cache.get_seq_length() + embeds.shape[1], dtype=torch.long, device=device)
         logits = lm(
             inputs_embeds=embeds, attention_mask=seen, position_ids=positions.unsqueeze(0), past_key_values=cache,

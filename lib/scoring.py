@@ -91,12 +91,12 @@ def generate(
     model: VLM, questions: Sequence[Question], bags: Mapping[str, Bag], *, answer_form: str, most_tokens: int = 12
 ) -> pd.DataFrame:
     """Answer by greedy decoding, one question at a time; `parsed` is the letter read from the words, or empty."""
-    end, device, rows = model.chat.end, model.feature_mean.device, []
+    device, rows = model.feature_mean.device, []
     with torch.no_grad(), _path(model, soft=False):
         for question in (q for q in questions if q.slide_id in bags):
             prefix = model.prefix(model.compress(collate([bags[question.slide_id]]).to(device)))
             asked = model.chat.turn(prompt(question), []).prompt
-            said = greedy(model.lm, model.chat.head, prefix, asked, end=end, most=most_tokens)
+            said = greedy(model.lm, model.chat.head, prefix, asked, stops=model.chat.stops, most=most_tokens)
             words = model.tokenizer.decode(said, skip_special_tokens=True).strip()
             rows.append((question.id, words, parse(words, question, answer_form) or ""))
     return pd.DataFrame(rows, columns=["ID", "said", "parsed"])

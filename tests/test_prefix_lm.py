@@ -187,15 +187,15 @@ def test_greedy_decoding_is_the_slow_one(family, lora):
             while len(slow) < 6:
                 logits = one_by_one(lm, prefix, Turn(prompt, []), slow, 0)
                 slow.append(int(logits[-1].argmax()))
-        assert greedy(lm, HEAD, prefix, prompt, end=-1, most=6) == slow
+        assert greedy(lm, HEAD, prefix, prompt, stops=set(), most=6) == slow
         stop = slow[2]
-        assert greedy(lm, HEAD, prefix, prompt, end=stop, most=6) == slow[: slow.index(stop) + 1]
+        assert greedy(lm, HEAD, prefix, prompt, stops={stop, 10**6}, most=6) == slow[: slow.index(stop) + 1]
 
 
 def test_greedy_decoding_runs_the_prefix_once(monkeypatch):
     lm, prefix = tiny("llama"), gapped_prefix((13,))
     calls = spied_attention(monkeypatch)
-    greedy(lm, HEAD, prefix, [9, 8, 7], end=-1, most=4)
+    greedy(lm, HEAD, prefix, [9, 8, 7], stops=set(), most=4)
     first = len(HEAD) + 13 + 3
     assert [q for q, *_ in calls] == [first] * 3 + [1] * 9
     assert all(mask is None for *_, mask, _ in calls)
