@@ -28,10 +28,10 @@ class Picture(NamedTuple):
     tile_px0: float
 
 
-def normalised(model: VLM, bag: Bag) -> Float[np.ndarray, "n d"]:
-    """The bag's features as every compressor gets them: standardised, then layer-normalised."""
+def as_compressed(model: VLM, bag: Bag) -> Float[np.ndarray, "n d"]:
+    """The bag's features as the compressor gets them: normalised and, where there is a slide encoder, encoded."""
     with torch.no_grad():
-        return model.normalise(collate([bag]).to(model.feature_mean.device))[0].cpu().numpy()
+        return model.encode(collate([bag]).to(model.feature_mean.device))[0].cpu().numpy()
 
 
 def embed(x: Float[np.ndarray, "n d"], *, neighbours: int, seed: int) -> Float[np.ndarray, "n 2"]:
@@ -90,7 +90,7 @@ def diversity(
     """Per slide: mean pairwise cosine of the kept tiles, and mean, 2.5 and 97.5 % points over random selections."""
     rng, rows = np.random.default_rng(seed), []
     for slide in sorted(bags):
-        x, m = normalised(model, bags[slide]), len(kept[slide])
+        x, m = as_compressed(model, bags[slide]), len(kept[slide])
         random = [mean_pairwise_cosine(x[rng.choice(len(x), m, replace=False)]) for _ in range(draws)]
         low, high = np.quantile(random, [0.025, 0.975])
         rows.append((slide, len(x), m, mean_pairwise_cosine(x[kept[slide]]), np.mean(random), low, high))
