@@ -114,33 +114,27 @@ def run_under_prefect(stages: list[Stage], board: Board, *, title: str, workers:
         return  # told by the board, the report and the exit code
 
 
-def fill_in(context: typer.Context, name: str) -> str:
-    """Let a preset's options stand in for those that the command line leaves out."""
-    with faults_explained():
-        context.default_map = {**(context.default_map or {}), **read_preset(name).options}
-    return name
-
-
 def main(
     manifest: Annotated[Path, typer.Option(help="data_manifest.csv of the cohort")],
     questions: Annotated[Path, typer.Option(help="question table in SlideBench's columns")],
     out: Annotated[Path, typer.Option(help="folder of the experiment")],
-    preset: Annotated[
-        str, typer.Option(is_eager=True, callback=fill_in, help="a paper's values: sparselearn; other options win")
-    ] = "",
+    preset: Annotated[str, typer.Option(help="a paper's values: sparselearn; what else is given wins")] = "",
     captions: Annotated[Path | None, typer.Option(help="caption table; without it, the questions align")] = None,
     instructions: Annotated[Path | None, typer.Option(help="what stage 2 trains on, if not the questions")] = None,
     truth: Annotated[Path | None, typer.Option(help="planted tiles, where known")] = None,
     compressors: Annotated[
-        str, typer.Option(help="comma-separated: NAME, or NAME:parameter=value:...")
-    ] = "sparselearn",
-    k: Annotated[str, typer.Option(help="tokens kept, comma-separated")] = "8",
+        str, typer.Option(help="comma-separated: NAME, or NAME:parameter=value:...; empty: sparselearn")
+    ] = "",
+    k: Annotated[str, typer.Option(help="tokens kept, comma-separated; empty: 8")] = "",
     seeds: Annotated[str, typer.Option(help="comma-separated")] = "0",
     folds: Annotated[str, typer.Option(help="test folds, where the manifest's split holds fold numbers")] = "-1",
     encoder: Annotated[str, typer.Option(help="encoder's name, folder or hub id; empty: the notebook's default")] = "",
     llm: Annotated[str, typer.Option(help="causal LM's folder or hub id; empty: the notebook's default")] = "",
     floors: Annotated[bool, typer.Option(help="also run all, random, mean, text_only")] = True,
-    alignment: Annotated[bool, typer.Option(help="align with all tokens before selection")] = True,
+    alignment: Annotated[
+        bool | None,
+        typer.Option("--alignment/--no-alignment", help="align with all tokens before selection (the default)"),
+    ] = None,
     workers: Annotated[int, typer.Option(help="notebooks side by side")] = 2,
     threads: Annotated[int, typer.Option(help="threads of each; 0: cores / workers")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda; empty: the notebook's default")] = "",
@@ -149,6 +143,7 @@ def main(
 ) -> None:
     """Run an experiment from a manifest and its questions to a report; exit 0 if every stage is done."""
     with faults_explained():
+        values = read_preset(preset)
         options = Options(
             manifest=portable(manifest),
             questions=portable(questions),
@@ -156,18 +151,18 @@ def main(
             captions=portable(captions) if captions else "",
             truth=portable(truth) if truth else "",
             instructions=portable(instructions) if instructions else "",
-            compressors=tuple(compressors.split(",")),
-            k=tuple(int(n) for n in k.split(",")),
+            compressors=tuple((compressors or values.options.get("compressors", "sparselearn")).split(",")),
+            k=tuple(int(n) for n in (k or values.options.get("k", "8")).split(",")),
             seeds=tuple(int(n) for n in seeds.split(",")),
             folds=tuple(int(n) for n in folds.split(",")),
             encoder=encoder,
-            llm=llm,
+            llm=llm or values.options.get("llm", ""),
             floors=floors,
-            alignment=alignment,
+            alignment=values.options.get("alignment", True) if alignment is None else alignment,
             workers=workers,
             threads=threads or max(1, (os.cpu_count() or 1) // workers),
             device=device,
-            settings=(*read_preset(preset).settings, *parameter),
+            settings=(*values.settings, *parameter),
         )
         stages = plan(options)
         if dry_run:

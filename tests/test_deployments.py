@@ -87,7 +87,7 @@ def test_an_experiments_parameters_are_the_commands_options():
     assert {n: p.default for n, p in ours.items()} == {n: p.default for n, p in options.items()}
     assert set(deployments.NUMBERS) < set(options)
     form = deployments.experiment.parameters.properties
-    assert form["k"]["description"] == "tokens kept, comma-separated" and form["workers"]["type"] == "integer"
+    assert form["k"]["description"] == "tokens kept, comma-separated; empty: 8" and form["workers"]["type"] == "integer"
 
 
 @pytest.mark.parametrize(
