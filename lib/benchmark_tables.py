@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from lib.manifest import Manifest
-from lib.questions import COLUMNS, LETTERS, Question, extract_letter, raise_faults
+from lib.manifest import Manifest, tcga_case
+from lib.questions import COLUMNS, LETTERS, Question, extract_letter, raise_faults, read_questions
 from lib.slideinstruct import read_instructions
 
 NEEDED = ("Id", "Question", "Answer")
@@ -26,6 +26,19 @@ class Converted(NamedTuple):
 
     questions: list[Question]
     n_open: int
+
+
+def read_benchmark(path: Path, *, slides: Sequence[str]) -> Converted:
+    """Read test questions as published: a table (.csv), WSI-VQA or one file of WSI-Bench (.json, told by its keys).
+
+    `slides` are those with features: WSI-VQA names patients only.
+    """
+    if Path(path).suffix.lower() == ".csv":
+        return Converted(read_questions(path), 0)
+    if not _is_wsi_vqa(Path(path)):
+        return wsi_bench_questions(path, kind=Path(path).stem)
+    cases = pd.DataFrame({"slide_id": slides, "case_id": [tcga_case(slide) or slide for slide in slides]})
+    return wsi_vqa_questions(path, Manifest(cases, Path(path).parent))
 
 
 def wsi_vqa_questions(path: Path, manifest: Manifest) -> Converted:
@@ -82,6 +95,16 @@ def question_table(questions: Sequence[Question]) -> pd.DataFrame:
         for q in questions
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _is_wsi_vqa(path: Path) -> bool:
+    if path.suffix == ".gz":
+        return False
+    try:
+        items = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: neither .csv nor JSON ({error}); expected a table of questions or a list") from error
+    return isinstance(items, list) and bool(items) and all(name in items[0] for name in NEEDED)
 
 
 def _diagnostic(slides: list[str]) -> str:

@@ -1,16 +1,23 @@
 """A manifest for files that bring none: SlideInstruct's and SlideBench's slides, and a folder tree of feature files."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from lib.importers import OTHER_READERS
-from lib.manifest import COLUMNS, tcga_case
+from lib.manifest import COLUMNS, Manifest, path_of, tcga_case
+from lib.questions import AboutSlide
 
 SUFFIXES = (".h5", *OTHER_READERS)
+LEFT_OUT = "left out"
+
+
+def slides_in(folder: Path) -> list[str]:
+    """List the slides that have a feature file below a folder, by the file's name up to its first dot."""
+    return sorted({p.stem.split(".")[0] for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES})
 
 
 def feature_files(folder: Path, slide_ids: Sequence[str]) -> dict[str, Path]:
@@ -61,6 +68,32 @@ def manifest_table(
         "source": source,
     }
     return pd.DataFrame(dict.fromkeys(COLUMNS, "") | rows, columns=list(COLUMNS))
+
+
+def overlap(train: Sequence[str], test: Sequence[str]) -> str:
+    """Say how many slides to train on, before the split, are of patients who are tested."""
+    case = {slide: tcga_case(slide) or slide for slide in {*train, *test}}
+    tested = {case[slide] for slide in test}
+    shared = [slide for slide in set(train) if case[slide] in tested]
+    return (
+        f"{len(shared)} of {len(set(train))} slides to train on are of {len({case[s] for s in shared})} of the "
+        f"{len(tested)} tested cases; {len(set(shared) & set(test))} of them are tested themselves, none is trained on"
+    )
+
+
+def counts(manifest: Manifest, items: Mapping[str, Sequence[AboutSlide]]) -> pd.DataFrame:
+    """Return slides, cases, slides with a feature file and each kind of items about them, one row a split.
+
+    The last row, `left out`, is of slides in no split.
+    """
+    rows = manifest.table.assign(split=manifest.table["split"].replace("", LEFT_OUT))
+    rows["found"] = [path_of(manifest, slide, "feature_path").exists() for slide in rows["slide_id"]]
+    parts = rows.groupby("split")
+    columns = {"slides": ("slide_id", "size"), "cases": ("case_id", "nunique"), "with features": ("found", "sum")}
+    table, split = parts.agg(**columns), rows.set_index("slide_id")["split"]
+    for name, asked in items.items():
+        table[name] = split[[item.slide_id for item in asked]].value_counts()
+    return table.reindex(["train", "val", "test", LEFT_OUT]).fillna(0).astype(int)
 
 
 def _splits(case: dict[str, str], test: set[str], *, val_share: float, seed: int) -> dict[str, str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from slide_files import write_manifest
 
-from lib.benchmark_tables import question_table, wsi_bench_questions, wsi_vqa_questions
+from lib.benchmark_tables import question_table, read_benchmark, wsi_bench_questions, wsi_vqa_questions
 from lib.manifest import read_manifest
 from lib.questions import Question, read_questions
 from lib.stats import clustered_accuracy, longest_option, majority_letter
@@ -124,3 +124,17 @@ def test_published_shortcuts_of_a_real_benchmark(tmp_path, name, n, letter_share
         )
     if longest_share:
         assert (np.array(longest_option(questions)) == key).mean() == pytest.approx(longest_share, abs=0.01)
+
+
+def test_a_file_is_read_by_what_it_is(tmp_path):
+    """WSI-VQA names patients: TCGA-AB-1234's slide is found among those with features."""
+    slides = ["TCGA-AB-1234-01Z-00-DX2", "TCGA-AB-1234-01Z-00-DX1", "17"]
+    asked = read_benchmark(write(tmp_path / "vqa.json", [closed("TCGA-AB-1234", "b", "a", "b")]), slides=slides)
+    assert asked.questions[0].slide_id == slides[1] and asked.questions[0].answer == 1
+    question_table(asked.questions).to_csv(tmp_path / "q.csv", index=False)
+    assert read_benchmark(tmp_path / "q.csv", slides=[]) == asked
+    bench = write(tmp_path / "Grading.json", [conversation("Is it?", "No"), conversation("Describe.", "A slide.")])
+    assert read_benchmark(bench, slides=[]) == wsi_bench_questions(bench, kind="Grading")
+    (tmp_path / "q.txt").write_text("ID,Slide")
+    with pytest.raises(ValueError, match=r"q.txt: neither .csv nor JSON .*; expected a table of questions or a list"):
+        read_benchmark(tmp_path / "q.txt", slides=[])

@@ -83,6 +83,15 @@ def test_floors_are_methods_with_the_training_keys_frequencies(cohort):
     assert set(longest["predicted"]) == {"B"}  # nerve, the first of the longest
 
 
+def test_test_questions_alone_have_the_one_floor_that_needs_no_key(cohort):
+    answers, questions = read(cohort, write_run(cohort, "all", k=0, accuracy=0.9))
+    split = splits(cohort, answers)
+    whole = floor_answers(answers, questions, split=split)
+    tested = [q for q in questions if split[-1][q.slide_id] == "test"]
+    alone = floor_answers(answers, tested, split=split)
+    assert alone.equals(whole[whole["method"] == "longest_option"].reset_index(drop=True))
+
+
 def test_paired_differences_are_against_the_same_seed_and_k(cohort):
     runs = [write_run(cohort, "sparselearn", k=k, seed=s, accuracy=0.9) for k in (7, 11) for s in (0, 1)]
     runs += [write_run(cohort, "random", k=k, seed=s, accuracy=0.4) for k in (7, 11) for s in (0, 1)]
