@@ -1,4 +1,4 @@
-"""A paper's preset: its values reach the stages, the command line wins over it, and its model has the published size."""
+"""A paper's preset: its values reach the stages, the command line wins, and its model has the published size."""
 
 import re
 

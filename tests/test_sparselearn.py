@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-import lib.compressors.sparselearn as module
 from lib.compressors.gates import DIM, vp_gate
 from lib.compressors.sparselearn import Denoiser, Scorer, SparseLearn, masked_attention_denoise
 from lib.soft_topk import soft_topk, standardize
