@@ -43,7 +43,7 @@ def test_environment_yml_is_in_step_and_gives_a_reason_on_each_line():
 def test_what_the_code_imports_is_declared():
     files = [p for folder in ("lib", "flows", "tests", "benchmarks") for p in (ROOT / folder).rglob("*.py")]
     roots = {root for path in files for root in _roots(path.read_text(encoding="utf-8"))}
-    own = {p.stem for p in files} | {"lib", "flows"} | set(sys.stdlib_module_names)
+    own = {p.stem for p in files} | {"lib", "flows", "benchmarks"} | set(sys.stdlib_module_names)
     owners = packages_distributions()
     names = {canonicalize_name(r.name) for r in DIRECT}
     undeclared = {r for r in roots - own if not {canonicalize_name(d) for d in owners.get(r, [r])} & names}

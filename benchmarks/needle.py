@@ -1,0 +1,198 @@
+"""A needle in a haystack of real tokens: what keeping k of n costs, beside attention pooling over all n.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.needle --n 1000 --k 32 --seeds 0,1,2 --out DIR
+
+Which kind of lung tumour lies among thousands of other organs' tokens (see needle_bags)? Every model sees the very same
+bags; the weights of its best validation AUC are kept, and the test bags are looked at once, at the end.
+
+sparselearn   lib.compressors.SparseLearn, token-wise scorer, no denoiser, and a gated-attention head (lib.mil). Ours,
+              not the paper's: the head; its warm-up on all clean tokens; and a budget that falls from n/2 to k while
+              tau falls, for a gate that starts at k/n = 0.03 shows the head nothing but noise. Validation and test
+              take the hard path: exactly k raw tokens reach the head.
+random        k random tokens (new ones each step, fixed ones in evaluation) and the same head
+gated, abmil  torchmil over all n tokens, trained until the validation AUC stops rising
+mean          logistic regression on the mean of all n tokens
+needle_alone  the same on the needle's tokens: a ceiling, for it is told where to look
+"""
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import typer
+from torch import nn
+
+from benchmarks.needle_bags import NeedleBags, found_share, needle_bags, read_slides
+from benchmarks.needle_plots import draw
+from benchmarks.peers import TorchmilABMIL, mean_of_all, mean_of_needle, mean_regression
+from lib.compressors import COMPRESSORS
+from lib.mil import Annealing, BagClassifier, GatedAttentionHead, Settings, bag_auc, bag_logits, fit_bags
+
+HIPT = Path(__file__).parents[2] / "shared" / "data" / "mil" / "hipt_tcga"
+TRAIN = {1000: 600}  # training bags by n, otherwise FEWER
+FEWER, VALIDATION, TEST = 400, 200, 200
+BATCH = {1000: 8}  # bags a step by n, otherwise half
+CLASSES = 2
+Trial = tuple[str, int, Callable[[], dict]]  # name, k (0: reads all tokens), what trains and tests it
+
+
+class Plan(NamedTuple):
+    """Settings of the peers, of random, and of the two stages of sparselearn; both heads' dropout; last temperature."""
+
+    peer: Settings
+    random: Settings
+    warm: Settings
+    gated: Settings
+    dropout: float
+    tau_end: float
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="folder for needle.csv and the figures")],
+    n: Annotated[int, typer.Option(help="tokens a bag")] = 1000,
+    k: Annotated[str, typer.Option(help="tokens kept; a comma-separated list gives the sweep")] = "32",
+    seeds: Annotated[str, typer.Option(help="comma-separated; a seed sets patients, bags and weights")] = "0,1,2",
+    data: Annotated[Path, typer.Option(help="packed HIPT stores of TCGA cohorts, with labels/")] = HIPT,
+    lr: Annotated[float, typer.Option(help="learning rate, but for the two below")] = 5e-4,
+    scorer_lr: Annotated[float, typer.Option(help="learning rate of SparseLearn's scorer")] = 1e-3,
+    gated_lr: Annotated[float, typer.Option(help="learning rate of SparseLearn's head under the gate")] = 2e-4,
+    weight_decay: Annotated[float, typer.Option(help="of sparselearn and random; the peers have 1e-5")] = 1e-2,
+    dropout: Annotated[float, typer.Option(help="in the head of sparselearn and random; gated has 0.25")] = 0.5,
+    warmup_epochs: Annotated[int, typer.Option(help="epochs of SparseLearn's head on all clean tokens")] = 4,
+    epochs: Annotated[int, typer.Option(help="epochs of SparseLearn with the gate")] = 4,
+    tau_end: Annotated[float, typer.Option(help="temperature at the end; it starts at 1")] = 0.1,
+    patience: Annotated[int, typer.Option(help="epochs that peers and random may go without a better AUC")] = 5,
+    most_epochs: Annotated[int, typer.Option(help="epochs that peers and random have at most")] = 40,
+    only: Annotated[str, typer.Option(help="comma-separated models to run; empty: all")] = "",
+) -> None:
+    """Train and test every model, a row of needle.csv each; the last line printed has the medians over seeds."""
+    torch.set_num_threads(1)
+    out.mkdir(parents=True, exist_ok=True)
+    budgets, rows = [int(part) for part in k.split(",")], []
+    slides = read_slides(data)
+    counts = {"train": TRAIN.get(n, FEWER), "validation": VALIDATION, "test": TEST}
+    batch = BATCH.get(n, 4)
+    peer = Settings(lr, epochs=most_epochs, patience=patience, batch=batch)
+    alone = peer._replace(weight_decay=weight_decay)
+    warm = alone._replace(epochs=warmup_epochs, patience=warmup_epochs)
+    gated = warm._replace(lr=gated_lr, epochs=epochs, patience=epochs, rates={"compressor": scorer_lr})
+    plan = Plan(peer, alone, warm, gated, dropout, tau_end)
+    for seed in map(int, seeds.split(",")):
+        bags = needle_bags(slides, counts, n=n, seed=seed)
+        for name, budget, run in models(bags, budgets, seed, plan):
+            if only and name not in only.split(","):
+                continue
+            start = time.process_time()
+            row = {"n": n, "seed": seed, "model": name, "k": budget, **run()}
+            rows.append(row | {"cpu_s": time.process_time() - start})
+            pd.DataFrame(rows).to_csv(out / "needle.csv", index=False)
+            print(
+                "  ".join(f"{key} {v:.3f}" if isinstance(v, float) else f"{key} {v}" for key, v in row.items()),
+                flush=True,
+            )
+    table = pd.DataFrame(rows)
+    draw(table, out)
+    print(summary(table, n=n, k=k, seeds=seeds))
+
+
+def models(bags: dict[str, NeedleBags], budgets: list[int], seed: int, plan: Plan) -> Iterator[Trial]:
+    """Yield every model of one seed; nothing is trained before it is called."""
+    d = bags["train"].tokens.shape[1]
+    heads: dict[str, nn.Module] = {}
+
+    def warm_head() -> nn.Module:
+        if "warm" not in heads:  # one warm-up serves every k
+            heads["warm"] = new_head(d, seed, plan.dropout)
+            model = BagClassifier(COMPRESSORS["all"](d), heads["warm"])
+            fit_bags(model, bags["train"], bags["validation"], plan.warm, seed=seed)
+        return copy.deepcopy(heads["warm"])
+
+    def sparselearn(k: int) -> dict:
+        compressor = COMPRESSORS["sparselearn"](
+            d, k, scorer_layers=1, scorer_width=64, scorer_heads=4, scorer_attention="none", denoiser="off", seed=seed
+        )
+        steps = plan.gated.epochs * -(-len(bags["train"]) // plan.gated.batch)
+        n = bags["train"].rows.shape[1]
+        annealing = Annealing(k_start=n / 2, k_end=k, tau_start=1.0, tau_end=plan.tau_end, steps=round(0.6 * steps))
+        return learn(BagClassifier(compressor, warm_head()), bags, plan.gated, seed=seed, before_step=annealing)
+
+    def random(k: int) -> dict:
+        return learn(
+            BagClassifier(COMPRESSORS["random"](d, k, seed=seed), new_head(d, seed, plan.dropout)),
+            bags,
+            plan.random,
+            seed=seed,
+        )
+
+    for k in budgets:
+        yield "sparselearn", k, lambda k=k: sparselearn(k)
+        yield "random", k, lambda k=k: random(k)
+    for name in ("gated", "abmil"):
+        model = TorchmilABMIL(d, gated=name == "gated", seed=seed)
+        yield name, 0, lambda model=model: learn(model, bags, plan.peer, seed=seed, k=budgets[0])
+    for name, pool in (("mean", mean_of_all), ("needle_alone", mean_of_needle)):
+        yield name, 0, lambda pool=pool: {f"{s}_auc": auc for s, auc in mean_regression(bags, pool).items()}
+
+
+def new_head(d: int, seed: int, dropout: float) -> nn.Module:
+    """The head of sparselearn and random, initialised from the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GatedAttentionHead(d, CLASSES, dropout=dropout)
+
+
+def learn(model: nn.Module, bags: dict[str, NeedleBags], settings: Settings, *, seed: int, k: int = 0, **hooks) -> dict:
+    """Train on train, choose on validation, test once; with the needle's share of the kept (most attended) tokens."""
+    log = fit_bags(model, bags["train"], bags["validation"], settings, seed=seed, **hooks)
+    best = log["validation_auc"].idxmax()
+    test = bags["test"]
+    auc = bag_auc(bag_logits(model, test, batch=settings.batch), test.y)
+    recall, precision = found_share(kept_tokens(model, k), test, batch=settings.batch)
+    n = test.rows.shape[1]
+    return {
+        "validation_auc": float(log["validation_auc"][best]),
+        "test_auc": auc,
+        "best_epoch": int(best),
+        "epochs": len(log),
+        "recall": recall,
+        "precision": precision,
+        "chance_recall": (k or model.compressor.k) / n,
+        "chance_precision": float(test.is_needle.mean()),
+    }
+
+
+def kept_tokens(model: nn.Module, k: int) -> Callable[..., np.ndarray]:
+    """A function from a batch to the places (b k) of the tokens that reach the head, or that attention ranks first."""
+    if isinstance(model, TorchmilABMIL):
+        return lambda *batch: model.attention(*batch).topk(k, dim=-1).indices.numpy()
+    return lambda *batch: model.compressor(*batch).positions.numpy()
+
+
+def summary(table: pd.DataFrame, *, n: int, k: str, seeds: str) -> str:
+    """Medians over seeds: test AUC of each model (and k), then what sparselearn kept against chance."""
+    several = "," in k
+    names = table["model"] + ("@" + table["k"].astype(str)).where((table["k"] > 0) & several, "")
+    auc = " ".join(
+        f"{name} {value:.3f}" for name, value in table.groupby(names, sort=False)["test_auc"].median().items()
+    )
+    line = f"needle n={n} k={k} seeds={seeds}: {auc}"
+    kept = table[table["model"] == "sparselearn"]
+    if len(kept):
+        smallest = kept[kept["k"] == kept["k"].min()].median(numeric_only=True)
+        line += "; " + "; ".join(
+            f"{s} {smallest[s]:.3f} chance {smallest[f'chance_{s}']:.3f}" for s in ("precision", "recall")
+        )
+    return line
+
+
+def _short(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    typer.run(main)
