@@ -68,6 +68,7 @@ def main(
     tau_end: Annotated[float, typer.Option(help="temperature at the end; it starts at 1")] = 0.1,
     patience: Annotated[int, typer.Option(help="epochs that peers and random may go without a better AUC")] = 5,
     most_epochs: Annotated[int, typer.Option(help="epochs that peers and random have at most")] = 40,
+    bf16: Annotated[bool, typer.Option(help="train all models in bfloat16 (tests are float32): half the time")] = False,
     only: Annotated[str, typer.Option(help="comma-separated models to run; empty: all")] = "",
 ) -> None:
     """Train and test every model, a row of needle.csv each; the last line printed has the medians over seeds."""
@@ -77,7 +78,8 @@ def main(
     slides = read_slides(data)
     counts = {"train": TRAIN.get(n, FEWER), "validation": VALIDATION, "test": TEST}
     batch = BATCH.get(n, 4)
-    peer = Settings(lr, epochs=most_epochs, patience=patience, batch=batch)
+    precision = "bf16" if bf16 else "no"
+    peer = Settings(lr, epochs=most_epochs, patience=patience, batch=batch, mixed_precision=precision)
     alone = peer._replace(weight_decay=weight_decay)
     warm = alone._replace(epochs=warmup_epochs, patience=warmup_epochs)
     gated = warm._replace(lr=gated_lr, epochs=epochs, patience=epochs, rates={"compressor": scorer_lr})
@@ -91,10 +93,7 @@ def main(
             row = {"n": n, "seed": seed, "model": name, "k": budget, **run()}
             rows.append(row | {"cpu_s": time.process_time() - start})
             pd.DataFrame(rows).to_csv(out / "needle.csv", index=False)
-            print(
-                "  ".join(f"{key} {v:.3f}" if isinstance(v, float) else f"{key} {v}" for key, v in row.items()),
-                flush=True,
-            )
+            print("  ".join(f"{key} {_short(value)}" for key, value in row.items()), flush=True)
     table = pd.DataFrame(rows)
     draw(table, out)
     print(summary(table, n=n, k=k, seeds=seeds))

@@ -47,6 +47,7 @@ class Settings(NamedTuple):
     batch: int
     weight_decay: float = 1e-5
     clip: float = 1.0
+    mixed_precision: str = "no"  # or "bf16", in training alone: selection needs scores that do not tie
     rates: Mapping[str, float] = MappingProxyType({})
 
 
@@ -162,7 +163,9 @@ def _epoch(model, train, optimizer, settings: Settings, *, seed: int, first: int
         for i, chosen in enumerate(np.array_split(order, -(-len(order) // settings.batch))):
             before_step(model, first + i)
             batch, y = train.batch(chosen)
-            loss = F.cross_entropy(model(*batch, noise), y)
+            with torch.autocast(y.device.type, torch.bfloat16, enabled=settings.mixed_precision == "bf16"):
+                logits = model(*batch, noise)
+            loss = F.cross_entropy(logits.float(), y)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
