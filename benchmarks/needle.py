@@ -182,10 +182,9 @@ def summary(table: pd.DataFrame, *, n: int, k: str, seeds: str) -> str:
     line = f"needle n={n} k={k} seeds={seeds}: {auc}"
     kept = table[table["model"] == "sparselearn"]
     if len(kept):
-        smallest = kept[kept["k"] == kept["k"].min()].median(numeric_only=True)
-        line += "; " + "; ".join(
-            f"{s} {smallest[s]:.3f} chance {smallest[f'chance_{s}']:.3f}" for s in ("precision", "recall")
-        )
+        first = kept[kept["k"] == kept["k"].iloc[0]].median(numeric_only=True)
+        for share in ("precision", "recall"):
+            line += f"; {share} {first[share]:.3f} chance {first[f'chance_{share}']:.3f}"
     return line
 
 

@@ -157,6 +157,15 @@ def test_a_named_part_has_its_own_rate():
     assert moved and all(name.startswith("compressor.scorer") for name in moved)
 
 
+def test_bfloat16_is_for_training_alone():
+    used: dict[bool, set] = {True: set(), False: set()}
+    model = classifier()
+    model.head.lift[0].register_forward_hook(lambda part, _, out: used[part.training].add(out.dtype))
+    fit_bags(model, toy(20, 0), toy(9, 1), Settings(1e-2, 1, 1, 8, mixed_precision="bf16"), seed=0)
+    assert used == {True: {torch.bfloat16}, False: {torch.float32}}
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+
+
 def test_validation_sees_the_schedule_at_its_end():
     calls = []
     settings = Settings(1e-3, epochs=2, patience=2, batch=8)
