@@ -71,10 +71,13 @@ def main(
     bf16: Annotated[bool, typer.Option(help="train all models in bfloat16 (tests are float32): half the time")] = False,
     only: Annotated[str, typer.Option(help="comma-separated models to run; empty: all")] = "",
 ) -> None:
-    """Train and test every model, a row of needle.csv each; the last line printed has the medians over seeds."""
+    """Train and test every model, a row of needle.csv each; the last line printed has the medians over seeds.
+
+    Rows that an earlier call with the same settings left in OUT are kept, not run again.
+    """
     torch.set_num_threads(1)
-    out.mkdir(parents=True, exist_ok=True)
-    budgets, rows = [int(part) for part in k.split(",")], []
+    asked = {"n": [n], "seed": [int(part) for part in seeds.split(",")], "k": [int(part) for part in k.split(",")]}
+    budgets = asked["k"]
     slides = read_slides(data)
     counts = {"train": TRAIN.get(n, FEWER), "validation": VALIDATION, "test": TEST}
     batch = BATCH.get(n, 4)
@@ -84,19 +87,36 @@ def main(
     warm = alone._replace(epochs=warmup_epochs, patience=warmup_epochs)
     gated = warm._replace(lr=gated_lr, epochs=epochs, patience=epochs, rates={"compressor": scorer_lr})
     plan = Plan(peer, alone, warm, gated, dropout, tau_end)
-    for seed in map(int, seeds.split(",")):
+    rows = earlier_rows(out, repr((plan, precision, budgets[0])))
+    done = {(row["n"], row["seed"], row["model"], row["k"]) for row in rows}
+    for seed in asked["seed"]:
         bags = needle_bags(slides, counts, n=n, seed=seed)
         for name, budget, run in models(bags, budgets, seed, plan):
-            if only and name not in only.split(","):
+            if (only and name not in only.split(",")) or (n, seed, name, budget) in done:
                 continue
             start = time.process_time()
             row = {"n": n, "seed": seed, "model": name, "k": budget, **run()}
             rows.append(row | {"cpu_s": time.process_time() - start})
-            pd.DataFrame(rows).to_csv(out / "needle.csv", index=False)
+            pd.DataFrame(rows).to_csv(out / "needle.csv.part", index=False)
+            (out / "needle.csv.part").replace(out / "needle.csv")
             print("  ".join(f"{key} {_short(value)}" for key, value in row.items()), flush=True)
     table = pd.DataFrame(rows)
+    asked["k"] = [*budgets, 0]
+    table = table[table[list(asked)].isin(asked).all(axis="columns")].sort_values(["n", "seed"], kind="stable")
     draw(table, out)
     print(summary(table, n=n, k=k, seeds=seeds))
+
+
+def earlier_rows(out: Path, settings: str) -> list[dict]:
+    """The rows already in `out`, which is made if need be; ValueError if they are of other settings."""
+    out.mkdir(parents=True, exist_ok=True)
+    note, table = out / "settings.txt", out / "needle.csv"
+    if note.exists() and note.read_text() != settings:
+        raise ValueError(
+            f"{out} holds results of other settings: {note.read_text()}; expected {settings}: use another folder"
+        )
+    note.write_text(settings)
+    return pd.read_csv(table).to_dict("records") if table.exists() else []
 
 
 def models(bags: dict[str, NeedleBags], budgets: list[int], seed: int, plan: Plan) -> Iterator[Trial]:
