@@ -6,9 +6,9 @@ Which kind of lung tumour lies among thousands of other organs' tokens (see need
 bags; the weights of its best validation AUC are kept, and the test bags are looked at once, at the end.
 
 sparselearn   lib.compressors.SparseLearn, token-wise scorer, no denoiser, and a gated-attention head (lib.mil). Ours,
-              not the paper's: the head; its warm-up on all clean tokens; and a budget that falls from n/2 to k while
-              tau falls, for a gate that starts at k/n = 0.03 shows the head nothing but noise. Validation and test
-              take the hard path: exactly k raw tokens reach the head.
+              not the paper's: the head; its warm-up on all clean tokens, to its own early stop; and a budget that falls
+              from n/2 to k while tau falls, for a gate that starts at k/n = 0.03 shows the head nothing but noise.
+              Validation and test take the hard path: exactly k raw tokens reach the head.
 random        k random tokens (new ones each step, fixed ones in evaluation) and the same head
 gated, abmil  torchmil over all n tokens, trained until the validation AUC stops rising
 mean          logistic regression on the mean of all n tokens
@@ -18,6 +18,7 @@ needle_alone  the same on the needle's tokens: a ceiling, for it is told where t
 import copy
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -38,18 +39,25 @@ TRAIN = {1000: 600}  # training bags by n, otherwise FEWER
 FEWER, VALIDATION, TEST = 400, 200, 200
 BATCH = {1000: 8}  # bags a step by n, otherwise half
 CLASSES = 2
-Trial = tuple[str, int, Callable[[], dict]]  # name, k (0: reads all tokens), what trains and tests it
 
 
 class Plan(NamedTuple):
-    """Settings of the peers, of random, and of the two stages of sparselearn; both heads' dropout; last temperature."""
+    """Settings of the peers; of random, and of sparselearn's head without a gate; under the gate; and the rest."""
 
     peer: Settings
-    random: Settings
-    warm: Settings
+    alone: Settings
     gated: Settings
     dropout: float
     tau_end: float
+
+
+class Trial(NamedTuple):
+    """A model, its k (0: reads all tokens), what trains and tests it, and the settings that this depends on."""
+
+    model: str
+    k: int
+    run: Callable[[], dict]
+    settings: tuple = ()
 
 
 def main(
@@ -63,17 +71,16 @@ def main(
     gated_lr: Annotated[float, typer.Option(help="learning rate of SparseLearn's head under the gate")] = 2e-4,
     weight_decay: Annotated[float, typer.Option(help="of sparselearn and random; the peers have 1e-5")] = 1e-2,
     dropout: Annotated[float, typer.Option(help="in the head of sparselearn and random; gated has 0.25")] = 0.5,
-    warmup_epochs: Annotated[int, typer.Option(help="epochs of SparseLearn's head on all clean tokens")] = 4,
     epochs: Annotated[int, typer.Option(help="epochs of SparseLearn with the gate")] = 4,
     tau_end: Annotated[float, typer.Option(help="temperature at the end; it starts at 1")] = 0.1,
-    patience: Annotated[int, typer.Option(help="epochs that peers and random may go without a better AUC")] = 5,
-    most_epochs: Annotated[int, typer.Option(help="epochs that peers and random have at most")] = 40,
+    patience: Annotated[int, typer.Option(help="epochs without a better AUC that end a training without the gate")] = 5,
+    most_epochs: Annotated[int, typer.Option(help="epochs that a training without the gate has at most")] = 40,
     bf16: Annotated[bool, typer.Option(help="train all models in bfloat16 (tests are float32): half the time")] = False,
     only: Annotated[str, typer.Option(help="comma-separated models to run; empty: all")] = "",
 ) -> None:
     """Train and test every model, a row of needle.csv each; the last line printed has the medians over seeds.
 
-    Rows that an earlier call with the same settings left in OUT are kept, not run again.
+    Rows that an earlier call left in OUT are kept, not run again, if their settings are those of this call.
     """
     torch.set_num_threads(1)
     asked = {"n": [n], "seed": [int(part) for part in seeds.split(",")], "k": [int(part) for part in k.split(",")]}
@@ -84,22 +91,21 @@ def main(
     precision = "bf16" if bf16 else "no"
     peer = Settings(lr, epochs=most_epochs, patience=patience, batch=batch, mixed_precision=precision)
     alone = peer._replace(weight_decay=weight_decay)
-    warm = alone._replace(epochs=warmup_epochs, patience=warmup_epochs)
-    gated = warm._replace(lr=gated_lr, epochs=epochs, patience=epochs, rates={"compressor": scorer_lr})
-    plan = Plan(peer, alone, warm, gated, dropout, tau_end)
-    rows = earlier_rows(out, repr((plan, precision, budgets[0])))
-    done = {(row["n"], row["seed"], row["model"], row["k"]) for row in rows}
+    gated = alone._replace(lr=gated_lr, epochs=epochs, patience=epochs, rates={"compressor": scorer_lr})
+    plan = Plan(peer, alone, gated, dropout, tau_end)
+    rows = earlier_rows(out)
     for seed in asked["seed"]:
         bags = needle_bags(slides, counts, n=n, seed=seed)
-        for name, budget, run in models(bags, budgets, seed, plan):
-            if (only and name not in only.split(",")) or (n, seed, name, budget) in done:
+        for trial in models(bags, budgets, seed, plan):
+            key = {"n": n, "seed": seed, "model": trial.model, "k": trial.k, "settings": repr(trial.settings)}
+            if (only and trial.model not in only.split(",")) or any(key.items() <= row.items() for row in rows):
                 continue
+            rows = [row for row in rows if any(row[name] != key[name] for name in ("n", "seed", "model", "k"))]
             start = time.process_time()
-            row = {"n": n, "seed": seed, "model": name, "k": budget, **run()}
-            rows.append(row | {"cpu_s": time.process_time() - start})
+            rows.append(key | trial.run() | {"cpu_s": time.process_time() - start})
             pd.DataFrame(rows).to_csv(out / "needle.csv.part", index=False)
             (out / "needle.csv.part").replace(out / "needle.csv")
-            print("  ".join(f"{key} {_short(value)}" for key, value in row.items()), flush=True)
+            print("  ".join(f"{name} {_short(rows[-1][name])}" for name in rows[-1] if name != "settings"), flush=True)
     table = pd.DataFrame(rows)
     asked["k"] = [*budgets, 0]
     table = table[table[list(asked)].isin(asked).all(axis="columns")].sort_values(["n", "seed"], kind="stable")
@@ -107,16 +113,10 @@ def main(
     print(summary(table, n=n, k=k, seeds=seeds))
 
 
-def earlier_rows(out: Path, settings: str) -> list[dict]:
-    """The rows already in `out`, which is made if need be; ValueError if they are of other settings."""
+def earlier_rows(out: Path) -> list[dict]:
+    """The rows of needle.csv in `out`, which is made if need be."""
     out.mkdir(parents=True, exist_ok=True)
-    note, table = out / "settings.txt", out / "needle.csv"
-    if note.exists() and note.read_text() != settings:
-        raise ValueError(
-            f"{out} holds results of other settings: {note.read_text()}; expected {settings}: use another folder"
-        )
-    note.write_text(settings)
-    return pd.read_csv(table).to_dict("records") if table.exists() else []
+    return pd.read_csv(out / "needle.csv").to_dict("records") if (out / "needle.csv").exists() else []
 
 
 def models(bags: dict[str, NeedleBags], budgets: list[int], seed: int, plan: Plan) -> Iterator[Trial]:
@@ -128,7 +128,7 @@ def models(bags: dict[str, NeedleBags], budgets: list[int], seed: int, plan: Pla
         if "warm" not in heads:  # one warm-up serves every k
             heads["warm"] = new_head(d, seed, plan.dropout)
             model = BagClassifier(COMPRESSORS["all"](d), heads["warm"])
-            fit_bags(model, bags["train"], bags["validation"], plan.warm, seed=seed)
+            fit_bags(model, bags["train"], bags["validation"], plan.alone, seed=seed)
         return copy.deepcopy(heads["warm"])
 
     def sparselearn(k: int) -> dict:
@@ -144,18 +144,18 @@ def models(bags: dict[str, NeedleBags], budgets: list[int], seed: int, plan: Pla
         return learn(
             BagClassifier(COMPRESSORS["random"](d, k, seed=seed), new_head(d, seed, plan.dropout)),
             bags,
-            plan.random,
+            plan.alone,
             seed=seed,
         )
 
     for k in budgets:
-        yield "sparselearn", k, lambda k=k: sparselearn(k)
-        yield "random", k, lambda k=k: random(k)
+        yield Trial("sparselearn", k, partial(sparselearn, k), plan[1:])
+        yield Trial("random", k, partial(random, k), (plan.alone, plan.dropout))
     for name in ("gated", "abmil"):
         model = TorchmilABMIL(d, gated=name == "gated", seed=seed)
-        yield name, 0, lambda model=model: learn(model, bags, plan.peer, seed=seed, k=budgets[0])
+        yield Trial(name, 0, partial(learn, model, bags, plan.peer, seed=seed, k=budgets[0]), (plan.peer, budgets[0]))
     for name, pool in (("mean", mean_of_all), ("needle_alone", mean_of_needle)):
-        yield name, 0, lambda pool=pool: {f"{s}_auc": auc for s, auc in mean_regression(bags, pool).items()}
+        yield Trial(name, 0, partial(mean_regression, bags, pool))
 
 
 def new_head(d: int, seed: int, dropout: float) -> nn.Module:

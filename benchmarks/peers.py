@@ -62,7 +62,7 @@ def mean_regression(
         return float(roc_auc_score(bags[split].y, model.decision_function(pooled[split])))
 
     best = max(models, key=lambda model: auc(model, "validation"))
-    return {split: auc(best, split) for split in ("validation", "test")}
+    return {f"{split}_auc": auc(best, split) for split in ("validation", "test")}
 
 
 def mean_of_all(bags: NeedleBags) -> Float[np.ndarray, "bags d"]:
