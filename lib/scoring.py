@@ -140,8 +140,8 @@ def select(
             batch = collate([bags[s] for s in slides]).to(model.feature_mean.device)
             compressed = model.compress(batch)
             for i, slide in enumerate(slides):
-                weights = compressed.weights[i]
-                kept = weights.coalesce().indices()[1].cpu().numpy() if weights.is_sparse else np.empty(0, np.int64)
+                selects = compressed.kept is not None
+                kept = compressed.kept[i][compressed.mask[i]].cpu().numpy() if selects else np.empty(0, np.int64)
                 scored = compressed.scores is not None
                 score = compressed.scores[i].cpu().numpy()[kept] if scored else np.full(len(kept), np.nan)
                 order = np.argsort(-score, kind="stable")  # nan throughout leaves the order as it is

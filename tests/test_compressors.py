@@ -20,13 +20,15 @@ KEEPS_TILES = [
 
 # Worked out by hand. A transformer block of width w has 12 w^2 + 13 w parameters: two layer norms (4 w), q, k, v
 # (3 w^2 + 3 w), their output (w^2 + w) and a feed-forward of 4 w (8 w^2 + 5 w). SparseLearn is three of them (two
-# score, one denoises), a layer norm (2 d) and a head (d + 1). The mean goes through k maps of d^2 + d.
+# score, one denoises), a layer norm (2 d) and a head (d + 1). The mean goes through k maps of d^2 + d. TC-SSA has a
+# gate (d k + k) and for each of k slots two maps through 512 (2 * 512 d + 512 + d) and a layer norm (2 d).
 PARAMETERS = {  # at d = 33, k = 7 and at d = 512, k = 32
     "all": (0, 0),
     "linspace": (0, 0),
     "mean": (7_854, 8_404_992),
     "random": (0, 0),
     "sparselearn": (40_591, 9_458_689),
+    "tcssa": (241_059, 16_859_168),
     "text_only": (0, 0),
 }
 
@@ -58,7 +60,7 @@ def run(name: str, batch: tuple, *, training: bool = False, seed: int = 0, **opt
 def budget(name: str, n: int, training: bool = False) -> int:
     if name == "all" or (name == "sparselearn" and training):
         return n
-    return {"text_only": 0, "mean": K}.get(name, min(K, n))
+    return {"text_only": 0, "mean": K, "tcssa": K}.get(name, min(K, n))
 
 
 @pytest.mark.parametrize("d_k", [(D, K), (512, 32)])
@@ -85,7 +87,7 @@ def test_shapes_budget_and_positions(name, training):
     assert out.aux_loss.shape == ()
     assert out.mask.sum(1).tolist() == [budget(name, n, training) for n in lengths]
     assert m == max(budget(name, n, training) for n in lengths)
-    expected_span = {"text_only": [0] * 4, "mean": [K] * 4}.get(name, list(lengths))
+    expected_span = {"text_only": [0] * 4, "mean": [K] * 4, "tcssa": [K] * 4}.get(name, list(lengths))
     assert out.span.tolist() == expected_span
     for i in range(b):
         claimed = out.positions[i][out.mask[i]]
@@ -100,16 +102,21 @@ def test_weights_say_where_tokens_come_from_without_an_n_by_m_matrix(name, train
     out = run(name, slides(*lengths), training=training)
     assert out.weights.is_sparse or out.weights.stride(1) == 0
     if out.weights.is_sparse:
-        assert out.weights.coalesce().values().numel() == out.mask.sum()
+        tiles_each = 2 * sum(lengths) / (2 * K) if name == "tcssa" else 1  # two slots a tile
+        assert out.weights.coalesce().values().numel() == out.mask.sum() * tiles_each
+    assert (out.kept is None) == (name in ("mean", "tcssa"))
     dense = out.weights.to_dense()
     assert (dense[0, :, SHORT:] == 0).all()
     for i, n in enumerate(lengths):
         rows = dense[i][out.mask[i]]
         if name == "mean":
             assert (rows[:, :n] - 1 / n).abs().max() < 1e-7
+        elif name == "tcssa":
+            assert (rows.sum(-1) - 1).abs().max() < 1e-7
         else:
             tile = rows.argmax(-1)
             assert torch.equal(tile, out.positions[i][out.mask[i]])  # I25
+            assert torch.equal(tile, out.kept[i][out.mask[i]])
             assert torch.equal(rows, torch.zeros_like(rows).scatter(1, tile[:, None], rows.amax(-1, keepdim=True)))
             if not training or name != "sparselearn":
                 assert (rows.sum(-1) == 1).all()
@@ -151,14 +158,14 @@ def test_mean_reads_the_mean_of_the_real_tiles_through_k_maps():
 @pytest.mark.parametrize("name", ALL)
 def test_padding_and_batch_mates_change_nothing(name, training):
     """Copies of tiles are bitwise the same and learned tokens to 1e-10 (float64). Draws of the training paths of
-    random and sparselearn depend on the batch's shape: there the law holds for how much is kept and for alpha."""
+    random, sparselearn and tcssa depend on the batch's shape: there the law holds for what is kept, and alpha."""
     model = make(name, training=training)
     alone = model(*slides(SHORT), generator())
     company = model(*slides(SHORT, N, 1, junk=50), generator())
     real = company.mask[0]
     assert real.sum() == alone.mask.sum()
     assert torch.equal(company.span[:1], alone.span)
-    if training and name == "random":
+    if training and name in ("random", "tcssa"):
         return
     assert torch.equal(company.positions[0][real], alone.positions[0][alone.mask[0]])
     w_company, w_alone = company.weights.to_dense()[0][real], alone.weights.to_dense()[0][alone.mask[0]]
@@ -176,7 +183,7 @@ def test_tile_order_changes_nothing_but_the_indices(name):
     order = torch.randperm(N, generator=generator(1))
     model = make(name)
     straight, shuffled = model(x, coords, mask), model(x[:, order], coords[:, order], mask)
-    if name == "mean":
+    if name in ("mean", "tcssa"):
         assert (straight.tokens - shuffled.tokens).abs().max() < 1e-10
         return
     assert sorted(order[shuffled.positions[0]].tolist()) == straight.positions[0].tolist()

@@ -3,6 +3,7 @@
 from lib.compressors.baselines import AllTiles, LinspaceK, MeanPool, RandomK, TextOnly
 from lib.compressors.result import Compressed
 from lib.compressors.sparselearn import SparseLearn
+from lib.compressors.tcssa import TCSSA
 
 COMPRESSORS = {
     "all": AllTiles,
@@ -11,6 +12,7 @@ COMPRESSORS = {
     "mean": MeanPool,
     "text_only": TextOnly,
     "sparselearn": SparseLearn,
+    "tcssa": TCSSA,
 }
 
 __all__ = ["COMPRESSORS", "Compressed"]

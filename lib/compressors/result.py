@@ -12,8 +12,8 @@ class Compressed(NamedTuple):
 
     `positions` are the RoPE positions that the tokens claim, `span` the number of positions they occupy: a kept tile
     keeps its index in the bag, and text follows after all n. `weights[b, m, n]` is the share of tile n in token m; it
-    is sparse for selections and a stride-0 view for means, so that no n x m matrix is ever stored. `scores` says how
-    much each tile is worth keeping, where the method has an opinion.
+    is sparse, or a stride-0 view for means, so that no n x m matrix is ever stored. `scores` says how much each tile is
+    worth keeping, where the method has an opinion; `kept` which tile each token is, None where tokens mix tiles.
     """
 
     tokens: Float[Tensor, "b m d"]
@@ -23,6 +23,7 @@ class Compressed(NamedTuple):
     weights: Tensor
     aux_loss: Float[Tensor, ""]
     scores: Float[Tensor, "b n"] | None = None
+    kept: Int[Tensor, "b m"] | None = None
 
 
 def keep_tiles(
@@ -37,6 +38,7 @@ def keep_tiles(
         span=mask.sum(-1),
         weights=one_tile_each(kept, valid, torch.ones_like(kept, dtype=torch.float32), n=x.shape[1]),
         aux_loss=x.new_zeros(()),
+        kept=kept,
     )
 
 

@@ -120,6 +120,7 @@ class SparseLearn(nn.Module):
             weights=one_tile_each(every, mask, alpha, n=x.shape[1]),
             aux_loss=x.new_zeros(()),
             scores=scores,
+            kept=every,
         )
 
     def scores(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n"]:
