@@ -12,6 +12,7 @@ from lib.parameters import nearest
 FLOORS = ("all", "random", "mean", "text_only")
 WITHOUT_K = ("all", "text_only")  # keep every tile, or none
 SCORING = ("sparselearn",)  # score tiles, softly in training and hard at inference
+POOLING = ("tcssa",)  # mix tiles in slots: nothing is kept, so nothing is mapped
 NOTEBOOKS = ROOT / "notebooks"
 
 
@@ -134,14 +135,17 @@ def _branch(
 
 
 def _look_closely(notebooks: Path, options: Options, runs: list[Run], common: dict[str, object]) -> list[Stage]:
-    """Look at the first run alone: its map, its lengths, and for a scorer how soft becomes hard."""
+    """Look at the first run alone: its lengths and map; how a scorer's soft becomes hard; how slots share the tiles."""
     first, (*_, tuned, answered) = runs[0], runs[0].stages
-    names = ["70_map_selected_tokens", "71_length_stability"]
     look = tuned.parameters | common | {"checkpoint": tuned.out_dir, "answers": [answered.out_dir]}
+    names, kin = ["70_map_selected_tokens", "71_length_stability"], []
     if first.method.compressor in SCORING:
-        names.append("72_soft_to_hard")
-        twins = [run.stages for run in runs[1:] if run[:3] == first[:3]]
-        look |= {"captions_stage": first.stages[0].out_dir, "others": [stages[-2].out_dir for stages in twins]}
+        names, kin = [*names, "72_soft_to_hard"], [run for run in runs[1:] if run[:3] == first[:3]]
+        look |= {"captions_stage": first.stages[0].out_dir}
+    if first.method.compressor in POOLING:
+        family = [run for run in runs[1:] if run.fold == first.fold]
+        names, kin = [names[1], "73_slot_usage"], [r for r in family if r.method.compressor == first.method.compressor]
+    look |= {"others": [run.stages[-2].out_dir for run in kin]}
     return [_stage(notebooks, options, name, tuned.id.partition("/")[2], look) for name in names]
 
 

@@ -25,6 +25,7 @@ PARAMETERS = {
     "71_length_stability": 'checkpoint: str = ""  # in: checkpoint\n',
     "72_soft_to_hard": 'checkpoint: str = ""  # in: stage 50\ncaptions_stage: str = ""  # in: stage 40\n'
     "others: list[str] = []  # in: other seeds\n",
+    "73_slot_usage": 'checkpoint: str = ""  # in: stage 50\nothers: list[str] = []  # in: other runs\n',
     "76_compare_variants": 'answers: list[str] = []  # in: answers\nreference: str = ""  # method\n',
     "77_token_budget": "answers: list[str] = []  # in: answers\n",
     "80_compare_methods": "answers: list[str] = []  # in: answers\n",
@@ -263,6 +264,15 @@ def test_the_first_run_is_looked_at_beside_its_other_seeds(notebooks):
         "70_map_selected_tokens/sparselearn_k8_s0", "71_length_stability/sparselearn_k8_s0",
         "72_soft_to_hard/sparselearn_k8_s0", "77_token_budget",
     }  # fmt: skip
+
+
+def test_slots_are_looked_at_beside_all_other_runs_of_theirs_and_nothing_is_mapped(notebooks):
+    stages = planned(notebooks, "tcssa", "tcssa:steps=70", "random", seeds=(0, 1), k=(8, 16))
+    look = {id for id in stages if id.startswith(("70", "71", "72", "73"))}
+    assert look == {"71_length_stability/tcssa_k8_s0", "73_slot_usage/tcssa_k8_s0"}
+    others = [path.rpartition("/")[2] for path in stages["73_slot_usage/tcssa_k8_s0"].parameters["others"]]
+    runs = [f"{tag}_k{k}_s{seed}" for seed in (0, 1) for tag in ("tcssa", "tcssa-steps-70") for k in (8, 16)]
+    assert others == runs[1:]
 
 
 def test_variants_are_compared_with_the_method_that_they_vary(notebooks):

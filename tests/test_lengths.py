@@ -3,17 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_models import write_model_and_cohort
 from torch import nn
 
 from flows.notebook import run_notebook
 from lib import lengths
-from lib.checkpoints import build_vlm, save_model
-from lib.features import make_bag, write_packed
+from lib.features import make_bag
 from lib.file_hashes import ROOT
 from lib.lengths import BIN_NAMES, accuracy_by_length, length_bin, random_tiles, stability, summary
-from lib.manifest import COLUMNS as MANIFEST_COLUMNS
-from lib.questions import COLUMNS, LETTERS, Question
-from lib.synthetic.language import build_lm, build_tokenizer
+from lib.questions import LETTERS, Question
 from lib.vlm import VLM
 
 K = 7
@@ -141,27 +139,6 @@ def test_sizes_beyond_every_slide_are_refused(cohort, monkeypatch):
     monkeypatch.setattr(lengths, "select", keep_best)
     with pytest.raises(ValueError, match="the longest slide has 131 tiles; give smaller sizes"):
         stability(KnownBest(bags), questions, bags, full=pd.DataFrame(), sizes=[131, 500], draws=3, seed=0, **HOW)
-
-
-def write_model_and_cohort(folder, sizes):
-    """Write an untrained SparseLearn on a tiny language model, and one yes/no question about each slide."""
-    tokenizer = build_tokenizer()
-    build_lm(tokenizer, width=24, layers=2, heads=3, seed=0).save_pretrained(folder / "lm")
-    tokenizer.save_pretrained(folder / "lm")
-    options = {"scorer_heads": 3, "scorer_width": 12}
-    model = build_vlm(str(folder / "lm"), "sparselearn", d=33, k=K, seed=1, options=options, projector_width=19)
-    save_model(model, folder / "checkpoint" / "model")
-    generator, names = np.random.default_rng(0), [f"s{i:02d}" for i in range(len(sizes))]
-    bags = [make_bag(name, generator.normal(size=(n, 33)), None, {}) for name, n in zip(names, sizes, strict=True)]
-    write_packed(folder / "store.h5", bags)
-    manifest = pd.DataFrame("", index=range(len(names)), columns=list(MANIFEST_COLUMNS))
-    manifest = manifest.assign(slide_id=names, case_id=names, feature_path="store.h5", split="test")
-    manifest.to_csv(folder / "manifest.csv", index=False)
-    rows = [
-        (f"q{s}", s, "Evidence", "presence", "Is cyst present?", "yes", "no", "", "", "AB"[i % 2])
-        for i, s in enumerate(names)
-    ]
-    pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(folder / "questions.csv", index=False)
 
 
 def test_the_notebook_runs_on_slides_of_many_lengths(tmp_path):
