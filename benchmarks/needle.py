@@ -30,9 +30,10 @@ from torch import nn
 
 from benchmarks.needle_bags import NeedleBags, found_share, needle_bags, read_slides
 from benchmarks.needle_plots import draw
-from benchmarks.peers import TorchmilABMIL, mean_of_all, mean_of_needle, mean_regression
+from benchmarks.peers import mean_of_all, mean_of_needle, mean_regression
 from lib.compressors import COMPRESSORS
 from lib.mil import Annealing, BagClassifier, GatedAttentionHead, Settings, bag_auc, bag_logits, fit_bags
+from lib.mil_models import ABMIL, bag_model
 
 HIPT = Path(__file__).parents[2] / "shared" / "data" / "mil" / "hipt_tcga"
 TRAIN = {1000: 600}  # training bags by n, otherwise FEWER
@@ -152,7 +153,7 @@ def models(bags: dict[str, NeedleBags], budgets: list[int], seed: int, plan: Pla
         yield Trial("sparselearn", k, partial(sparselearn, k), plan[1:])
         yield Trial("random", k, partial(random, k), (plan.alone, plan.dropout))
     for name in ("gated", "abmil"):
-        model = TorchmilABMIL(d, gated=name == "gated", seed=seed)
+        model = bag_model("gated_abmil" if name == "gated" else name, d=d, classes=CLASSES, k=0, seed=seed)
         yield Trial(name, 0, partial(learn, model, bags, plan.peer, seed=seed, k=budgets[0]), (plan.peer, budgets[0]))
     for name, pool in (("mean", mean_of_all), ("needle_alone", mean_of_needle)):
         yield Trial(name, 0, partial(mean_regression, bags, pool))
@@ -187,7 +188,7 @@ def learn(model: nn.Module, bags: dict[str, NeedleBags], settings: Settings, *, 
 
 def kept_tokens(model: nn.Module, k: int) -> Callable[..., np.ndarray]:
     """A function from a batch to the places (b k) of the tokens that reach the head, or that attention ranks first."""
-    if isinstance(model, TorchmilABMIL):
+    if isinstance(model, ABMIL):
         return lambda *batch: model.attention(*batch).topk(k, dim=-1).indices.numpy()
     return lambda *batch: model.compressor(*batch).positions.numpy()
 

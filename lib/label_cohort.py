@@ -30,11 +30,13 @@ def open_store(path: Path | None) -> PackedStore:
     return PackedStore(path)
 
 
-def label_slides(labels: pd.DataFrame, *, label: str, stored: Sequence[str]) -> pd.DataFrame:
+def label_slides(
+    labels: pd.DataFrame, *, label: str, stored: Sequence[str], most: int | None = len(LETTERS)
+) -> pd.DataFrame:
     """Return `slide_id, case_id, site, label` of the slides that have both a label and stored features, by slide_id.
 
     File suffixes of slide_id are dropped; a missing `site` column gives empty sites. Raises ValueError for a missing
-    column, a slide labelled twice, a label count outside 2 to 4, or no slide in common.
+    column, a slide labelled twice, a label count outside 2 to `most`, or no slide in common.
     """
     missing = [name for name in ("slide_id", "case_id", label) if name not in labels.columns]
     if missing:
@@ -53,7 +55,7 @@ def label_slides(labels: pd.DataFrame, *, label: str, stored: Sequence[str]) -> 
             f"labels: none of {len(labels)} slides with a {label} is in the store "
             f"(label {labels['slide_id'].iloc[0]!r}, store {stored[0]!r}); expected the same slide_id"
         )
-    _check_labels(table)
+    _check_labels(table, most)
     return table.reset_index(drop=True)
 
 
@@ -126,12 +128,13 @@ def _shown(options: list[str], answer: str, place: int, generator: np.random.Gen
     return shown + [""] * (len(LETTERS) - len(shown))
 
 
-def _check_labels(table: pd.DataFrame) -> None:
+def _check_labels(table: pd.DataFrame, most: int | None) -> None:
     twice = table["slide_id"][table["slide_id"].duplicated()].unique()
     if len(twice):
         raise ValueError(f"labels: {len(twice)} slides have two rows ({twice[0]}, ...); keep one row a slide")
     found = table["label"].value_counts()
-    if not 2 <= len(found) <= len(LETTERS):
+    if len(found) < 2 or (most and len(found) > most):
+        expected = f"2 to {most}" if most else "at least 2"
         raise ValueError(
-            f"labels: got {len(found)} values ({', '.join(found.index[:6])}); expected 2 to 4; filter or join them"
+            f"labels: got {len(found)} values ({', '.join(found.index[:6])}); expected {expected}; filter or join them"
         )

@@ -49,6 +49,7 @@ class Settings(NamedTuple):
     clip: float = 1.0
     mixed_precision: str = "no"  # or "bf16", in training alone: selection needs scores that do not tie
     rates: Mapping[str, float] = MappingProxyType({})
+    balanced: bool = False  # weigh each class by how rare it is among the training bags
 
 
 class GatedAttentionHead(nn.Module):
@@ -71,7 +72,7 @@ class GatedAttentionHead(nn.Module):
 
 
 class BagClassifier(nn.Module):
-    """A compressor and a head over its tokens; classes are mutually exclusive."""
+    """A compressor and a head over its tokens: logits of mutually exclusive classes, and the compressor's own loss."""
 
     def __init__(self, compressor: nn.Module, head: nn.Module):
         super().__init__()
@@ -83,9 +84,9 @@ class BagClassifier(nn.Module):
         coords: Int[Tensor, "b n 2"],
         mask: Bool[Tensor, "b n"],
         generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "b c"]:
+    ) -> tuple[Float[Tensor, "b c"], Float[Tensor, ""]]:
         kept: Compressed = self.compressor(x, coords, mask, generator)
-        return self.head(kept.tokens, kept.mask, log_mass(kept))
+        return self.head(kept.tokens, kept.mask, log_mass(kept)), kept.aux_loss
 
 
 def log_mass(kept: Compressed) -> Float[Tensor, "b m"]:
@@ -157,15 +158,15 @@ def _epoch(model, train, optimizer, settings: Settings, *, seed: int, first: int
     model.train()
     order = np.random.default_rng([seed, first]).permutation(len(train))
     noise = torch.Generator().manual_seed(seed * 1_000_003 + first)
-    losses = []
+    losses, weight = [], class_weights(train.y) if settings.balanced else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed * 1_000_003 + first)  # dropout draws from the global generator
         for i, chosen in enumerate(np.array_split(order, -(-len(order) // settings.batch))):
             before_step(model, first + i)
             batch, y = train.batch(chosen)
             with torch.autocast(y.device.type, torch.bfloat16, enabled=settings.mixed_precision == "bf16"):
-                logits = model(*batch, noise)
-            loss = F.cross_entropy(logits.float(), y)
+                logits, aux_loss = model(*batch, noise)
+            loss = F.cross_entropy(logits.float(), y, weight=weight) + aux_loss
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
@@ -174,12 +175,18 @@ def _epoch(model, train, optimizer, settings: Settings, *, seed: int, first: int
     return float(np.mean(losses))
 
 
+def class_weights(y: Int[np.ndarray, " bags"]) -> Float[Tensor, " c"]:
+    """Return weights inverse to the classes' counts, whose mean over the bags is 1."""
+    counts = np.bincount(y)
+    return torch.from_numpy(len(y) / (len(counts) * counts)).float()
+
+
 @torch.no_grad()
 def bag_logits(model: nn.Module, bags: LabelledBags, *, batch: int) -> Float[np.ndarray, "bags c"]:
     """Logits of every bag in eval mode (the hard path), `batch` bags at a time."""
     model.eval()
     parts = np.array_split(np.arange(len(bags)), -(-len(bags) // batch))
-    return np.concatenate([model(*bags.batch(part)[0]).numpy() for part in parts])
+    return np.concatenate([model(*bags.batch(part)[0])[0].numpy() for part in parts])
 
 
 def bag_auc(logits: Float[np.ndarray, "bags c"], y: Int[np.ndarray, " bags"]) -> float:

@@ -61,7 +61,7 @@ def clustered_accuracy(
     value = float(right.sum() / asked.sum())
     if np.ptp(right / asked) == 0:
         return wilson(value * len(asked), len(asked))
-    return _interval(value, _resampled_ratio(right, asked, draws=draws, seed=seed))
+    return interval_of(value, _resampled_ratio(right, asked, draws=draws, seed=seed))
 
 
 def paired_difference(
@@ -86,13 +86,10 @@ def mcnemar(a: Bool[np.ndarray, " q"], b: Bool[np.ndarray, " q"]) -> tuple[int, 
 def clustered_mean(value: Float[np.ndarray, " q"], slide: Shaped[np.ndarray, " q"], *, draws: int, seed: int) -> Tested:
     """Return the mean over all rows, resampling slides with all their rows, and the two-sided p of a mean of zero.
 
-    p = 2 min(#(mean <= 0) + 1, #(mean >= 0) + 1) / (draws + 1), at most 1: never below 2 / (draws + 1).
+    Raises ValueError without rows.
     """
     total, count = _per_slide(value, slide)
-    resampled = _resampled_ratio(total, count, draws=draws, seed=seed)
-    fewer = min((resampled <= 0).sum(), (resampled >= 0).sum())
-    estimate = _interval(float(total.sum() / count.sum()), resampled)
-    return Tested(estimate, min(1.0, float(2 * (fewer + 1) / (draws + 1))))
+    return tested(float(total.sum() / count.sum()), _resampled_ratio(total, count, draws=draws, seed=seed))
 
 
 def auroc(
@@ -124,8 +121,8 @@ def macro_auroc(
         return np.mean([auroc(probability[:, c], label == c, weight) for c in classes], axis=0)
 
     value = mean_over_classes(np.ones((1, len(label))))[0]
-    resampled = [mean_over_classes(weight) for weight in _resampled_weights(len(label), draws=draws, seed=seed)]
-    return _interval(float(value), np.concatenate(resampled))
+    resampled = [mean_over_classes(weight) for weight in resampled_weights(len(label), draws=draws, seed=seed)]
+    return interval_of(float(value), np.concatenate(resampled))
 
 
 def majority_letter(train: Sequence[Question], asked: Sequence[Question]) -> list[int]:
@@ -169,7 +166,7 @@ def _per_slide(
     return np.bincount(index, value), np.bincount(index).astype(float)
 
 
-def _resampled_weights(s: int, *, draws: int, seed: int) -> Iterator[Float[np.ndarray, "r s"]]:
+def resampled_weights(s: int, *, draws: int, seed: int) -> Iterator[Float[np.ndarray, "r s"]]:
     """Yield how often each of s slides is drawn, a block of resamplings at a time (memory stays linear in s)."""
     generator = np.random.default_rng(seed)
     for start in range(0, draws, DRAWS_AT_ONCE):
@@ -180,10 +177,20 @@ def _resampled_weights(s: int, *, draws: int, seed: int) -> Iterator[Float[np.nd
 def _resampled_ratio(
     numerator: Float[np.ndarray, " s"], denominator: Float[np.ndarray, " s"], *, draws: int, seed: int
 ) -> Float[np.ndarray, " draws"]:
-    blocks = _resampled_weights(len(numerator), draws=draws, seed=seed)
+    blocks = resampled_weights(len(numerator), draws=draws, seed=seed)
     return np.concatenate([(weight @ numerator) / (weight @ denominator) for weight in blocks])
 
 
-def _interval(value: float, resampled: Float[np.ndarray, " draws"]) -> Estimate:
+def tested(value: float, resampled: Float[np.ndarray, " draws"]) -> Tested:
+    """Return a value with its interval and the two-sided p of zero, from its resamplings.
+
+    p = 2 min(#(draw <= 0) + 1, #(draw >= 0) + 1) / (draws + 1), at most 1: never below 2 / (draws + 1).
+    """
+    fewer = min((resampled <= 0).sum(), (resampled >= 0).sum())
+    return Tested(interval_of(value, resampled), min(1.0, float(2 * (fewer + 1) / (len(resampled) + 1))))
+
+
+def interval_of(value: float, resampled: Float[np.ndarray, " draws"]) -> Estimate:
+    """Return a value with the percentile interval of its resamplings; nan draws are left out."""
     low, high = np.nanquantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(value, float(low), float(high))
