@@ -1,4 +1,4 @@
-"""What keeping 32 of 100,000 tiles costs beside one matrix product with the bag and one read of it from disk.
+"""What 32 tokens of 100,000 tiles cost beside attention pooling, one matrix product with the bag and one read of it.
 
     OMP_NUM_THREADS=1 python benchmarks/select_tokens.py
 
@@ -14,15 +14,19 @@ import math
 import multiprocessing
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from lib.compressors import COMPRESSORS
 from lib.features import make_bag, read_features, write_features
+from lib.mil_models import bag_model
 
+REFERENCES = ("one read of the bag", "one n x d x d product")
 LONG_S = 20.0  # a call that takes longer is not repeated
 
 
@@ -40,16 +44,18 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=32, help="tiles kept")
     parser.add_argument("--width", type=int, default=64, help="width of the scorer")
     parser.add_argument("--heads", type=int, default=4, help="heads of the scorer")
+    parser.add_argument("--only", default="", help="calls to time, separated by ;; empty: all")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     args = parser.parse_args()
 
-    costs: dict[str, list[Cost]] = {name: [] for name in CALLS}
+    asked = [name for name in CALLS if not args.only or name in REFERENCES or name in args.only.split(";")]
+    costs: dict[str, list[Cost]] = {name: [] for name in asked}
     with tempfile.TemporaryDirectory() as folder:
         for n in args.tiles:
             path = Path(folder) / f"{n}.h5"
             x = np.random.default_rng(0).standard_normal((n, args.d), dtype=np.float32)
             write_features(path, make_bag(str(n), x, None, {}), {})
-            for name in CALLS:
+            for name in asked:
                 costs[name].append(in_own_process(name, path, args))
                 print(f"{name}, {n:,} tiles: {costs[name][-1].seconds:.3f} s", flush=True)
     print(table(costs, args.tiles, args.d))
@@ -92,30 +98,50 @@ def product(path: Path, args: argparse.Namespace):
     return lambda: x @ w
 
 
-def select(path: Path, args: argparse.Namespace, *, attention: str):
+def bag_call(path: Path, args: argparse.Namespace, model: nn.Module, *, backward: bool = False):
+    """A call of the model on the whole bag, in evaluation; with `backward` in training, with its gradients."""
     bag = read_features(path)
-    model = COMPRESSORS["sparselearn"](
-        args.d, args.k, scorer_width=args.width, scorer_heads=args.heads, scorer_attention=attention
-    ).eval()
     x, coords = torch.from_numpy(bag.x)[None], torch.from_numpy(bag.coords)[None]
     mask = torch.ones(x.shape[:2], dtype=torch.bool)
-    model(x[:, :100], coords[:, :100], mask[:, :100])
-    return lambda: model(x, coords, mask)
+    model.train(backward)
+
+    def call(x=x, coords=coords, mask=mask):
+        with torch.set_grad_enabled(backward):
+            out = model(x, coords, mask)
+            if not backward:
+                return out
+            value = out.tokens.square().mean() + out.aux_loss if hasattr(out, "tokens") else out[0].sum()
+            value.backward()
+            model.zero_grad()
+
+    call(x[:, :100], coords[:, :100], mask[:, :100])
+    return call
 
 
-def each_tile(path: Path, args: argparse.Namespace):
-    return select(path, args, attention="none")
+def sparselearn(path: Path, args: argparse.Namespace, *, attention: str):
+    options = {"scorer_width": args.width, "scorer_heads": args.heads, "scorer_attention": attention}
+    return bag_call(path, args, COMPRESSORS["sparselearn"](args.d, args.k, **options))
 
 
-def attending(path: Path, args: argparse.Namespace):
-    return select(path, args, attention="global")
+def tcssa(path: Path, args: argparse.Namespace, **how):
+    return bag_call(path, args, COMPRESSORS["tcssa"](args.d, args.k), **how)
+
+
+def abmil(path: Path, args: argparse.Namespace, *, name: str, **how):
+    return bag_call(path, args, bag_model(name, d=args.d, classes=2, k=0, seed=0), **how)
 
 
 CALLS = {
     "one read of the bag": read,
     "one n x d x d product": product,
-    "select, scorer none": each_tile,
-    "select, scorer global": attending,
+    "sparselearn, scorer none": partial(sparselearn, attention="none"),
+    "sparselearn, scorer global": partial(sparselearn, attention="global"),
+    "tcssa": tcssa,
+    "tcssa, with gradients": partial(tcssa, backward=True),
+    "ABMIL": partial(abmil, name="abmil"),
+    "ABMIL, with gradients": partial(abmil, name="abmil", backward=True),
+    "gated ABMIL": partial(abmil, name="gated_abmil"),
+    "gated ABMIL, with gradients": partial(abmil, name="gated_abmil", backward=True),
 }
 
 
@@ -125,12 +151,12 @@ def table(costs: dict[str, list[Cost]], tiles: list[int], d: int) -> str:
     bag_bytes = many * d * 4
     both = f"{few:>10,}{many:>10,}{'exp':>7}"
     lines = [
-        f"{'':24}{'CPU seconds':>20}{'':7}{'peak extra MB':>20}{'':7}{f'at {many:,}: time over':>26}{'memory':>10}",
-        f"{'':24}{both}{both}{'read':>13}{'product':>13}{'over bag':>10}",
+        f"{'':28}{'CPU seconds':>20}{'':7}{'peak extra MB':>20}{'':7}{f'at {many:,}: time over':>26}{'memory':>10}",
+        f"{'':28}{both}{both}{'read':>13}{'product':>13}{'over bag':>10}",
     ]
     for name, (short, long) in costs.items():
         lines.append(
-            f"{name:24}{short.seconds:>10.4f}{long.seconds:>10.3f}{exponent(short.seconds, long.seconds, tiles):>7.2f}"
+            f"{name:28}{short.seconds:>10.4f}{long.seconds:>10.3f}{exponent(short.seconds, long.seconds, tiles):>7.2f}"
             f"{short.extra_bytes / 1e6:>10.1f}{long.extra_bytes / 1e6:>10.1f}"
             f"{exponent(short.extra_bytes, long.extra_bytes, tiles):>7.2f}"
             f"{long.seconds / costs['one read of the bag'][1].seconds:>13.1f}"
