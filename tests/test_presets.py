@@ -63,19 +63,35 @@ def test_a_preset_that_there_is_not_is_named():
         read_preset("sparselern")
 
 
+PUBLISHED = {  # by preset: values of both stages, slides a step of each, learning rates of what stage 2 freezes
+    "sparselearn": (
+        {"gate": "vp", "denoiser": "diagonal", "position_ids": "original", "k": 32, "max_tiles": 4096},
+        (64, 64),
+        {"lr_slide_encoder": (1e-4, 0)},
+    ),
+    "tcssa": (
+        {"top": 2, "balance": 0.1, "expert_hidden": 512, "k": 32},
+        (288, 128),
+        {"lr_compressor": (1e-4, 0), "lr_projector": (1e-3, 0)},
+    ),
+}
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in PRESETS.glob("*.toml")))
 def test_every_setting_reaches_a_real_notebook(name, monkeypatch):
     monkeypatch.setattr("flows.graph.check_options", lambda options: False)
     preset = read_preset(name)
-    stages = {s.id: s.parameters for s in plan(Options("m.csv", "q.csv", "runs/x", k=(32,), settings=preset.settings))}
-    first, second = stages["40_align_captions/sparselearn_k32_s0"], stages["50_tune_answers/sparselearn_k32_s0"]
-    published = {"gate": "vp", "denoiser": "diagonal", "position_ids": "original", "k": 32, "max_tiles": 4096}
-    for stage in (first, second):
-        assert {key: stage[key] for key in published} == published
-        assert stage["batch"] * stage["accumulate"] == 64
+    options = Options("m.csv", "q.csv", "runs/x", compressors=(name,), k=(32,), settings=preset.settings)
+    stages = {s.id: s.parameters for s in plan(options)}
+    first, second = stages[f"40_align_captions/{name}_k32_s0"], stages[f"50_tune_answers/{name}_k32_s0"]
+    values, together, frozen = PUBLISHED[name]
+    for stage, slides in zip((first, second), together, strict=True):
+        assert {key: stage[key] for key in values} == values
+        assert stage["batch"] * stage["accumulate"] == slides
     assert second["lora_rank"] == 64 and second["lora_alpha"] == 128
-    assert second.get("lr_slide_encoder", 0) == 0 < first["lr_slide_encoder"]
-    assert stages["40_align_captions/all_s0"]["slide_encoder"] == "longnet"
+    assert {rate: (first[rate], second.get(rate, 0)) for rate in frozen} == frozen
+    encoder = "longnet" if name == "sparselearn" else "none"
+    assert stages["40_align_captions/all_s0"]["slide_encoder"] == encoder
 
 
 @pytest.mark.parametrize("path", sorted(PRESETS.glob("*.toml")), ids=lambda path: path.stem)
