@@ -35,8 +35,12 @@ def sweep(ax: Axes, runs: pd.DataFrame, *, option: str, xlabel: str, column: str
     ax.plot(range(len(values)), scale * median, "-", color=BLUE, label="median")
     if column.startswith("largest"):
         ax.axhline(100 * COLLAPSE, color=RED, linestyle="--", linewidth=1.2, label="collapse in the paper")
+    if column.startswith("effective"):
+        slots = runs.groupby(option)["k"].first()
+        ax.plot(range(len(values)), slots, "--", color=RED, linewidth=1.2, label="all slots alike")
     ax.set(xlabel=xlabel, ylabel=ylabel, xticks=range(len(values)), xticklabels=[f"{v:g}" for v in values])
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1.08 * ax.get_ylim()[1])
+    ax.legend(frameon=False)
     return clean(ax)
 
 
