@@ -1,12 +1,19 @@
 """Bags and folds of a labelled cohort: standardised once, padded, and nobody on two sides of a grouped fold."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from lib.features import make_bag
-from lib.mil_cohort import Bags, audit, grouped_splits, moments, published_splits
+from lib.label_cohort import label_slides
+from lib.mil_cohort import Bags, audit, grouped_splits, moments, open_features, published_splits, splits_of
+
+SHARED = Path(os.environ.get("DATA_SHARED") or Path(__file__).parents[2] / "shared" / "data")
+HIPT = SHARED / "mil" / "hipt_tcga"
 
 
 def cohort(n: int = 60) -> pd.DataFrame:
@@ -93,3 +100,16 @@ def test_a_dimension_that_never_varies_does_not_divide_by_zero():
     bags = {"s": make_bag("s", np.ones((4, 2), np.float32), None, {})}
     mean, std = moments(bags, ["s"])
     assert np.isfinite((bags["s"].x - mean) / std).all()
+
+
+@pytest.mark.skipif(not HIPT.exists(), reason=f"no real bags at {HIPT}; set DATA_SHARED")
+@pytest.mark.parametrize(("task", "known", "shared"), [("lung", 864, 94), ("kidney", 865, 40)])
+def test_the_published_folds_are_not_patient_disjoint_and_ours_are(task, known, shared):
+    labels = pd.read_csv(HIPT / "labels" / f"tcga_{task}_subtype.csv", dtype=str)
+    stored = list(open_features(HIPT / f"{task.upper()}.h5"))
+    table = label_slides(labels, label="oncotree_code", stored=stored)
+    how = {"n_folds": 5, "seed": 0}
+    told = audit(splits_of(table, HIPT / "splits" / f"tcga_{task}", folds=range(10), **how), table)
+    assert (told["test"].sum(), told["test_patient_in_train"].sum()) == (known, shared)
+    ours = audit(splits_of(table, "patient", folds=range(5), **how), table)
+    assert ours["test"].sum() == len(table) and (ours["test_patient_in_train"] == 0).all()
