@@ -102,6 +102,7 @@ def test_a_dimension_that_never_varies_does_not_divide_by_zero():
     assert np.isfinite((bags["s"].x - mean) / std).all()
 
 
+@pytest.mark.shared
 @pytest.mark.skipif(not HIPT.exists(), reason=f"no real bags at {HIPT}; set DATA_SHARED")
 @pytest.mark.parametrize(("task", "known", "shared"), [("lung", 864, 94), ("kidney", 865, 40)])
 def test_the_published_folds_are_not_patient_disjoint_and_ours_are(task, known, shared):
