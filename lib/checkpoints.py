@@ -100,7 +100,7 @@ def _class_of(compressor: str) -> type[nn.Module]:
 
 
 def _known_options(compressor: str, settings: dict) -> dict:
-    known = inspect.signature(_class_of(compressor)).parameters
+    known = inspect.signature(_class_of(compressor)).parameters.keys() - {"d", "k", "seed"}
     return {name: value for name, value in settings.items() if name in known}
 
 

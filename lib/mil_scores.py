@@ -48,8 +48,10 @@ def _over_folds(
     value = np.mean([metric(part, np.ones((1, len(part.label))))[0] for part in parts])
     resampled = []
     for weight in resampled_weights(len(cases), draws=draws, seed=seed):
-        by_fold = [metric(part, weight[:, np.searchsorted(cases, part.case_id)]) for part in parts]
-        resampled.append(np.nanmean(by_fold, axis=0))
+        by_fold = np.stack([metric(part, weight[:, np.searchsorted(cases, part.case_id)]) for part in parts])
+        scored = np.isfinite(by_fold).sum(axis=0)
+        none = np.full(len(scored), np.nan)
+        resampled.append(np.divide(np.nansum(by_fold, axis=0), scored, out=none, where=scored > 0))
     return float(value), np.concatenate(resampled)
 
 
