@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lib.answers import LOGP, RUN
@@ -16,6 +16,11 @@ from lib.stats import macro_auroc
 
 BASELINE = "mean_pool_lr"
 INVERSE_PENALTY = 0.01
+
+
+def mean_pool_model() -> Pipeline:
+    """Standardised logistic regression (C = 0.01), to be fitted on each slide's mean tile feature."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=2000))
 
 
 def common_options(questions: Sequence[Question]) -> tuple[str, ...]:
@@ -60,7 +65,7 @@ def mean_pool_baseline(
         test = [s for s in part["Slide"] if s in pooled]
         if not train:
             raise ValueError(f"fold {fold}: no training slide with features; expected a train split with bags")
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=2000))
+        model = mean_pool_model()
         model.fit(np.stack([pooled[s] for s in train]), [label[s] for s in train])
         probability = model.predict_proba(np.stack([pooled[s] for s in test]))
         truth = np.array([label[s] for s in test])

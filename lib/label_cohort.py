@@ -59,11 +59,11 @@ def label_slides(
     return table.reset_index(drop=True)
 
 
-def folds(table: pd.DataFrame, *, n_folds: int, seed: int) -> Int[np.ndarray, " s"]:
-    """Return a fold number for each slide: a case stays in one fold, labels are spread as evenly as that allows."""
+def folds(table: pd.DataFrame, *, n_folds: int, seed: int, by: str = "case_id") -> Int[np.ndarray, " s"]:
+    """Return a fold number for each slide: a case (or what `by` names) stays in one, labels are spread evenly."""
     splitter = StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed)
     fold = np.full(len(table), -1)
-    for number, (_, test) in enumerate(splitter.split(table, table["label"], groups=table["case_id"])):
+    for number, (_, test) in enumerate(splitter.split(table, table["label"], groups=table[by])):
         fold[test] = number
     return fold
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
-from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
+from lib import label_cohort
 from lib.bag_files import BagFiles
 from lib.batch import Batch, collate
 from lib.features import Bag, PackedStore
@@ -106,10 +106,7 @@ def grouped_splits(table: pd.DataFrame, *, by: str, folds: Sequence[int], n_fold
             f"folds by {by}: got folds {list(folds)} of {n_folds}, {group.nunique()} groups; "
             "expected at least 3 folds, numbered from 0, and a group for each"
         )
-    part = np.full(len(table), -1)
-    splitter = StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed)
-    for number, (_, held) in enumerate(splitter.split(table, table["label"], groups=group)):
-        part[held] = number
+    part = label_cohort.folds(table, n_folds=n_folds, seed=seed, by=GROUPS[by])
     sides = {f: table["slide_id"][part == f].tolist() for f in range(n_folds)}
     return [
         Split(

@@ -1,23 +1,18 @@
 """Train one model on one fold of a labelled cohort and say what it predicts of the test slides."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from scipy.special import softmax
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from lib.classification import INVERSE_PENALTY
+from lib.classification import BASELINE, mean_pool_model
 from lib.features import Bag
 from lib.mil import Settings, bag_logits, fit_bags
 from lib.mil_cohort import Bags, Split, moments
 from lib.mil_models import bag_model
-
-MEAN_POOL = "mean_pool_lr"
 
 
 def fold_predictions(
@@ -30,42 +25,20 @@ def fold_predictions(
     seed: int,
     settings: Settings,
     options: dict,
-    checkpoint: Path,
 ) -> pd.DataFrame:
-    """Rows `model, fold, slide_id, case_id, label, p_<class> ...` of the test slides, kept in `checkpoint`.
+    """Return rows `model, fold, slide_id, case_id, label, p_<class> ...` of the test slides.
 
-    `model` is one of lib.mil_models, or MEAN_POOL: standardised logistic regression (C = 0.01) on mean features. A
-    finished checkpoint is read back, not trained again.
+    `model` is one of lib.mil_models, or the mean-pool baseline of lib.classification.
     """
-    if not checkpoint.exists():
-        told = _predict(model, split, table, bags, k=k, seed=seed, settings=settings, options=options)
-        part = checkpoint.with_suffix(".part")
-        told.to_csv(part, index=False)
-        part.replace(checkpoint)
-    return pd.read_csv(checkpoint, dtype={"slide_id": str, "case_id": str})
-
-
-def _predict(
-    model: str,
-    split: Split,
-    table: pd.DataFrame,
-    bags: Mapping[str, Bag],
-    *,
-    k: int,
-    seed: int,
-    settings: Settings,
-    options: dict,
-) -> pd.DataFrame:
     rows = table.set_index("slide_id")
     classes = sorted(table["label"].unique())
     y = rows["label"].map(classes.index)
-    if model == MEAN_POOL:
+    if model == BASELINE:
         probability = _mean_pool(split, bags, y)
     else:
         scale = moments(bags, split.train)
         sides = [Bags(bags, slides, y[slides].to_numpy(), scale) for slides in split[1:]]
-        d = len(scale[0])
-        net = bag_model(model, d=d, classes=len(classes), k=k, seed=seed, options=options)
+        net = bag_model(model, d=len(scale[0]), classes=len(classes), k=k, seed=seed, options=options)
         fit_bags(net, *sides[:2], settings, seed=seed)
         probability = softmax(bag_logits(net, sides[2], batch=settings.batch), axis=1)
     told = rows.loc[split.test, ["case_id"]].reset_index().assign(label=y[split.test].to_numpy())
@@ -75,10 +48,18 @@ def _predict(
     return told
 
 
+def kept(file: Path, predict: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """Return the predictions in `file`; where there are none yet, those of `predict`, written there whole."""
+    if not file.exists():
+        part = file.with_suffix(".part")
+        predict().to_csv(part, index=False)
+        part.replace(file)
+    return pd.read_csv(file, dtype={"slide_id": str, "case_id": str})
+
+
 def _mean_pool(split: Split, bags: Mapping[str, Bag], y: pd.Series) -> Float[np.ndarray, "s c"]:
     train, test = (_means(bags, slides) for slides in (split.train, split.test))
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=5000))
-    return model.fit(train, y[split.train]).predict_proba(test)
+    return mean_pool_model().fit(train, y[split.train]).predict_proba(test)
 
 
 def _means(bags: Mapping[str, Bag], slide_ids: Sequence[str]) -> Float[np.ndarray, "s d"]:

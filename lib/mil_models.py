@@ -86,6 +86,5 @@ class TransMIL(nn.Module):
         mask: Bool[Tensor, "b n"],
         generator: torch.Generator | None = None,
     ) -> tuple[Float[Tensor, "b c"], Float[Tensor, ""]]:
-        return torch.cat([self.model(bag[real].unsqueeze(0)) for bag, real in zip(x, mask, strict=True)]), x.new_zeros(
-            ()
-        )
+        logits = [self.model(bag[real].unsqueeze(0)) for bag, real in zip(x, mask, strict=True)]
+        return torch.cat(logits), x.new_zeros(())

@@ -11,9 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from lib.stats import Estimate, Tested, auroc, interval_of, resampled_weights, tested
-
-METRICS = ("auroc", "balanced_accuracy", "kappa")
+from lib.stats import Estimate, Tested, interval_of, one_vs_rest, resampled_weights, tested
 
 
 class Predictions(NamedTuple):
@@ -27,7 +25,7 @@ class Predictions(NamedTuple):
 
 def score(parts: Sequence[Predictions], metric: str, *, draws: int, seed: int) -> Estimate:
     """The metric's mean over folds and its 95 % interval."""
-    value, resampled = _over_folds(parts, _METRIC[metric], draws=draws, seed=seed)
+    value, resampled = _over_folds(parts, METRICS[metric], draws=draws, seed=seed)
     return interval_of(value, resampled)
 
 
@@ -36,7 +34,7 @@ def difference(a: Sequence[Predictions], b: Sequence[Predictions], metric: str, 
     for left, right in zip(a, b, strict=True):
         if left.fold != right.fold or (left.case_id != right.case_id).any() or (left.label != right.label).any():
             raise ValueError(f"fold {left.fold}: the two models were not tested on the same slides; run both again")
-    (value_a, draws_a), (value_b, draws_b) = (_over_folds(x, _METRIC[metric], draws=draws, seed=seed) for x in (a, b))
+    (value_a, draws_a), (value_b, draws_b) = (_over_folds(x, METRICS[metric], draws=draws, seed=seed) for x in (a, b))
     return tested(value_a - value_b, draws_a - draws_b)
 
 
@@ -56,9 +54,8 @@ def _over_folds(
 
 
 def weighted_auroc(part: Predictions, weight: Float[np.ndarray, "r s"]) -> Float[np.ndarray, " r"]:
-    """One-vs-rest AUROC averaged over classes; of two classes the usual one. nan where a class is absent."""
-    classes = range(1, 2) if part.probability.shape[1] == 2 else range(part.probability.shape[1])
-    return np.mean([auroc(part.probability[:, c], part.label == c, weight) for c in classes], axis=0)
+    """One-vs-rest AUROC averaged over classes; nan where a class is absent."""
+    return one_vs_rest(part.probability, part.label, weight)
 
 
 def weighted_balanced_accuracy(part: Predictions, weight: Float[np.ndarray, "r s"]) -> Float[np.ndarray, " r"]:
@@ -87,7 +84,7 @@ def confusion(part: Predictions, weight: Float[np.ndarray, "r s"]) -> Float[np.n
     return (weight @ np.eye(c * c)[cell]).reshape(-1, c, c)
 
 
-_METRIC = {"auroc": weighted_auroc, "balanced_accuracy": weighted_balanced_accuracy, "kappa": weighted_kappa}
+METRICS = {"auroc": weighted_auroc, "balanced_accuracy": weighted_balanced_accuracy, "kappa": weighted_kappa}
 
 
 def read_predictions(table: pd.DataFrame) -> dict[str, list[Predictions]]:
@@ -105,7 +102,7 @@ def read_predictions(table: pd.DataFrame) -> dict[str, list[Predictions]]:
 def of_fold(table: pd.DataFrame) -> dict[str, float]:
     """Every metric of one model on one fold."""
     ((part,),) = read_predictions(table).values()
-    return {name: float(metric(part, np.ones((1, len(part.label))))[0]) for name, metric in _METRIC.items()}
+    return {name: float(metric(part, np.ones((1, len(part.label))))[0]) for name, metric in METRICS.items()}
 
 
 def fold_table(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
+from sklearn.manifold import TSNE
 
 from lib.batch import collate
 from lib.compressors.tcssa import TCSSA, Routing, load, mean_affinity
@@ -86,8 +87,6 @@ def embed(
     x: Float[np.ndarray, "n d"], *, most: int, seed: int
 ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, "m 2"]]:
     """t-SNE of at most `most` tiles, drawn at random: which, and where they come to lie."""
-    from sklearn.manifold import TSNE
-
     tiles = np.sort(np.random.default_rng(seed).permutation(len(x))[:most])
     if len(tiles) < 4:
         return tiles, np.stack([np.arange(len(tiles)), np.zeros(len(tiles))], axis=1)

@@ -105,6 +105,14 @@ def auroc(
     return np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
 
+def one_vs_rest(
+    probability: Float[np.ndarray, "s c"], label: Int[np.ndarray, " s"], weight: Float[np.ndarray, "r s"]
+) -> Float[np.ndarray, " r"]:
+    """Return AUROC averaged over classes for each row of weights, of two classes the usual one; nan without a class."""
+    classes = range(1, 2) if probability.shape[1] == 2 else range(probability.shape[1])
+    return np.mean([auroc(probability[:, c], label == c, weight) for c in classes], axis=0)
+
+
 def macro_auroc(
     probability: Float[np.ndarray, "s c"], label: Int[np.ndarray, " s"], *, draws: int, seed: int
 ) -> Estimate:
@@ -112,16 +120,14 @@ def macro_auroc(
 
     Raises ValueError where a class has no slide: the average would silently be over fewer classes.
     """
-    classes = np.arange(1, 2) if probability.shape[1] == 2 else np.arange(probability.shape[1])
     absent = set(range(probability.shape[1])) - set(label.tolist())
     if absent:
         raise ValueError(f"AUROC: no slide of class {sorted(absent)}; expected every class; join folds or drop it")
 
-    def mean_over_classes(weight: Float[np.ndarray, "r s"]) -> Float[np.ndarray, " r"]:
-        return np.mean([auroc(probability[:, c], label == c, weight) for c in classes], axis=0)
-
-    value = mean_over_classes(np.ones((1, len(label))))[0]
-    resampled = [mean_over_classes(weight) for weight in resampled_weights(len(label), draws=draws, seed=seed)]
+    value = one_vs_rest(probability, label, np.ones((1, len(label))))[0]
+    resampled = [
+        one_vs_rest(probability, label, weight) for weight in resampled_weights(len(label), draws=draws, seed=seed)
+    ]
     return interval_of(float(value), np.concatenate(resampled))
 
 

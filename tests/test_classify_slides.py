@@ -1,5 +1,7 @@
 """Bag classification as a notebook: known signal found, floors beside it, resumed where it was cut, bad input told."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,12 +9,13 @@ import torch
 
 from flows.notebook import run_notebook
 from lib.batch import collate
+from lib.classification import BASELINE
 from lib.features import make_bag, write_packed
 from lib.file_hashes import ROOT
 from lib.label_cohort import label_slides
 from lib.mil import Settings
 from lib.mil_cohort import grouped_splits, open_features
-from lib.mil_folds import MEAN_POOL, fold_predictions
+from lib.mil_folds import fold_predictions, kept
 from lib.mil_models import bag_model
 
 NOTEBOOK = ROOT / "notebooks/65_classify_slides.ipynb"
@@ -47,7 +50,7 @@ def table_of(cohort):
 def test_the_notebook_scores_every_model_on_the_same_slides(cohort, tmp_path):
     given = {"features": str(cohort / "store.h5"), "labels": str(cohort / "labels.csv"), "label_column": "grade"}
     given |= {"folds": [0, 1], "n_folds": 3, "k": 5, "options": {"expert_hidden": 16}, "epochs": 12, "lr": 3e-3}
-    given |= {"baselines": [MEAN_POOL, "random"], "draws": 100}
+    given |= {"baselines": [BASELINE, "random"], "draws": 100}
     result = run_notebook(NOTEBOOK, tmp_path / "65", given)
     assert result.status == "ran", result.error
     scores = pd.read_csv(tmp_path / "65/scores.csv").set_index(["model", "metric"])
@@ -57,17 +60,18 @@ def test_the_notebook_scores_every_model_on_the_same_slides(cohort, tmp_path):
     assert told.groupby(["model", "fold"])["slide_id"].apply(tuple).groupby("fold").nunique().eq(1).all()
     assert np.allclose(told.filter(like="p_").sum(axis=1), 1, atol=1e-6)
     paired = pd.read_csv(tmp_path / "65/paired.csv")
-    assert set(paired["baseline"]) == {MEAN_POOL, "random"} and (paired["folds"] == 2).all()
+    assert set(paired["baseline"]) == {BASELINE, "random"} and (paired["folds"] == 2).all()
 
 
 def test_a_finished_fold_is_not_trained_again(cohort, tmp_path):
     table, bags = table_of(cohort), open_features(cohort / "store.h5")
     (split,) = grouped_splits(table, by="patient", folds=[0], n_folds=3, seed=0)
     how = {"k": 3, "seed": 0, "settings": Settings(1e-3, 1, 1, 8), "options": {"expert_hidden": 4}}
-    first = fold_predictions("tcssa", split, table, bags, checkpoint=tmp_path / "a.csv", **how)
-    again = fold_predictions("tcssa", split, table, {}, checkpoint=tmp_path / "a.csv", **how)  # no features to train on
+    predict = partial(fold_predictions, "tcssa", split, table, bags, **how)
+    first = kept(tmp_path / "a.csv", predict)
+    again = kept(tmp_path / "a.csv", lambda: pytest.fail("trained again"))
     pd.testing.assert_frame_equal(first, again)
-    other = fold_predictions("tcssa", split, table, bags, checkpoint=tmp_path / "b.csv", **how)
+    other = kept(tmp_path / "b.csv", predict)
     pd.testing.assert_frame_equal(first, other)  # the seed is the run
 
 
