@@ -239,6 +239,26 @@ def test_the_gate_learns_through_shares_not_through_choices():
         assert model.gate.weight.grad[slot, place].item() == pytest.approx(slope.item(), rel=1e-5, abs=1e-9)
 
 
+def test_a_heavier_balance_loss_leaves_more_slots_in_use():  # Sec. 3.3: against collapse
+    used = [effective_slots_when_pulled_to_one(balance) for balance in (0.0, 0.1, 0.5)]
+    assert used[0] + 1 < used[1] < used[2] <= K
+
+
+def effective_slots_when_pulled_to_one(balance: float) -> float:
+    """Train a gate that a task pulls towards slot 0; return exp H of the load at the end."""
+    model = make(training=True, balance=balance, routing_noise=0.0)
+    x, coords, mask = bags(N)
+    optimizer = torch.optim.Adam(model.gate.parameters(), lr=0.02)
+    for _ in range(150):
+        routing = model.route(x, mask)
+        task = -0.1 * mean_affinity(routing, mask)[:, 0].log().mean()
+        optimizer.zero_grad()
+        (task + model.aux_loss(routing, mask)).backward()
+        optimizer.step()
+    share = load(model.route(x, mask), mask)[0].detach() / model.top
+    return float(torch.special.entr(share).sum().exp())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"top": 0}, "top = 0 of k = 7"), ({"top": 8}, "top = 8 of k = 7"), ({"z_loss": "T3"}, "z_loss 'T3'")],
