@@ -104,10 +104,15 @@ class PackedStore:
 
     def __init__(self, path: Path):
         self.path, self._file, self._process = Path(path), None, 0
-        with h5py.File(path) as file:
-            self.slide_ids = [s.decode() for s in file["slide_id"][:]]
-            self._offsets = file["offsets"][:]
-            n = len(file["features"])
+        try:
+            with h5py.File(path) as file:
+                self.slide_ids = [s.decode() for s in file["slide_id"][:]]
+                self._offsets = file["offsets"][:]
+                n = len(file["features"])
+        except (OSError, KeyError) as error:
+            raise ValueError(
+                f"{path}: not a packed store ({error}); expected HDF5 with features, offsets, slide_id; write it again"
+            ) from error
         steps, want = np.diff(self._offsets), len(self.slide_ids) + 1
         if len(self._offsets) != want or self._offsets[0] != 0 or self._offsets[-1] != n or (steps < 0).any():
             raise ValueError(f"{path}: offsets do not cut {n} rows into {want - 1} bags; write the store again")

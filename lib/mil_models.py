@@ -5,6 +5,7 @@ features through Linear(d, 256), ReLU and dropout 0.25, the stronger of its sett
 """
 
 from importlib import import_module
+from inspect import signature
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -28,8 +29,17 @@ def bag_model(name: str, *, d: int, classes: int, k: int, seed: int, options: di
             return TransMIL(d, classes)
         if name in ATTENTION:
             return ABMIL(d, classes, gated=name == "gated_abmil")
-        compressor = COMPRESSORS[name](d, k, seed=seed, **(options or {}))
+        compressor = COMPRESSORS[name](d, k, seed=seed, **_known_options(name, options or {}))
         return BagClassifier(compressor, GatedAttentionHead(d, classes))
+
+
+def _known_options(name: str, options: dict) -> dict:
+    known = [p.name for p in signature(COMPRESSORS[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    known.remove("seed")
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(f"{name}: no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
+    return options
 
 
 def _torchmil(name: str) -> type[nn.Module]:

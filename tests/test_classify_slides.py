@@ -94,3 +94,10 @@ def test_unknown_models_and_splits_are_told(cohort, tmp_path):
     assert result.status == "failed" and "no such folder; expected one of splits_<fold>.csv, patient or site" in str(
         result.error
     )
+
+
+def test_an_option_that_a_compressor_does_not_have_is_named():
+    with pytest.raises(ValueError, match="tcssa: no option foo; it has top, routing_noise, expert_hidden"):
+        bag_model("tcssa", d=D, classes=2, k=4, seed=0, options={"foo": 1})
+    with pytest.raises(ValueError, match="mean: no option top; it has none"):
+        bag_model("mean", d=D, classes=2, k=4, seed=0, options={"top": 1})

@@ -88,6 +88,14 @@ def test_a_packed_store_gives_back_each_bag(tmp_path, coords):
         store.read("s9")
 
 
+def test_a_file_that_is_no_packed_store_is_named(tmp_path):
+    (tmp_path / "junk.h5").write_bytes(b"not HDF5 at all")
+    h5py.File(tmp_path / "other.h5", "w").close()
+    for name in ("junk", "other"):
+        with pytest.raises(ValueError, match=rf"{name}.h5: not a packed store .* expected HDF5 with features, offsets"):
+            PackedStore(tmp_path / f"{name}.h5")
+
+
 def test_a_packed_store_of_two_widths_or_of_wrong_offsets_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"widths \[3, 4\]"):
         write_packed(tmp_path / "p.h5", [_bag("a", d=3), _bag("b", d=4)])

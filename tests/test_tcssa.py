@@ -247,7 +247,7 @@ def test_a_heavier_balance_loss_leaves_more_slots_in_use():  # Sec. 3.3: against
 def effective_slots_when_pulled_to_one(balance: float) -> float:
     """Train a gate that a task pulls towards slot 0; return exp H of the load at the end."""
     model = make(training=True, balance=balance, routing_noise=0.0)
-    x, coords, mask = bags(N)
+    x, _, mask = bags(N)
     optimizer = torch.optim.Adam(model.gate.parameters(), lr=0.02)
     for _ in range(150):
         routing = model.route(x, mask)
