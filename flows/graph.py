@@ -13,6 +13,7 @@ FLOORS = ("all", "random", "mean", "text_only")
 WITHOUT_K = ("all", "text_only")  # keep every tile, or none
 SCORING = ("sparselearn",)  # score tiles, softly in training and hard at inference
 POOLING = ("tcssa",)  # mix tiles in slots: nothing is kept, so nothing is mapped
+RESAMPLING = ("locpath",)  # latents that the language model reads by adapters: no projector to align, nothing to map
 NOTEBOOKS = ROOT / "notebooks"
 
 
@@ -106,7 +107,8 @@ def _methods(options: Options) -> list[tuple[Method, int]]:
 
 def _is_aligned(options: Options, method: Method) -> bool:
     """Say whether a method starts from an all-tile stage; for the compressor `all` that stage is its own stage 1."""
-    return method.alignment and (options.alignment or method.compressor == "all")
+    wanted = method.alignment and method.compressor not in RESAMPLING
+    return wanted and (options.alignment or method.compressor == "all")
 
 
 def _alignment(notebooks: Path, options: Options, method: Method, run: dict, suffix: str) -> Stage:
@@ -142,6 +144,8 @@ def _look_closely(notebooks: Path, options: Options, runs: list[Run], common: di
     if first.method.compressor in SCORING:
         names, kin = [*names, "72_soft_to_hard"], [run for run in runs[1:] if run[:3] == first[:3]]
         look |= {"captions_stage": first.stages[0].out_dir}
+    if first.method.compressor in RESAMPLING:
+        names = names[1:]
     if first.method.compressor in POOLING:
         family = [run for run in runs[1:] if run.fold == first.fold]
         names, kin = [names[1], "73_slot_usage"], [r for r in family if r.method.compressor == first.method.compressor]

@@ -14,6 +14,7 @@ from lib.batch import collate, linspace_cap
 from lib.compressors import COMPRESSORS
 from lib.compressors.slidechat import LongNet
 from lib.features import Bag
+from lib.latent_reader import LatentReader
 from lib.prefix_lm import load_lm
 from lib.vlm import VLM, without_peft_warnings
 
@@ -80,8 +81,14 @@ def build_vlm(
     parts = {"projector_width": projector_width, "chat_template": chat_template}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = _class_of(compressor)(d, k, seed=seed, **options)
-        model = VLM(lm, tokenizer, module, d=d, **parts, slide_encoder=_slide_encoder(slide_encoder, d))
+        own = {name: value for name, value in options.items() if name in _options_of(_class_of(compressor))}
+        module = _class_of(compressor)(d, k, seed=seed, **own)
+        reader = None
+        if _read_by_adapters(compressor):
+            rest = {name: value for name, value in options.items() if name not in own}
+            reader = LatentReader(lm, module.width, k, **rest)
+        encoder = _slide_encoder(slide_encoder, d)
+        model = VLM(lm, tokenizer, module, d=d, **parts, slide_encoder=encoder, reader=reader)
     model.recipe = {"compressor": compressor, "k": k, "seed": seed, "d": d, "options": options} | parts
     model.recipe["slide_encoder"] = slide_encoder
     return model
@@ -100,8 +107,17 @@ def _class_of(compressor: str) -> type[nn.Module]:
 
 
 def _known_options(compressor: str, settings: dict) -> dict:
-    known = inspect.signature(_class_of(compressor)).parameters.keys() - {"d", "k", "seed"}
+    known = _options_of(_class_of(compressor)) | (_options_of(LatentReader) if _read_by_adapters(compressor) else set())
     return {name: value for name, value in settings.items() if name in known}
+
+
+def _options_of(made: type[nn.Module]) -> set[str]:
+    given = inspect.signature(made).parameters.values()
+    return {p.name for p in given if p.kind is p.KEYWORD_ONLY} - {"seed"}
+
+
+def _read_by_adapters(compressor: str) -> bool:
+    return getattr(_class_of(compressor), "read_by_adapters", False)
 
 
 def save_model(model: VLM, folder: Path) -> None:
@@ -134,7 +150,9 @@ def start_from(model: VLM, folder: Path) -> list[str]:
     """
     saved = load_file(Path(folder) / "model.safetensors")
     if json.loads((Path(folder) / "model.json").read_text())["compressor"] != model.recipe["compressor"]:
-        saved = {name: value for name, value in saved.items() if not name.startswith("compressor.")}
+        saved = {name: value for name, value in saved.items() if not name.startswith(("compressor.", "reader."))}
+    if model.projector is None:  # an all-tile stage's, for a model that reads latents otherwise
+        saved = {name: value for name, value in saved.items() if not name.startswith("projector.")}
     own = model.ours()
     wrong = [
         f"{name}: got {tuple(value.shape)}, expected {tuple(own[name].shape) if name in own else 'no such tensor'}"

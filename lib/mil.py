@@ -90,7 +90,9 @@ class BagClassifier(nn.Module):
 
 
 def log_mass(kept: Compressed) -> Float[Tensor, "b m"]:
-    """Return the logarithm of the mass behind each token, at most 0; no gradient passes."""
+    """Return the logarithm of the mass behind each token, at most 0; no gradient passes. 0 where it is not known."""
+    if kept.weights is None:
+        return kept.tokens.new_zeros(kept.mask.shape)
     weights = kept.weights.detach()
     mass = torch.sparse.sum(weights, dim=-1).to_dense() if weights.is_sparse else weights.sum(-1)
     return mass.clamp(torch.finfo(mass.dtype).tiny, 1).log()

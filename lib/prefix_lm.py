@@ -15,6 +15,7 @@ packed sequences, so an explicit one, all ones, is given; its flash_attention_2 
 why the language model is loaded with sdpa (the flash kernel is PyTorch's).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -26,14 +27,31 @@ from transformers.utils.logging import disable_progress_bar
 
 from lib.prompts import Texts
 
+SKIPS = -1  # the turn of a token that belongs to none
+
 
 class Prefix(NamedTuple):
-    """Embedded visual tokens, ready for the language model."""
+    """Embedded visual tokens, ready for the language model.
+
+    With `place` the language model reads the slide in another way, by adapters of its own: there are no visual tokens,
+    and before every call `place` is told which turn each of its tokens belongs to (SKIPS: none).
+    """
 
     embeds: Float[Tensor, "b m h"]
     mask: Bool[Tensor, "b m"]
     positions: Int[Tensor, "b m"]
     span: Int[Tensor, " b"]
+    place: Callable[[Int[Tensor, "b l"]], None] | None = None
+
+    def tell(self, *turns: Int[Tensor, "b part"]) -> None:
+        """Say which turns the tokens of the next call belong to."""
+        if self.place is not None:
+            self.place(torch.cat(turns, dim=1))
+
+    @property
+    def outside(self) -> Int[Tensor, "b m"]:
+        """The turns of these tokens: none."""
+        return torch.full_like(self.positions, SKIPS)
 
 
 def load_lm(path_or_id: str) -> tuple[nn.Module, object]:
@@ -78,6 +96,7 @@ def chain_logits(lm: nn.Module, front: Prefix, texts: Texts, columns: Int[Tensor
             front.span,
         )
     )
+    front.tell(front.outside, texts.turn)
     places = front.mask.sum(-1, keepdim=True) + columns  # (b u): text follows each slide's own real tokens
     kept = places.unique()
     logits = lm(**_causal(joined), logits_to_keep=kept, use_cache=False).logits
@@ -89,9 +108,11 @@ def shared_logits(lm: nn.Module, front: Prefix, texts: Texts, columns: Int[Tenso
     """The prefix once, then every turn and answer at once on its keys and values; a mask of t x (m + t)."""
     cache = DynamicCache(config=lm.config)
     if front.mask.shape[1]:
+        front.tell(front.outside)
         lm(**_causal(front), past_key_values=cache, use_cache=True, logits_to_keep=1)
     embeds = lm.get_input_embeddings()(texts.ids)
     allowed = torch.cat([front.mask.unsqueeze(1).expand(-1, texts.ids.shape[1], -1), texts.sees], dim=2)
+    front.tell(texts.turn)
     return lm(
         inputs_embeds=embeds,
         attention_mask=additive_mask(allowed, embeds.dtype),
@@ -108,6 +129,7 @@ def packed_logits(lm: nn.Module, front: Prefix, texts: Texts, columns: Int[Tenso
     Real tokens may stand anywhere in `front`.
     """
     embeds = torch.cat([front.embeds, lm.get_input_embeddings()(texts.ids)], dim=1)
+    front.tell(front.outside, texts.turn)
     return lm(
         inputs_embeds=embeds,
         attention_mask=additive_mask(prefix_sees(front.mask, texts.sees), embeds.dtype),
@@ -128,14 +150,16 @@ def greedy(
     embeds = torch.cat([front.embeds[:, real], embed(torch.tensor([prompt], device=device))], dim=1)
     asked = after + torch.arange(len(prompt), device=device)
     positions, cache, said = torch.cat([front.positions[0, real], asked]), DynamicCache(config=lm.config), []
+    turn = torch.cat([front.outside[:, real], torch.zeros_like(asked).unsqueeze(0)], dim=1)
     while len(said) < most and not stops & set(said):
+        front.tell(turn)
         seen = torch.ones(1, cache.get_seq_length() + embeds.shape[1], dtype=torch.long, device=device)
         logits = lm(
             inputs_embeds=embeds, attention_mask=seen, position_ids=positions.unsqueeze(0), past_key_values=cache,
             use_cache=True, logits_to_keep=1,
         ).logits  # fmt: skip
         said.append(int(logits[0, -1].argmax()))
-        embeds, positions = embed(torch.tensor([said[-1:]], device=device)), positions[-1:] + 1
+        embeds, positions, turn = embed(torch.tensor([said[-1:]], device=device)), positions[-1:] + 1, turn[:, -1:]
     return said
 
 
@@ -149,6 +173,7 @@ def with_head(lm: nn.Module, head: list[int], prefix: Prefix) -> Prefix:
         torch.cat([torch.ones_like(place, dtype=torch.bool), prefix.mask], dim=1),
         torch.cat([place, h + prefix.positions], dim=1),
         h + prefix.span,
+        prefix.place,
     )
 
 
@@ -158,7 +183,7 @@ def real_tokens_first(prefix: Prefix) -> Prefix:
         return prefix
     order = (~prefix.mask).sort(dim=1, stable=True).indices
     embeds = prefix.embeds.gather(1, order.unsqueeze(-1).expand(-1, -1, prefix.embeds.shape[-1]))
-    return Prefix(embeds, prefix.mask.gather(1, order), prefix.positions.gather(1, order), prefix.span)
+    return Prefix(embeds, prefix.mask.gather(1, order), prefix.positions.gather(1, order), prefix.span, prefix.place)
 
 
 def is_chain(texts: Texts) -> bool:

@@ -32,8 +32,9 @@ class Texts(NamedTuple):
     """Packed turns, one row a slide, padded at the end.
 
     `offset` is a token's position counted from the end of the visual span, `sees[i, j]` whether token i may attend to
-    token j, `predictor` the text token whose logits predict this one, and `answer` the running number of the answer
-    that the token belongs to (counted over the whole batch; IGNORE for prompts and padding).
+    token j, `predictor` the text token whose logits predict this one, `answer` the running number of the answer that
+    the token belongs to (counted over the whole batch; IGNORE for prompts and padding), and `turn` the number of its
+    turn within the row (IGNORE for padding).
     """
 
     ids: Int[Tensor, "b t"]
@@ -41,6 +42,7 @@ class Texts(NamedTuple):
     sees: Bool[Tensor, "b t t"]
     predictor: Int[Tensor, "b t"]
     answer: Int[Tensor, "b t"]
+    turn: Int[Tensor, "b t"]
 
     def to(self, device) -> "Texts":
         return Texts(*(part.to(device) for part in self))
@@ -99,19 +101,20 @@ def pack(rows: list[list[Turn]]) -> Texts:
         sees=torch.eye(t, dtype=torch.bool).repeat(b, 1, 1),
         predictor=torch.zeros(b, t, dtype=torch.long),
         answer=torch.full((b, t), IGNORE),
+        turn=torch.full((b, t), IGNORE),
     )
     for i, row in enumerate(packed):
         length = row.ids.shape[1]
         texts.sees[i, :length, :length] = row.sees[0]
-        for name in ("ids", "offset", "predictor", "answer"):
+        for name in ("ids", "offset", "predictor", "answer", "turn"):
             getattr(texts, name)[i, :length] = getattr(row, name)[0]
     return texts
 
 
 def _pack_row(turns: list[Turn], first: int) -> Texts:
-    ids, offset, predictor, answer = [], [], [], []
+    ids, offset, predictor, answer, belongs = [], [], [], [], []
     blocks = []  # (start, stop, start of the prompt, stop of the prompt) of each prompt and answer
-    for turn in turns:
+    for number, turn in enumerate(turns):
         start = len(ids)
         size = len(turn.prompt)
         ids += turn.prompt
@@ -127,10 +130,11 @@ def _pack_row(turns: list[Turn], first: int) -> Texts:
             answer += [first] * len(tokens)
             blocks.append((at, len(ids), start, start + size))
             first += 1
+        belongs += [number] * (len(ids) - start)
     sees = torch.zeros(len(ids), len(ids), dtype=torch.bool)
     for start, stop, prompt_start, prompt_stop in blocks:
         sees[start:stop, prompt_start:prompt_stop] = True
         sees[start:stop, start:stop] = torch.ones(stop - start, stop - start).tril().bool()
-    return Texts(
-        torch.tensor([ids]), torch.tensor([offset]), sees[None], torch.tensor([predictor]), torch.tensor([answer])
-    )
+    listed = (torch.tensor([values]) for values in (ids, offset, predictor, answer, belongs))
+    ids, offset, predictor, answer, belongs = listed
+    return Texts(ids, offset, sees[None], predictor, answer, belongs)

@@ -94,9 +94,10 @@ def generate(
     device, rows = model.feature_mean.device, []
     with torch.no_grad(), _path(model, soft=False):
         for question in (q for q in questions if q.slide_id in bags):
-            prefix = model.prefix(model.compress(collate([bags[question.slide_id]]).to(device)))
-            asked = model.chat.turn(prompt(question), []).prompt
-            said = greedy(model.lm, model.chat.head, prefix, asked, stops=model.chat.stops, most=most_tokens)
+            turn = model.chat.turn(prompt(question), [])
+            compressed = model.compress(collate([bags[question.slide_id]]).to(device))
+            prefix = model.prefix(compressed, pack([[turn]]).to(device))
+            said = greedy(model.lm, model.chat.head, prefix, turn.prompt, stops=model.chat.stops, most=most_tokens)
             words = model.tokenizer.decode(said, skip_special_tokens=True).strip()
             rows.append((question.id, words, parse(words, question, answer_form) or ""))
     return pd.DataFrame(rows, columns=["ID", "said", "parsed"])

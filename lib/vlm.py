@@ -1,4 +1,8 @@
-"""The vision-language model: slide encoder -> compressor -> projector -> causal language model."""
+"""The vision-language model: slide encoder -> compressor -> projector -> causal language model.
+
+Or, for latents that a few decoder layers read (LoC-Path-style): slide encoder -> compressor -> reader in the language
+model, without a projector's work and without a visual prefix.
+"""
 
 import warnings
 from collections.abc import Iterator
@@ -12,6 +16,7 @@ from torch import Tensor, nn
 
 from lib.batch import Batch
 from lib.compressors import Compressed
+from lib.latent_reader import LatentReader
 from lib.prefix_lm import Prefix, answer_log_probs
 from lib.prompts import ChatFormat, Texts
 
@@ -30,6 +35,8 @@ class VLM(nn.Module):
     same for every method. The language model itself is frozen; `add_lora` lets it change.
     """
 
+    PARTS = ("slide_encoder", "compressor", "projector", "reader", "lm")
+
     def __init__(
         self,
         lm: nn.Module,
@@ -39,16 +46,21 @@ class VLM(nn.Module):
         d: int,
         projector_width: int,
         slide_encoder: nn.Module | None = None,
+        reader: LatentReader | None = None,
         chat_template: str = "own",
     ):
         super().__init__()
         self.lm, self.tokenizer, self.compressor = lm, tokenizer, compressor
         self.slide_encoder = slide_encoder
-        self.projector = Projector(d, projector_width, lm.get_input_embeddings().embedding_dim)
+        self.reader = reader
+        h = lm.get_input_embeddings().embedding_dim
+        self.projector = Projector(d, projector_width, h) if reader is None else None
         self.register_buffer("feature_mean", torch.zeros(d))
         self.register_buffer("feature_std", torch.ones(d))
         self.chat = ChatFormat(tokenizer, template=chat_template)
         self.lm.requires_grad_(False)
+        if reader is not None:
+            reader.attach(lm)
 
     def fit_features(self, batch: Batch) -> None:
         """Take each dimension's mean and standard deviation from these tiles (training slides only)."""
@@ -70,16 +82,22 @@ class VLM(nn.Module):
 
     def log_probs(self, compressed: Compressed, texts: Texts) -> Float[Tensor, "b t"]:
         """Log-probability of each answer token given the slide and its own prompt; 0 elsewhere."""
-        return answer_log_probs(self.lm, self.chat.head, self.prefix(compressed), texts)
+        return answer_log_probs(self.lm, self.chat.head, self.prefix(compressed, texts), texts)
 
-    def prefix(self, compressed: Compressed) -> Prefix:
-        """Project a slide's tokens into the language model's embeddings."""
-        c = compressed
+    def prefix(self, compressed: Compressed, texts: Texts) -> Prefix:
+        """Project a slide's tokens into the language model's embeddings, or let the reader take them up: no prefix."""
+        c, h = compressed, self.lm.get_input_embeddings().embedding_dim
         dtype = self.lm.get_input_embeddings().weight.dtype
+        if self.reader is not None:
+            self.reader.read(self.lm, c.tokens, texts)
+            none = c.positions[:, :0]
+            return Prefix(
+                c.tokens.new_zeros(len(none), 0, h).to(dtype), none.bool(), none, none.sum(-1), self.reader.place
+            )
         return Prefix(self.projector(c.tokens).to(dtype), c.mask, c.positions, c.span)
 
     def count(self, part: str) -> int:
-        """Trainable parameters of "slide_encoder", "compressor", "projector" or "lm"."""
+        """Trainable parameters of one of PARTS."""
         module = getattr(self, part)
         return sum(p.numel() for p in module.parameters() if p.requires_grad) if module is not None else 0
 

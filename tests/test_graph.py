@@ -275,6 +275,13 @@ def test_slots_are_looked_at_beside_all_other_runs_of_theirs_and_nothing_is_mapp
     assert others == runs[1:]
 
 
+def test_latents_start_without_an_alignment_and_nothing_is_mapped(notebooks):
+    stages = planned(notebooks, "locpath")
+    assert {id for id in stages if id.startswith("7")} == {"71_length_stability/locpath_k8_s0"}
+    assert stages["40_align_captions/locpath_k8_s0"].parameters["start"] == ""
+    assert stages["50_tune_answers/locpath_k8_s0"].parameters["start"] == "runs/x/40_align_captions/locpath_k8_s0"
+
+
 def test_variants_are_compared_with_the_method_that_they_vary(notebooks):
     stages = planned(notebooks, "random", "sparselearn", "sparselearn:steps=70")
     assert stages["76_compare_variants"].parameters["reference"] == "sparselearn"

@@ -12,7 +12,7 @@ LIST = """
 whole_files syntax parameters file_hashes code_hashes recipes receipts
 manifest audit slides slide_pixels tiling overviews stain_texture encoders
 features batch bag_files feature_csv importers ledger slide_loop tile_jobs encode_jobs
-soft_topk compressors prompts prefix_lm vlm checkpoints
+soft_topk compressors prompts prefix_lm latent_reader vlm checkpoints
 questions slideinstruct slidechat_cohort benchmark_tables examples stats selection answers
 classification published comparison variants budget label_cohort scoring
 feed launch_training run_state training_step training

@@ -170,8 +170,9 @@ def test_generated_answers_are_those_of_running_everything_anew_for_each_word(mo
     asked = questions[:5]
     table = scoring.generate(model, asked, bags, answer_form="text", most_tokens=6).set_index("ID")
     for question in asked:
-        prefix, said = model.prefix(model.compress(collate([bags[question.slide_id]]))), []
-        start = model.chat.turn(prompt(question), []).prompt
+        turn = model.chat.turn(prompt(question), [])
+        prefix, said = model.prefix(model.compress(collate([bags[question.slide_id]])), pack([[turn]])), []
+        start = turn.prompt
         while len(said) < 6 and model.chat.end not in said:
             with torch.no_grad():
                 logits = text_logits(model.lm, model.chat.head, prefix, pack([[Turn(start + said, [])]]))

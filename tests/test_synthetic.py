@@ -12,7 +12,7 @@ from lib.slide_loop import for_each_slide
 from lib.slides import open_slide
 from lib.synthetic import cohort, tables
 from lib.synthetic.atlas import draw_atlas
-from lib.synthetic.classes import BY_KIND, CLASSES, INDEX, KIND, PIGMENT_OD, TISSUES
+from lib.synthetic.classes import BY_KIND, CLASSES, FINDINGS, GRADES, INDEX, KIND, PIGMENT_OD, TISSUES
 from lib.synthetic.drawing import HEIGHT, WIDTH, draw_slide
 from lib.synthetic.plans import COLS, ROWS, TILE_PX0, Plan, draw_plan
 from lib.synthetic.pyramids import write_pyramid
@@ -61,6 +61,18 @@ def test_a_plan_holds_what_it_promises():
         assert kinds.count("decoy") == len({n for n in names if KIND[n] == "decoy"}) == 12
         first, second = sorted((names.count(t) for t in TISSUES), reverse=True)[:2]
         assert first - second >= 6
+
+
+def test_evidence_may_come_in_nests():
+    for plan in cohort.draw_plans(0, 50, **CONTENT, nest=2):
+        names = np.array([CLASSES[i] for i in plan.labels.ravel()]).reshape(ROWS, COLS)
+        for kind, classes in (("finding", FINDINGS), ("grade", GRADES)):
+            rows, columns = np.isin(names, classes).nonzero()
+            assert len(rows) == 4 and np.ptp(rows) == np.ptp(columns) == 1, kind
+            assert len(set(names[rows, columns])) == 1
+        assert sum(KIND[name] == "decoy" for name in names.ravel()) == 12
+    with pytest.raises(ValueError, match="nest: got 5, expected a side of 1 to 4 tiles"):
+        draw_plan(0, 0, **CONTENT, nest=5)
 
 
 def test_a_plan_depends_on_seed_and_number_alone():

@@ -13,7 +13,9 @@ from lib.synthetic.language import build_tokenizer
 from lib.vlm import VLM
 
 N, D, K, SHORT, WIDTH = 75, 33, 7, 41, 24
-OPTIONS = {"sparselearn": {"scorer_heads": 3, "scorer_width": 12}}
+LOCPATH = {"latents": 9, "latent_width": 16, "resampler_heads": 2, "resampler_blocks": 1, "n_adapters": 2}
+LOCPATH |= {"adapter_width": 12, "adapter_heads": 3, "adapter_gate": 0.5}
+OPTIONS = {"sparselearn": {"scorer_heads": 3, "scorer_width": 12}, "locpath": LOCPATH}
 ASKED = [  # two slides; prompts and answers of different lengths, one unknown word
     [("Which finding is present? A. abscess B. necrosis", ["abscess", "necrosis", "A B C"]), ("Is What", ["yes"])],
     [("What is the grade?", ["B. yes", "zzqy"]), ("Is it?", ["no", "yes yes no"]), ("tumour", ["A"])],
@@ -238,7 +240,7 @@ def test_only_ours_learns_until_lora_and_lora_starts_as_nothing(lm_folder):
 
 
 @pytest.mark.parametrize("lora", [False, True])
-@pytest.mark.parametrize("compressor", ["sparselearn", "mean", "random", "all"])
+@pytest.mark.parametrize("compressor", ["sparselearn", "mean", "random", "all", "locpath"])
 def test_a_saved_model_answers_the_same(lm_folder, tmp_path, compressor, lora):
     model = build(lm_folder, compressor, seed=5)
     model.fit_features(batch(SHORT, N))
@@ -257,6 +259,25 @@ def test_a_saved_model_answers_the_same(lm_folder, tmp_path, compressor, lora):
     assert not again.training
     if compressor == "sparselearn":
         assert float(again.compressor.tau) == 0.125
+
+
+@torch.no_grad()
+def test_latents_are_read_without_a_visual_prefix_alone_as_in_company(lm_folder):  # I43
+    model = build(lm_folder, "locpath")
+    texts, slides = pack(turns_of(model, ASKED)), batch(SHORT, N)
+    compressed = model.compress(slides)
+    prefix = model.prefix(compressed, texts)
+    assert compressed.tokens.shape == (2, 9, 16)
+    assert prefix.embeds.shape == (2, 0, 24) and prefix.span.tolist() == [0, 0]
+    assert model.projector is None and model.count("projector") == 0 < model.count("reader")
+    together, _ = model(slides, texts)
+    scores = iter(sums_by_answer(together, texts))
+    for row, asked in enumerate(ASKED):
+        alone = Batch(*(part[row : row + 1] for part in slides))
+        for prompt, answers in asked:
+            own = pack([[model.chat.turn(prompt, answers)]])
+            for got in sums_by_answer(model(alone, own)[0], own):
+                assert got == pytest.approx(next(scores), abs=1e-4)
 
 
 def test_a_stage_starts_from_the_alignment_with_its_projector_and_a_fresh_compressor(lm_folder, tmp_path):

@@ -44,7 +44,7 @@ def road(tmp_path_factory):
         out=str(folder / "run"),
         llm=str(lm),
         floors=False,
-        compressors=("sparselearn", ENCODED, "tcssa", "text_only"),
+        compressors=("sparselearn", ENCODED, "tcssa", "locpath", "text_only"),
         k=(5,),
         workers=1,
         settings=TINY,
@@ -73,9 +73,9 @@ def test_each_method_answers_each_test_question_and_each_control(road):
     folder, _, _ = road
     scores = pd.read_csv(folder / "run" / "80_compare_methods" / "scores.csv")
     whole = scores[scores["group"] == "all"].set_index("method")
-    trained = {"sparselearn", ENCODED, "tcssa", "text_only"}
+    trained = {"sparselearn", ENCODED, "tcssa", "locpath", "text_only"}
     controls = {f"{name}_{control}" for name in ("sparselearn", ENCODED) for control in ("soft", "wrong_slide")}
-    controls.add("tcssa_wrong_slide")  # slots have no soft path
+    controls |= {"tcssa_wrong_slide", "locpath_wrong_slide"}  # neither has a soft path
     assert set(whole.index) == trained | controls | {"majority", "majority_option", "longest_option"}
     assert (whole["n_questions"] == 20).all() and (whole["n_slides"] == 5).all() and (whole["coverage"] == 1).all()
     assert set(scores["group"]) == {"all", "evidence", "composition", "finding", "presence", "grade", "tissue"}

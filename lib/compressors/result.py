@@ -12,15 +12,16 @@ class Compressed(NamedTuple):
 
     `positions` are the RoPE positions that the tokens claim, `span` the number of positions they occupy: a kept tile
     keeps its index in the bag, and text follows after all n. `weights[b, m, n]` is the share of tile n in token m; it
-    is sparse, or a stride-0 view for means, so that no n x m matrix is ever stored. `scores` says how much each tile is
-    worth keeping, where the method has an opinion; `kept` which tile each token is, None where tokens mix tiles.
+    is sparse, or a stride-0 view for means, so that no n x m matrix is ever stored, and None for latents, which read
+    every tile anew. `scores` says how much each tile is worth keeping, where the method has an opinion; `kept` which
+    tile each token is, None where tokens mix tiles.
     """
 
     tokens: Float[Tensor, "b m d"]
     mask: Bool[Tensor, "b m"]
     positions: Int[Tensor, "b m"]
     span: Int[Tensor, " b"]
-    weights: Tensor
+    weights: Tensor | None
     aux_loss: Float[Tensor, ""]
     scores: Float[Tensor, "b n"] | None = None
     kept: Int[Tensor, "b m"] | None = None

@@ -16,9 +16,9 @@ MPP = 1.0
 PIXEL_CODE = (classes, fields, marks, tissues, findings, grades, decoys, atlas, drawing, pyramids)
 
 
-def draw_plans(seed: int, n_slides: int, *, evidence_tiles: tuple[int, int], n_decoys: int) -> list[Plan]:
-    """Draw the plans of slides 0 to n_slides - 1; a slide's plan does not depend on how many there are."""
-    return [draw_plan(seed, i, evidence_tiles=evidence_tiles, n_decoys=n_decoys) for i in range(n_slides)]
+def draw_plans(seed: int, n_slides: int, **content) -> list[Plan]:
+    """Draw the plans of slides 0 to n_slides - 1 (see draw_plan); none depends on how many there are."""
+    return [draw_plan(seed, i, **content) for i in range(n_slides)]
 
 
 def split_names(n_train: int, n_val: int, n_test: int) -> list[str]:
@@ -45,14 +45,12 @@ def recipe_in(path: Path) -> str | None:
         return tiff.pages.first.description
 
 
-def write_slide(
-    name: str, *, seed: int, evidence_tiles: tuple[int, int], n_decoys: int, atlas_file: Path, folder: Path
-) -> Counts:
+def write_slide(name: str, *, seed: int, atlas_file: Path, folder: Path, **content) -> Counts:
     """Draw and write one slide, unless the folder has it by the same recipe; the work for `for_each_slide`.
 
-    `atlas_file` holds draw_atlas(seed).
+    `atlas_file` holds draw_atlas(seed), `content` is draw_plan's.
     """
-    plan = draw_plan(seed, slide_number(name), evidence_tiles=evidence_tiles, n_decoys=n_decoys)
+    plan = draw_plan(seed, slide_number(name), **content)
     path, recipe = folder / f"{name}.tif", slide_recipe(seed, plan)
     kept = recipe_in(path) == recipe
     if not kept:
