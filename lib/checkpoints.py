@@ -1,6 +1,5 @@
 """Models on disk: what a training stage begins with, what it leaves, and how it is rebuilt."""
 
-import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lib.batch import collate, linspace_cap
-from lib.compressors import COMPRESSORS
+from lib.compressors import COMPRESSORS, options_of
 from lib.compressors.slidechat import LongNet
 from lib.features import Bag
 from lib.latent_reader import LatentReader
@@ -81,7 +80,7 @@ def build_vlm(
     parts = {"projector_width": projector_width, "chat_template": chat_template}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        own = {name: value for name, value in options.items() if name in _options_of(_class_of(compressor))}
+        own = {name: value for name, value in options.items() if name in options_of(_class_of(compressor))}
         module = _class_of(compressor)(d, k, seed=seed, **own)
         reader = None
         if _read_by_adapters(compressor):
@@ -107,13 +106,8 @@ def _class_of(compressor: str) -> type[nn.Module]:
 
 
 def _known_options(compressor: str, settings: dict) -> dict:
-    known = _options_of(_class_of(compressor)) | (_options_of(LatentReader) if _read_by_adapters(compressor) else set())
+    known = options_of(_class_of(compressor)) + (options_of(LatentReader) if _read_by_adapters(compressor) else [])
     return {name: value for name, value in settings.items() if name in known}
-
-
-def _options_of(made: type[nn.Module]) -> set[str]:
-    given = inspect.signature(made).parameters.values()
-    return {p.name for p in given if p.kind is p.KEYWORD_ONLY} - {"seed"}
 
 
 def _read_by_adapters(compressor: str) -> bool:

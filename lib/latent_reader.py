@@ -24,7 +24,6 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lib.prefix_lm import SKIPS
 from lib.prompts import IGNORE, Texts
 
 
@@ -85,7 +84,7 @@ class LatentReader(nn.Module):
         return scores, log_gate
 
     def place(self, turn: Int[Tensor, "b l"]) -> None:
-        """Say to which turn each token of the next call belongs (SKIPS: it reads nothing)."""
+        """Say to which turn each token of the next call belongs (IGNORE: it reads nothing)."""
         self._reading = self._reading._replace(turn=turn)
 
     def _scores(self, lm: nn.Module, latents: Tensor, texts: Texts) -> Float[Tensor, "b turns m"]:
@@ -120,7 +119,7 @@ class Reading(NamedTuple):
 
     def of(self, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         bias = self.log_gate.gather(1, self.turn.clamp(min=0).unsqueeze(-1).expand(-1, -1, self.log_gate.shape[-1]))
-        return *self.keys[number], bias, self.turn != SKIPS
+        return *self.keys[number], bias, self.turn != IGNORE
 
 
 class Importance(nn.Module):

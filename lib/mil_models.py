@@ -5,13 +5,12 @@ features through Linear(d, 256), ReLU and dropout 0.25, the stronger of its sett
 """
 
 from importlib import import_module
-from inspect import signature
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lib.compressors import COMPRESSORS
+from lib.compressors import COMPRESSORS, options_of
 from lib.mil import BagClassifier, GatedAttentionHead
 
 ATTENTION = ("abmil", "gated_abmil", "transmil")
@@ -34,8 +33,7 @@ def bag_model(name: str, *, d: int, classes: int, k: int, seed: int, options: di
 
 
 def _known_options(name: str, options: dict) -> dict:
-    known = [p.name for p in signature(COMPRESSORS[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    known.remove("seed")
+    known = options_of(COMPRESSORS[name])
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ValueError(f"{name}: no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}")

@@ -25,16 +25,14 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils.logging import disable_progress_bar
 
-from lib.prompts import Texts
-
-SKIPS = -1  # the turn of a token that belongs to none
+from lib.prompts import IGNORE, Texts
 
 
 class Prefix(NamedTuple):
     """Embedded visual tokens, ready for the language model.
 
     With `place` the language model reads the slide in another way, by adapters of its own: there are no visual tokens,
-    and before every call `place` is told which turn each of its tokens belongs to (SKIPS: none).
+    and before every call `place` is told which turn each of its tokens belongs to (IGNORE: none).
     """
 
     embeds: Float[Tensor, "b m h"]
@@ -51,7 +49,7 @@ class Prefix(NamedTuple):
     @property
     def outside(self) -> Int[Tensor, "b m"]:
         """The turns of these tokens: none."""
-        return torch.full_like(self.positions, SKIPS)
+        return torch.full_like(self.positions, IGNORE)
 
 
 def load_lm(path_or_id: str) -> tuple[nn.Module, object]:

@@ -25,6 +25,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from lib.compressors.blocks import Block
 from lib.compressors.result import Compressed
 
 
@@ -128,7 +129,7 @@ class Resampler(nn.Module):
         super().__init__()
         self.lift = nn.Linear(d, width)
         self.latents = nn.Parameter(torch.randn(latents, width))
-        self.blocks = nn.ModuleList(ReadingBlock(width, heads, mixes=True) for _ in range(blocks))
+        self.blocks = nn.ModuleList(ReadingBlock(width, heads) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, merged: Merged) -> Float[Tensor, "b m w"]:
@@ -143,37 +144,23 @@ class Resampler(nn.Module):
 
 
 class ReadingBlock(nn.Module):
-    """Pre-norm: queries read tokens, then (`mixes`) each other, then a feed-forward of 4 x width."""
+    """Pre-norm: latents read tokens, then each other, then a feed-forward."""
 
-    def __init__(self, width: int, heads: int, *, mixes: bool):
+    def __init__(self, width: int, heads: int):
         super().__init__()
-        self.heads, self.mixes = heads, mixes
-        self.norm_z, self.norm_tokens, self.norm_ffn = (nn.LayerNorm(width) for _ in range(3))
-        self.query, self.key_value, self.out = (
-            nn.Linear(width, width),
-            nn.Linear(width, 2 * width),
-            nn.Linear(width, width),
-        )
-        if mixes:
-            self.norm_mix, self.qkv, self.out_mix = (
-                nn.LayerNorm(width),
-                nn.Linear(width, 3 * width),
-                nn.Linear(width, width),
-            )
-        self.ffn = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.heads = heads
+        self.norm_z, self.norm_tokens = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.out, self.mix = nn.Linear(width, width), Block(width, heads)
 
     def forward(
         self, z: Float[Tensor, "b m w"], tokens: Float[Tensor, "b n w"], bias: Float[Tensor, "b 1 1 n"]
     ) -> Float[Tensor, "b m w"]:
         key, value = self.key_value(self.norm_tokens(tokens)).chunk(2, -1)
-        z = z + self.out(self._attend(self.query(self.norm_z(z)), key, value, bias))
-        if self.mixes:
-            z = z + self.out_mix(self._attend(*self.qkv(self.norm_mix(z)).chunk(3, -1), None))
-        return z + self.ffn(self.norm_ffn(z))
-
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-        heads = (rearrange(part, "b n (h e) -> b h n e", h=self.heads) for part in (query, key, value))
-        return rearrange(F.scaled_dot_product_attention(*heads, attn_mask=bias), "b h n e -> b n (h e)")
+        parts = (self.query(self.norm_z(z)), key, value)
+        heads = (rearrange(part, "b n (h e) -> b h n e", h=self.heads) for part in parts)
+        read = rearrange(F.scaled_dot_product_attention(*heads, attn_mask=bias), "b h n e -> b n (h e)")
+        return self.mix.attend_all(z + self.out(read), None)
 
 
 def grid_places(coords: Int[Tensor, "b n 2"], mask: Bool[Tensor, "b n"]) -> Int[Tensor, "t 2"]:
