@@ -13,7 +13,7 @@ FLOORS = ("all", "random", "mean", "text_only")
 WITHOUT_K = ("all", "text_only")  # keep every tile, or none
 SCORING = ("sparselearn",)  # score tiles, softly in training and hard at inference
 POOLING = ("tcssa",)  # mix tiles in slots: nothing is kept, so nothing is mapped
-RESAMPLING = ("locpath",)  # latents that the language model reads by adapters: no projector to align, nothing to map
+RESAMPLING = ("locpath",)  # pre-trained latents, read by adapters: no projector to align, nothing to map
 NOTEBOOKS = ROOT / "notebooks"
 
 
@@ -72,7 +72,8 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
                 stages.append(alignments[method.slide_encoder])
             start = alignments.get(method.slide_encoder) if _is_aligned(options, method) else None
             branch = _branch(notebooks, options, method, run | ({"k": k} if k else {}), suffix, start)
-            stages += branch
+            known = {stage.id for stage in stages}
+            stages += [stage for stage in branch if stage.id not in known]  # a pre-training serves every k
             runs.append(Run(method, k, fold, branch))
     stages += [*_look_closely(notebooks, options, runs, common), *_compare(notebooks, options, runs, common)]
     return with_needs(_apply_changes(apply_settings(stages, options.settings), runs))
@@ -120,14 +121,20 @@ def _alignment(notebooks: Path, options: Options, method: Method, run: dict, suf
 def _branch(
     notebooks: Path, options: Options, method: Method, values: dict, suffix: str, align: Stage | None
 ) -> list[Stage]:
-    """Make one method's stages: captions (unless the alignment was just that), questions, answers."""
+    """Make one method's stages: pre-training if it has one, captions (unless they aligned it), questions, answers."""
     tag = "_".join([method.tag, *([f"k{values['k']}"] if "k" in values else []), suffix])
     values = values | {"compressor": method.compressor}
     start = align.out_dir if align else ""
     branch = []
+    if method.compressor in RESAMPLING:
+        values |= {"regions_first": options.alignment and method.alignment}
+        if method.pretraining:
+            own = "_".join([method.tag, suffix])
+            branch.append(_stage(notebooks, options, "30_pretrain_resampler", own, values))
+            start = branch[-1].out_dir
     if method.compressor not in WITHOUT_K:
         branch.append(_stage(notebooks, options, "40_align_captions", tag, values | {"start": start}))
-        start = branch[0].out_dir
+        start = branch[-1].out_dir
     branch.append(_stage(notebooks, options, "50_tune_answers", tag, values | {"start": start}))
     named = {"checkpoint": branch[-1].out_dir} | (
         {"method": method.name} if method.changes or not method.alignment else {}
@@ -143,7 +150,7 @@ def _look_closely(notebooks: Path, options: Options, runs: list[Run], common: di
     names, kin = ["70_map_selected_tokens", "71_length_stability"], []
     if first.method.compressor in SCORING:
         names, kin = [*names, "72_soft_to_hard"], [run for run in runs[1:] if run[:3] == first[:3]]
-        look |= {"captions_stage": first.stages[0].out_dir}
+        look |= {"captions_stage": first.stages[-3].out_dir}
     if first.method.compressor in RESAMPLING:
         names = names[1:]
     if first.method.compressor in POOLING:

@@ -3,17 +3,21 @@
 import re
 from typing import NamedTuple
 
+SWITCHES = ("alignment", "pretraining")  # what a method can go without, though it is no notebook's parameter
+
 
 class Method(NamedTuple):
     """A compressor and what differs from its notebooks' defaults, written `COMPRESSOR:name=value:40.name=value`.
 
-    `name` is the text itself, which tables show. `alignment=off` starts the method without the alignment.
+    `name` is the text itself, which tables show. `alignment=off` starts the method without the alignment,
+    `pretraining=off` without a pre-training of its compressor.
     """
 
     name: str
     compressor: str
     changes: tuple[str, ...] = ()
     alignment: bool = True
+    pretraining: bool = True
 
     @property
     def tag(self) -> str:
@@ -34,8 +38,9 @@ def parse_method(text: str) -> Method:
         raise ValueError(
             f"compressor {text!r}: got {faulty[0]!r}; write COMPRESSOR:name=value, e.g. sparselearn:gate=scale"
         )
-    changes = tuple(part for part in parts if not part.startswith("alignment="))
-    off = [part for part in parts if part.startswith("alignment=")]
-    if off not in ([], ["alignment=off"]):
-        raise ValueError(f"compressor {text!r}: got {off[-1]!r}; alignment can only be off")
-    return Method(text, compressor, changes, alignment=not off)
+    changes = tuple(part for part in parts if part.partition("=")[0] not in SWITCHES)
+    switched = dict(part.split("=") for part in parts if part not in changes)
+    wrong = [f"{name}={value}" for name, value in switched.items() if value != "off"]
+    if wrong:
+        raise ValueError(f"compressor {text!r}: got {wrong[-1]!r}; {' and '.join(SWITCHES)} can only be off")
+    return Method(text, compressor, changes, **{name: name not in switched for name in SWITCHES})

@@ -7,13 +7,15 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
-from lib.batch import collate, linspace_cap
+from lib.batch import Batch, collate, linspace_cap
 from lib.compressors import COMPRESSORS, options_of
+from lib.compressors.locpath import LoCPath
 from lib.compressors.slidechat import LongNet
 from lib.features import Bag
 from lib.latent_reader import LatentReader
+from lib.mae import MaskedAutoencoder
 from lib.prefix_lm import load_lm
 from lib.vlm import VLM, without_peft_warnings
 
@@ -51,13 +53,12 @@ def begin_model(
     }
     if start is None:
         model = build_vlm(lm_path, compressor, **recipe)
-        known = train_slides[:MOST_SLIDES_FOR_STATISTICS]
-        model.fit_features(collate([linspace_cap(bags[slide], MOST_TILES_FOR_STATISTICS) for slide in known]))
+        model.fit_features(_sample(bags, train_slides))
         return model
     before = json.loads((start / "model" / "model.json").read_text())
     recipe |= {name: before[name] for name in ("projector_width", "slide_encoder", "chat_template") if name in before}
     if before["compressor"] == compressor:
-        recipe["options"] = before["options"]
+        recipe["options"] = recipe["options"] | before["options"]
     model = build_vlm(lm_path, compressor, **recipe)
     start_from(model, start / "model")
     return model
@@ -93,6 +94,12 @@ def build_vlm(
     return model
 
 
+def _sample(bags: Mapping[str, Bag], slides: list[str]) -> Batch:
+    """What feature statistics are taken from."""
+    known = slides[:MOST_SLIDES_FOR_STATISTICS]
+    return collate([linspace_cap(bags[slide], MOST_TILES_FOR_STATISTICS) for slide in known])
+
+
 def _slide_encoder(name: str, d: int) -> nn.Module | None:
     if name not in ("none", "longnet"):
         raise ValueError(f"slide_encoder: got {name!r}; expected none or longnet")
@@ -114,18 +121,49 @@ def _read_by_adapters(compressor: str) -> bool:
     return getattr(_class_of(compressor), "read_by_adapters", False)
 
 
+def begin_autoencoder(
+    bags: Mapping[str, Bag],
+    *,
+    settings: dict,
+    mask_ratio: float,
+    decoder_blocks: int,
+    seed: int,
+    train_slides: list[str],
+) -> MaskedAutoencoder:
+    """A fresh LoC-Path-style compressor and the decoder that pre-trains it; `settings` as in `begin_model`."""
+    d = next(iter(bags.values())).x.shape[1]
+    own = {name: value for name, value in settings.items() if name in options_of(LoCPath)}
+    shape = {"mask_ratio": mask_ratio, "decoder_blocks": decoder_blocks, "heads": own["resampler_heads"]}
+    model = MaskedAutoencoder(LoCPath(d, own["latents"], seed=seed, **own), d, **shape, seed=seed)
+    model.recipe = {"compressor": "locpath", "k": own["latents"], "seed": seed, "d": d, "options": own}
+    model.fit_features(_sample(bags, train_slides))
+    return model
+
+
 def save_model(model: VLM, folder: Path) -> None:
     """Write what we trained: compressor and projector, LoRA adapters if any, and how to rebuild them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in model.ours().items()}, folder / "model.safetensors")
+    _save(model.ours(), model.recipe, folder)
     if isinstance(model.lm, PeftModel):
         model.lm.save_pretrained(folder / "lora")
-    (folder / "model.json").write_text(json.dumps(model.recipe, indent=1))
+
+
+def save_pretrained(model: MaskedAutoencoder, folder: Path) -> None:
+    """Write a pre-trained compressor as a checkpoint to start from; its decoder is thrown away."""
+    ours = {name: value for name, value in model.state_dict().items() if not name.startswith("decoder.")}
+    _save(ours, model.recipe, folder)
+
+
+def _save(tensors: dict[str, Tensor], recipe: dict, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "model.safetensors")
+    (folder / "model.json").write_text(json.dumps(recipe, indent=1))
 
 
 def load_model(folder: Path, lm_path: str, *, device: str = "cpu") -> VLM:
     """Rebuild a saved model on a language model given by folder or id; ready for evaluation."""
     recipe = json.loads((Path(folder) / "model.json").read_text())
+    if "projector_width" not in recipe:
+        raise ValueError(f"{folder}: a pre-trained compressor, which answers nothing; give a folder of stage 40 or 50")
     model = build_vlm(lm_path, recipe.pop("compressor"), **recipe)
     fresh = start_from(model, folder)
     if fresh:

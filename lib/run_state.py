@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
@@ -76,3 +77,8 @@ def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:
 def of_first_process(value):
     """The first process's value, on every process."""
     return broadcast_object_list([value])[0]
+
+
+def seed_of(*numbers: int) -> int:
+    """One 63-bit seed out of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

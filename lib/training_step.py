@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from lib.feed import Feed
+from lib.run_state import seed_of
 from lib.vlm import VLM
 
 
@@ -71,7 +71,7 @@ def one_batch(
     first = step - step % settings.accumulate
     together = range(first, min(first + settings.accumulate, feed.steps))
     ends = step == together[-1]
-    noise = _mix(seed, step, rank)
+    noise = seed_of(seed, step, rank)
     torch.manual_seed(noise)  # dropout
     generator = torch.Generator(device).manual_seed(noise)
     batch, texts = feed(step, rank, processes)
@@ -86,8 +86,3 @@ def one_batch(
         optimizer.zero_grad()
     log_prob, aux = accelerator.reduce(torch.stack([log_prob.detach(), aux_loss.detach()]), "sum").tolist()
     return aux / processes - log_prob / feed.answer_tokens(step), ends
-
-
-def _mix(*numbers: int) -> int:
-    """One 63-bit seed out of several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

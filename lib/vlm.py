@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from lib.compressors import Compressed
 from lib.latent_reader import LatentReader
 from lib.prefix_lm import Prefix, answer_log_probs
 from lib.prompts import ChatFormat, Texts
+from lib.standardised import StandardisedFeatures
 
 
 class Projector(nn.Sequential):
@@ -28,11 +28,10 @@ class Projector(nn.Sequential):
         super().__init__(nn.Linear(d, hidden), nn.GELU(), nn.Linear(hidden, h))
 
 
-class VLM(nn.Module):
+class VLM(StandardisedFeatures):
     """A slide encoder, a compressor and a projector in front of a language model.
 
-    Features are standardised per dimension (`fit_features`) and layer-normalised before anything learned sees them, the
-    same for every method. The language model itself is frozen; `add_lora` lets it change.
+    The language model itself is frozen; `add_lora` lets it change.
     """
 
     PARTS = ("slide_encoder", "compressor", "projector", "reader", "lm")
@@ -49,24 +48,16 @@ class VLM(nn.Module):
         reader: LatentReader | None = None,
         chat_template: str = "own",
     ):
-        super().__init__()
+        super().__init__(d)
         self.lm, self.tokenizer, self.compressor = lm, tokenizer, compressor
         self.slide_encoder = slide_encoder
         self.reader = reader
         h = lm.get_input_embeddings().embedding_dim
         self.projector = Projector(d, projector_width, h) if reader is None else None
-        self.register_buffer("feature_mean", torch.zeros(d))
-        self.register_buffer("feature_std", torch.ones(d))
         self.chat = ChatFormat(tokenizer, template=chat_template)
         self.lm.requires_grad_(False)
         if reader is not None:
             reader.attach(lm)
-
-    def fit_features(self, batch: Batch) -> None:
-        """Take each dimension's mean and standard deviation from these tiles (training slides only)."""
-        tiles = batch.x[batch.mask]
-        self.feature_mean.copy_(tiles.mean(0))
-        self.feature_std.copy_(tiles.std(0, correction=0).clamp(min=1e-6))
 
     def compress(self, batch: Batch, generator: torch.Generator | None = None) -> Compressed:
         return self.compressor(self.encode(batch), batch.coords, batch.mask, generator)
@@ -75,10 +66,6 @@ class VLM(nn.Module):
         """Tiles as the compressor gets them: normalised and, where there is a slide encoder, encoded."""
         x = self.normalise(batch)
         return self.slide_encoder(x, batch.mask) if self.slide_encoder is not None else x
-
-    def normalise(self, batch: Batch) -> Float[Tensor, "b n d"]:
-        x = (batch.x - self.feature_mean) / self.feature_std
-        return F.layer_norm(x, x.shape[-1:])
 
     def log_probs(self, compressed: Compressed, texts: Texts) -> Float[Tensor, "b t"]:
         """Log-probability of each answer token given the slide and its own prompt; 0 elsewhere."""

@@ -18,7 +18,8 @@ PARAMETERS = {
     "00_audit_manifest": 'manifest: str = ""  # in+slides: manifest\n',
     "10_tile_slides": 'manifest: str = ""  # in+slides: manifest\nworkers: int = 1  # run: processes\n',
     "20_extract_features": 'manifest: str = ""  # in+slides: manifest\ntiles: str = ""  # in: tiles\n',
-    "40_align_captions": TRAINED,
+    "30_pretrain_resampler": 'features: str = ""  # in: features\nwindow: int = 2  # side\nseed: int = 0  # seed\n',
+    "40_align_captions": TRAINED + "window: int = 2  # side\nregions_first: bool = False  # regions\n",
     "50_tune_answers": TRAINED,
     "60_answer_questions": COMMON + 'checkpoint: str = ""  # in: checkpoint\nfeatures: str = ""  # in: features\n',
     "70_map_selected_tokens": 'checkpoint: str = ""  # in: checkpoint\n',
@@ -278,8 +279,29 @@ def test_slots_are_looked_at_beside_all_other_runs_of_theirs_and_nothing_is_mapp
 def test_latents_start_without_an_alignment_and_nothing_is_mapped(notebooks):
     stages = planned(notebooks, "locpath")
     assert {id for id in stages if id.startswith("7")} == {"71_length_stability/locpath_k8_s0"}
-    assert stages["40_align_captions/locpath_k8_s0"].parameters["start"] == ""
     assert stages["50_tune_answers/locpath_k8_s0"].parameters["start"] == "runs/x/40_align_captions/locpath_k8_s0"
+
+
+def test_latents_are_pre_trained_once_for_every_k_and_learn_on_regions_first(notebooks):
+    stages = planned(notebooks, "locpath", "locpath:window=1", "locpath:pretraining=off", "tcssa", k=(8, 16))
+    assert {id: s.parameters.get("window") for id, s in stages.items() if id.startswith("30")} == {
+        "30_pretrain_resampler/locpath_s0": None,
+        "30_pretrain_resampler/locpath-window-1_s0": 1,
+    }
+    for k in (8, 16):
+        plain = stages[f"40_align_captions/locpath_k{k}_s0"]
+        assert plain.parameters["start"] == "runs/x/30_pretrain_resampler/locpath_s0"
+        assert plain.parameters["regions_first"] is True and plain.needs[-1] == "30_pretrain_resampler/locpath_s0"
+        varied = stages[f"40_align_captions/locpath-window-1_k{k}_s0"].parameters
+        assert varied["start"] == "runs/x/30_pretrain_resampler/locpath-window-1_s0" and varied["window"] == 1
+        assert stages[f"40_align_captions/locpath-pretraining-off_k{k}_s0"].parameters["start"] == ""
+        assert "regions_first" not in stages[f"40_align_captions/tcssa_k{k}_s0"].parameters
+    assert (
+        planned(notebooks, "locpath:alignment=off")["40_align_captions/locpath-alignment-off_k8_s0"].parameters[
+            "regions_first"
+        ]
+        is False
+    )
 
 
 def test_variants_are_compared_with_the_method_that_they_vary(notebooks):

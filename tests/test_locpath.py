@@ -151,10 +151,17 @@ def test_two_copies_of_a_token_weigh_as_one_token_of_twice_the_size():
 
 
 def test_places_are_counted_from_the_slides_own_corner():
-    places = torch.tensor([[[2.0, 5.0], [4.5, 9.0], [0.0, 0.0]]])
-    mask = torch.tensor([[True, True, False]])
-    assert torch.allclose(place_code(places, mask, 16)[:, :2], place_code(places + 31, mask, 16)[:, :2], atol=1e-5)
-    code = place_code(places, mask, 16)[0, 1]
+    x, coords, mask = slide()
+    moved = coords + torch.tensor([5 * 2 * STEP, 11 * 2 * STEP])  # whole windows further
+    assert torch.equal(merger()(x, moved, mask).places, merger()(x, coords, mask).places)
+    both = [torch.cat([part, part]) for part in (x, coords, mask)]
+    both[1] = torch.cat([coords, moved])
+    places = merger()(*both).places
+    assert torch.equal(places[0], places[1])
+
+
+def test_a_place_is_told_by_sines_and_cosines():
+    code = place_code(torch.tensor([[[2.5, 4.0]]]), 16)[0, 0]
     rates = [10 ** (-4 * i / 3) for i in range(4)]
     angles = [2.5 * r for r in rates] + [4.0 * r for r in rates]
     expected = torch.tensor([math.sin(a) for a in angles] + [math.cos(a) for a in angles])

@@ -15,6 +15,7 @@ from lib.file_hashes import ROOT
 pytestmark = pytest.mark.slow
 TINY = (
     "10.min_tissue=0",
+    "30.mae_steps=2",
     "40.region_steps=2",
     "40.whole_steps=2",
     "40.steps=2",
@@ -62,7 +63,7 @@ def road(tmp_path_factory):
 
 def test_every_notebook_runs_and_leaves_a_page(road):
     _, stages, board = road
-    numbers = "00 01 02 10 20 40 50 60 70 71 72 76 80"
+    numbers = "00 01 02 10 20 30 40 50 60 70 71 72 76 80"
     assert {s.notebook.name[:2] for s in stages} == set(numbers.split())
     failed = {id: outcome.error for id, outcome in board.outcomes.items() if outcome.status != "ran"}
     assert failed == {}

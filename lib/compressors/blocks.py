@@ -1,4 +1,4 @@
-"""The transformer block that scorers and denoisers are made of."""
+"""The transformer blocks that scorers, denoisers and resamplers are made of."""
 
 import torch.nn.functional as F
 from einops import rearrange
@@ -34,6 +34,25 @@ class Block(nn.Module):
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         return x + self.ffn(self.norm_ffn(x))
+
+
+class CrossAttention(nn.Module):
+    """Pre-norm attention of one set of tokens to another; what is read, for the caller to add."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm, self.norm_read = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self, x: Float[Tensor, "b m w"], read: Float[Tensor, "b n w"], bias: Float[Tensor, "b 1 1 n"] | None
+    ) -> Float[Tensor, "b m w"]:
+        """`bias` is added to the attention's logits."""
+        parts = (self.query(self.norm(x)), *self.key_value(self.norm_read(read)).chunk(2, -1))
+        heads = (rearrange(part, "b n (h e) -> b h n e", h=self.heads) for part in parts)
+        return self.out(rearrange(F.scaled_dot_product_attention(*heads, attn_mask=bias), "b h n e -> b n (h e)"))
 
 
 def keys_of(mask: Bool[Tensor, "b n"] | None) -> Bool[Tensor, "b 1 1 n"] | None:

@@ -3,7 +3,7 @@
 Of the paper, abstracts, a caption and one efficiency table are public. Its stated structure is kept: sparse token
 merger -> MAE-pretrained resampler -> query-conditioned importance scorer over latents -> cross-attention adapters in a
 few decoder layers, and no visual prefix. What is inside each part is our own design, not the authors' method. This file
-holds the first two parts, the resampler without a pre-training; `lib.latent_reader` holds the other two.
+holds the first two parts; `lib.mae` pre-trains them, `lib.latent_reader` holds the other two.
 
 Merger, over the occupied w x w windows of the tile grid, mu a window's mean (w = 1: every tile a window of its own):
 
@@ -21,18 +21,18 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lib.compressors.blocks import Block
+from lib.compressors.blocks import Block, CrossAttention
 from lib.compressors.result import Compressed
 
 
 class Merged(NamedTuple):
-    """The occupied windows of each slide, row by row: what is in them, how many tiles, where (in tiles).
+    """The occupied windows of each slide, row by row: what is in them, how many tiles, where.
 
-    `mean` is the window's plain mean, `window` the number of each tile's window (0 on padding).
+    Places are columns and rows of tiles, from the slide's own corner. `mean` is the window's plain mean, `window` the
+    number of each tile's window (0 on padding).
     """
 
     tokens: Float[Tensor, "b w d"]
@@ -119,7 +119,7 @@ class Merger(nn.Module):
         share = segment_softmax((asked[cell] * tiles).sum(-1), cell)
         pooled = segment_sum(share.unsqueeze(-1) * tiles, cell, len(mean))
         tokens = mean + self.out(self.value(pooled))
-        return _by_slide(tokens, mean, segment_mean(places, cell), cell, slide, mask)
+        return _by_slide(tokens, mean, segment_mean(from_corner(places, slide), cell), cell, slide, mask)
 
 
 class Resampler(nn.Module):
@@ -134,7 +134,7 @@ class Resampler(nn.Module):
 
     def forward(self, merged: Merged) -> Float[Tensor, "b m w"]:
         tokens = self.lift(merged.tokens)
-        tokens = tokens + place_code(merged.places, merged.mask, tokens.shape[-1]).to(tokens.dtype)
+        tokens = tokens + place_code(merged.places, tokens.shape[-1]).to(tokens.dtype)
         bias = merged.sizes.clamp(min=1).to(tokens.dtype).log()
         bias = bias.masked_fill(~merged.mask, torch.finfo(bias.dtype).min)[:, None, None]
         z = self.latents.expand(len(tokens), -1, -1)
@@ -148,19 +148,12 @@ class ReadingBlock(nn.Module):
 
     def __init__(self, width: int, heads: int):
         super().__init__()
-        self.heads = heads
-        self.norm_z, self.norm_tokens = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
-        self.out, self.mix = nn.Linear(width, width), Block(width, heads)
+        self.read, self.mix = CrossAttention(width, heads), Block(width, heads)
 
     def forward(
         self, z: Float[Tensor, "b m w"], tokens: Float[Tensor, "b n w"], bias: Float[Tensor, "b 1 1 n"]
     ) -> Float[Tensor, "b m w"]:
-        key, value = self.key_value(self.norm_tokens(tokens)).chunk(2, -1)
-        parts = (self.query(self.norm_z(z)), key, value)
-        heads = (rearrange(part, "b n (h e) -> b h n e", h=self.heads) for part in parts)
-        read = rearrange(F.scaled_dot_product_attention(*heads, attn_mask=bias), "b h n e -> b n (h e)")
-        return self.mix.attend_all(z + self.out(read), None)
+        return self.mix.attend_all(z + self.read(z, tokens, bias), None)
 
 
 def grid_places(coords: Int[Tensor, "b n 2"], mask: Bool[Tensor, "b n"]) -> Int[Tensor, "t 2"]:
@@ -213,12 +206,17 @@ def segment_softmax(values: Float[Tensor, " t"], cell: Int[Tensor, " t"]) -> Flo
     return weight / segment_sum(weight, cell, n)[cell]
 
 
-def place_code(places: Float[Tensor, "b w 2"], mask: Bool[Tensor, "b w"], width: int) -> Float[Tensor, "b w width"]:
-    """Sines and cosines of column and row, counted from the slide's own corner; periods 2 pi to 2 pi 10^4 tiles."""
-    corner = places.masked_fill(~mask.unsqueeze(-1), math.inf).amin(1, keepdim=True)
-    here = (places - corner).masked_fill(~mask.unsqueeze(-1), 0)
+def from_corner(places: Int[Tensor, "t 2"], slide: Int[Tensor, " t"]) -> Int[Tensor, "t 2"]:
+    """Count columns and rows of each slide's tiles from its first column and row."""
+    corner = places.new_zeros(int(slide.max()) + 1, 2)
+    corner = corner.scatter_reduce(0, slide.unsqueeze(-1).expand(-1, 2), places, "amin", include_self=False)
+    return places - corner[slide]
+
+
+def place_code(places: Float[Tensor, "b w 2"], width: int) -> Float[Tensor, "b w width"]:
+    """Sines and cosines of column and row; periods 2 pi to 2 pi 10^4 tiles."""
     rate = torch.logspace(0, -4, width // 4, device=places.device)
-    angle = (here.unsqueeze(-1) * rate).flatten(-2)
+    angle = (places.unsqueeze(-1) * rate).flatten(-2)
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 
