@@ -118,7 +118,7 @@ def main(
     manifest: Annotated[Path, typer.Option(help="data_manifest.csv of the cohort")],
     questions: Annotated[Path, typer.Option(help="question table in SlideBench's columns")],
     out: Annotated[Path, typer.Option(help="folder of the experiment")],
-    preset: Annotated[str, typer.Option(help="a paper's values: sparselearn or tcssa; what else is given wins")] = "",
+    preset: Annotated[str, typer.Option(help="a paper's values: sparselearn, tcssa or locpath")] = "",
     captions: Annotated[Path | None, typer.Option(help="caption table; without it, the questions align")] = None,
     instructions: Annotated[Path | None, typer.Option(help="what stage 2 trains on, if not the questions")] = None,
     truth: Annotated[Path | None, typer.Option(help="planted tiles, where known")] = None,

@@ -63,16 +63,24 @@ def test_a_preset_that_there_is_not_is_named():
         read_preset("sparselern")
 
 
-PUBLISHED = {  # by preset: values of both stages, slides a step of each, learning rates of what stage 2 freezes
+PUBLISHED = {  # by preset: values of both stages, slides a step of each, LoRA's rank, both stages' rates of some parts
     "sparselearn": (
         {"gate": "vp", "denoiser": "diagonal", "position_ids": "original", "k": 32, "max_tiles": 4096},
         (64, 64),
+        64,
         {"lr_slide_encoder": (1e-4, 0)},
     ),
     "tcssa": (
         {"top": 2, "balance": 0.1, "expert_hidden": 512, "k": 32},
         (288, 128),
+        64,
         {"lr_compressor": (1e-4, 0), "lr_projector": (1e-3, 0)},
+    ),
+    "locpath": (
+        {"window": 2, "latents": 128, "latent_width": 512, "n_adapters": 4, "adapter_gate": 0, "k": 32},
+        (64, 64),
+        16,
+        {"lr_compressor": (1e-4, 1e-4), "lr_reader": (1e-4, 1e-4)},
     ),
 }
 
@@ -84,12 +92,12 @@ def test_every_setting_reaches_a_real_notebook(name, monkeypatch):
     options = Options("m.csv", "q.csv", "runs/x", compressors=(name,), k=(32,), settings=preset.settings)
     stages = {s.id: s.parameters for s in plan(options)}
     first, second = stages[f"40_align_captions/{name}_k32_s0"], stages[f"50_tune_answers/{name}_k32_s0"]
-    values, together, frozen = PUBLISHED[name]
+    values, together, rank, rates = PUBLISHED[name]
     for stage, slides in zip((first, second), together, strict=True):
         assert {key: stage[key] for key in values} == values
         assert stage["batch"] * stage["accumulate"] == slides
-    assert second["lora_rank"] == 64 and second["lora_alpha"] == 128
-    assert {rate: (first[rate], second.get(rate, 0)) for rate in frozen} == frozen
+    assert second["lora_rank"] == rank and second["lora_alpha"] == 2 * rank
+    assert {rate: (first[rate], second.get(rate, 0)) for rate in rates} == rates
     encoder = "longnet" if name == "sparselearn" else "none"
     assert stages["40_align_captions/all_s0"]["slide_encoder"] == encoder
 
