@@ -17,6 +17,7 @@ TCSSA = "arXiv 2603.01143"
 TCSSA_DRAFT = "arXiv 2603.01143, earlier draft"
 PATHSELECT = "arXiv 2607.23631v1"
 SLIDECHAT = "arXiv 2410.11761v3"
+LOCPATH_TABLE = "arXiv 2512.05391, Tab. 4(b), as a third party quotes it"
 
 
 class Benchmark(NamedTuple):
@@ -59,6 +60,35 @@ class Cost(NamedTuple):
     tokens_basis: str
     percent: float
     benchmark: str
+    source: str
+
+
+class Operations(NamedTuple):
+    """FLOPs of one answer, in 10^12, on a slide of so many tiles."""
+
+    method: str
+    tera_flops: float
+    tiles: int
+    visual_tokens: int
+    basis: str
+    source: str
+
+
+class StepCost(NamedTuple):
+    """A training step's time, and its peak of reserved GPU memory."""
+
+    method: str
+    ms: float
+    reserved_gb: float
+    basis: str
+    source: str
+
+
+class Claim(NamedTuple):
+    """What is said to be saved against models that read whole slides, on average, as a share."""
+
+    what: str
+    saved: float
     source: str
 
 
@@ -107,6 +137,27 @@ COSTS = (
     Cost("LLaVA-Med", 17_200, DERIVED, 42.00, "v0", SLIDECHAT),
 )
 
+# Tiles are those of a comment in TC-SSA's source. The first figure is the language model's on 32 visual tokens and
+# about 98 of text, which is what the published ones come down to.
+FLOPS = (
+    Operations("32 visual tokens", 1.70, 10_000, 32, DERIVED, TCSSA),
+    Operations("TC-SSA", 1.72, 10_000, 32, STATED, TCSSA),
+    Operations("SparseLearn", 1.73, 10_000, 32, STATED, SPARSELEARN),
+    Operations("SlideChat", 133.3, 10_000, 10_000, STATED, SPARSELEARN),
+)
+
+STEP_COSTS = (
+    StepCost("LoC-Path", 1288, 19.36, STATED, LOCPATH_TABLE),
+    StepCost("LLaVA-style prefix", 1520, 21.23, STATED, LOCPATH_TABLE),
+    StepCost("SlideChat", 2546, 43.75, STATED, LOCPATH_TABLE),
+)
+
+# In a third party's summary of LoC-Path and in no table of it that is public: unverified.
+CLAIMS = (
+    Claim("FLOPs", 0.62, "a summary of arXiv 2512.05391, unverified"),
+    Claim("GPU memory", 0.58, "a summary of arXiv 2512.05391, unverified"),
+)
+
 # SparseLearn's Fig. 4: (tiles on the slide, questions as stated, accuracy in per cent as read off).
 LENGTHS = (
     ("<64", 65, 77.0),
@@ -129,6 +180,13 @@ def ablation() -> pd.DataFrame:
 def costs() -> pd.DataFrame:
     """Return method, tokens, tokens_basis, accuracy (a share), benchmark, source."""
     return pd.DataFrame(COSTS).assign(accuracy=lambda t: t["percent"] / 100).drop(columns="percent")
+
+
+def step_costs() -> pd.DataFrame:
+    """Return method, ms, reserved_gb, both also as shares of SlideChat's (time_share, memory_share), basis, source."""
+    table = pd.DataFrame(STEP_COSTS)
+    full = table.set_index("method").loc["SlideChat"]
+    return table.assign(time_share=table["ms"] / full["ms"], memory_share=table["reserved_gb"] / full["reserved_gb"])
 
 
 def by_length() -> pd.DataFrame:

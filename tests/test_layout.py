@@ -12,13 +12,15 @@ LIST = """
 whole_files syntax parameters file_hashes code_hashes recipes receipts
 manifest audit slides slide_pixels tiling overviews stain_texture encoders
 features batch bag_files feature_csv importers ledger slide_loop tile_jobs encode_jobs
-soft_topk compressors standardised mae prompts prefix_lm latent_reader vlm checkpoints
+soft_topk compressors standardised mae prompts prefix_lm latent_reader flops vlm checkpoints
 questions slideinstruct slidechat_cohort benchmark_tables examples stats selection answers
-classification published comparison variants budget label_cohort scoring
+classification published comparison variants head_to_head budget label_cohort scoring answer_costs
 feed launch_training run_state training_step training mae_training reconstruction
 mil mil_models mil_cohort mil_tasks mil_folds mil_scores
-lengths token_maps slots gate_mass soft_hard leak leak_tiles soft_hard_words
-plots slide_plots length_plots variant_plots token_plots soft_hard_plots mil_plots slot_plots mae_plots synthetic
+lengths token_maps slots gate_mass soft_hard leak leak_tiles soft_hard_words redundancy relevance
+cost activations cost_tables
+plots slide_plots length_plots variant_plots token_plots soft_hard_plots mil_plots slot_plots mae_plots
+redundancy_plots cost_plots head_to_head_plots synthetic
 """
 ORDER = LIST.split()
 

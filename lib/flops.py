@@ -1,0 +1,226 @@
+"""Floating-point operations of every part of a model, in closed form.
+
+    linear map a -> b of t tokens       2 t a b
+    attention of q queries, n keys      4 q n w       (scores and their weighted sum, all heads together w wide)
+
+An operation is a multiplication or an addition. Matrix products are counted, as `torch.utils.flop_counter` does: not
+norms, activations, softmax, sorting, or sums over tiles. Attention counts every pair of tokens, as plain kernels do; a
+kernel that skips what causality hides does half of the decoder's. `linear` is what grows with the number of tokens,
+`attention` with that of pairs; tables of papers often give the first alone. All is for one slide and one turn.
+
+A decoder's linear part is 2 P t with P its weights but embeddings and head (Kaplan et al., arXiv 2001.08361, Sec. 2.1).
+LoC-Path's parts are our own design (see `lib.compressors.locpath`).
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from lib.compressors.slidechat import DILATIONS, SEGMENTS
+from lib.latent_reader import evenly_spaced
+
+
+class Flops(NamedTuple):
+    """Operations of products that are linear in the number of tokens, and of those between pairs of tokens."""
+
+    linear: int
+    attention: int
+
+    @property
+    def total(self) -> int:
+        return self.linear + self.attention
+
+
+class Decoder(NamedTuple):
+    """Sizes of a causal language model with gated feed-forwards and grouped keys (Qwen2, Llama)."""
+
+    width: int
+    ffn: int
+    layers: int
+    heads: int
+    kv_heads: int
+    vocabulary: int
+
+    @property
+    def weights(self) -> int:
+        """P: entries of the blocks' matrices; neither embeddings, head, biases nor norms."""
+        keys = 2 * self.width * self.width // self.heads * self.kv_heads
+        return self.layers * (2 * self.width**2 + keys + 3 * self.width * self.ffn)
+
+
+class Method(NamedTuple):
+    """A way from tiles to a language model: slide encoder, compressor, and whether a prefix or adapters carry it."""
+
+    compressor: str
+    slide_encoder: str = "none"
+    adapters: bool = False
+
+
+METHODS = {
+    "slidechat": Method("all", "longnet"),
+    "all": Method("all"),
+    "sparselearn_longnet": Method("sparselearn", "longnet"),
+    "sparselearn": Method("sparselearn"),
+    "tcssa": Method("tcssa"),
+    "locpath": Method("locpath", adapters=True),
+    "locpath_prefix": Method("locpath"),
+    "linspace": Method("linspace"),
+    "random": Method("random"),
+    "mean": Method("mean"),
+}
+COMPARED = ("slidechat", "all", "sparselearn", "tcssa", "locpath", "locpath_prefix", "linspace", "mean")
+
+
+class Sizes(NamedTuple):
+    """Everything but the decoder: n tiles of width d, k tokens kept, text tokens, and each part's own sizes."""
+
+    n: int
+    k: int
+    text: int
+    d: int = 512
+    projector_width: int = 3584
+    scorer_layers: int = 2
+    scorer_attention: str = "global"
+    expert_hidden: int = 512
+    windows: int = 0  # occupied windows of the merger; 0: a full grid of 2 x 2, n / 4
+    latents: int = 128
+    latent_width: int = 512
+    resampler_blocks: int = 4
+    n_adapters: int = 4
+    adapter_width: int = 512
+
+
+def method_named(name: str) -> Method:
+    if name not in METHODS:
+        raise ValueError(f"method: got {name!r}; expected one of {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def visual_tokens(name: str, sizes: Sizes, *, training: bool = False) -> int:
+    """Tokens of the slide in the language model's sequence; none for adapters, all n for SparseLearn in training."""
+    method, n = method_named(name), sizes.n
+    if method.adapters:
+        return 0
+    if method.compressor == "all" or (method.compressor == "sparselearn" and training):
+        return n
+    return {"locpath": sizes.latents, "tcssa": sizes.k, "mean": sizes.k}.get(method.compressor, min(sizes.k, n))
+
+
+def forward(name: str, lm: Decoder, sizes: Sizes, *, training: bool = False) -> dict[str, Flops]:
+    """One pass over a slide and a turn, part by part. The language model's head is no part: see `lm_head`."""
+    method, m = method_named(name), visual_tokens(name, sizes, training=training)
+    parts = {"slide encoder": longnet(sizes.d, sizes.n)} if method.slide_encoder == "longnet" else {}
+    parts["compressor"] = compressor(method.compressor, sizes, training=training)
+    if method.adapters:
+        parts["reader"] = reader(lm, sizes)
+    else:
+        d = sizes.latent_width if method.compressor == "locpath" else sizes.d
+        parts["projector"] = projector(d, sizes.projector_width, lm.width, m)
+    return parts | {"language model": decoder(lm, m + sizes.text)}
+
+
+def step(name: str, lm: Decoder, sizes: Sizes) -> dict[str, Flops]:
+    """A training step with the language model frozen, part by part, nothing recomputed.
+
+    What learns costs its forward pass three times (outputs, gradients of inputs, of weights); attention too, whoever
+    owns it. The frozen language model's linear maps have no gradient of weights: twice. Behind adapters, gradients end
+    at the first of them: the layers before it are passed once.
+    """
+    parts = {part: Flops(3 * f.linear, 3 * f.attention) for part, f in forward(name, lm, sizes, training=True).items()}
+    passed = decoder(lm, visual_tokens(name, sizes, training=True) + sizes.text)
+    back = 1.0
+    if method_named(name).adapters:
+        back = 1 - evenly_spaced(sizes.n_adapters, lm.layers)[0] / lm.layers
+    grown = Flops(round(passed.linear * (1 + back)), round(passed.attention * (1 + 2 * back)))
+    return parts | {"language model": grown}
+
+
+def total(parts: Mapping[str, Flops]) -> Flops:
+    return Flops(sum(f.linear for f in parts.values()), sum(f.attention for f in parts.values()))
+
+
+def decoder(lm: Decoder, t: int) -> Flops:
+    """t tokens through all blocks at once: 2 P t, and 4 L h t^2 for all pairs."""
+    return Flops(2 * lm.weights * t, 4 * lm.layers * lm.width * t**2)
+
+
+def lm_head(lm: Decoder, t: int = 1) -> Flops:
+    """Logits of t tokens; our models compute them only where an answer's token is predicted."""
+    return Flops(2 * t * lm.width * lm.vocabulary, 0)
+
+
+def projector(d: int, hidden: int, h: int, m: int) -> Flops:
+    """m visual tokens through d -> hidden -> h."""
+    return Flops(2 * m * (d * hidden + hidden * h), 0)
+
+
+def block(width: int, n: int) -> Flops:
+    """A transformer block with a feed-forward of four widths: 24 n w^2, and 4 n^2 w."""
+    return Flops(24 * n * width**2, 4 * n**2 * width)
+
+
+def diagonal_block(width: int, n: int) -> Flops:
+    """The same block where a token attends to itself: its value and output maps and the feed-forward."""
+    return Flops(20 * n * width**2, 0)
+
+
+def longnet(d: int, n: int, *, layers: int = 2, segments=SEGMENTS, dilations=DILATIONS) -> Flops:
+    """SlideChat's slide encoder: four d x d maps and a feed-forward of 2 d; dilated attention (LongNet, eq. 5-11).
+
+    In a segment of t tokens each head keeps ceil(t / r) rows. Our attention forms the scores a second time, for their
+    log-sum-exp: 6 d a pair, where a kernel that hands it over does 4 d.
+    """
+    pairs = 0
+    for w, r in zip(segments, dilations, strict=True):
+        w = min(w, n)
+        pairs += n // w * math.ceil(w / r) ** 2 + math.ceil(n % w / r) ** 2
+    return Flops(layers * 16 * n * d**2, layers * 6 * d * pairs)
+
+
+def compressor(name: str, sizes: Sizes, *, training: bool = False) -> Flops:
+    """What lies between tiles and visual tokens; 0 where tiles are taken as they are."""
+    s = sizes
+    if name == "sparselearn":
+        scored = scorer(s.d, s.n, layers=s.scorer_layers, attention=s.scorer_attention)
+        return total({"scorer": scored, "denoiser": diagonal_block(s.d, s.n)}) if training else scored
+    if name == "tcssa":
+        return tcssa(s.d, s.n, s.k, hidden=s.expert_hidden)
+    if name == "locpath":
+        windows = s.windows or math.ceil(s.n / 4)
+        read = resampler(s.d, windows, s.latents, width=s.latent_width, blocks=s.resampler_blocks)
+        return total({"merger": merger(s.d, windows), "resampler": read})
+    return Flops(2 * s.k * s.d**2, 0) if name == "mean" else Flops(0, 0)
+
+
+def scorer(d: int, n: int, *, layers: int, attention: str = "global") -> Flops:
+    """SparseLearn's scorer (arXiv 2606.08641, Sec. 3.2): blocks of width d over all n tiles, and one number a tile."""
+    one = block(d, n) if attention == "global" else diagonal_block(d, n)
+    return Flops(layers * one.linear + 2 * n * d, layers * one.attention)
+
+
+def tcssa(d: int, n: int, k: int, *, hidden: int) -> Flops:
+    """TC-SSA (arXiv 2603.01143, Sec. 3.2): gate 2 n d k, pooling 2 n d k, k experts of two maps; all linear in n."""
+    return Flops(4 * n * d * k + 4 * k * d * hidden, 0)
+
+
+def merger(d: int, windows: int) -> Flops:
+    """LoC-Path-style token merger: four d x d maps a window; its sums over tiles are no matrix products."""
+    return Flops(8 * windows * d**2, 0)
+
+
+def resampler(d: int, tokens: int, latents: int, *, width: int, blocks: int) -> Flops:
+    """LoC-Path-style resampler: lift, then blocks of {latents read tokens, each other, feed-forward}."""
+    mixed = block(width, latents)
+    linear = 4 * tokens * width**2 + 4 * latents * width**2 + mixed.linear
+    return Flops(2 * tokens * d * width + blocks * linear, blocks * (4 * latents * tokens * width + mixed.attention))
+
+
+def reader(lm: Decoder, sizes: Sizes) -> Flops:
+    """LoC-Path-style importance scorer and cross-attention adapters, for one turn.
+
+    An adapter's attention meets all latents, those dropped under a mask: k does not enter.
+    """
+    h, w, inner, m, t = lm.width, sizes.latent_width, sizes.adapter_width, sizes.latents, sizes.text
+    importance = 2 * h * w + 4 * w**2 + 2 * m * w**2 + 4 * m * w
+    adapter = 4 * m * w * inner + 4 * t * h * inner + 2 * t * h
+    return Flops(importance + sizes.n_adapters * adapter, sizes.n_adapters * 4 * t * m * inner)

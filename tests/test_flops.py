@@ -1,0 +1,143 @@
+"""Closed forms of operations against PyTorch's own counter on small models, and against the published figures."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from lib import flops
+from lib.compressors.slidechat import LongNet
+from lib.compressors.sparselearn import SparseLearn
+from lib.compressors.tcssa import TCSSA
+from lib.cost import DECODERS, TILE_PX0, Case, build, decoder, ready, slide
+from lib.cost_tables import beside_published
+from lib.flops import METHODS, Decoder, Flops, Sizes
+
+D, K, LATENTS, TEXT = 64, 7, 5, 23
+TINY, QWEN = DECODERS["tiny"], DECODERS["qwen2.5-7b"]
+
+
+def counted(call) -> int:
+    """Operations as PyTorch counts them; attention by the kernel that multiplies whole matrices, which it can count."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def case(method: str, what: str, n: int) -> Case:
+    return Case(method, "tiny", what, n, K, TEXT, latents=LATENTS, d=D)
+
+
+def tiles(n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """n tiles of noise, in one row."""
+    coords = torch.stack([224 * torch.arange(n), torch.zeros(n, dtype=torch.long)], dim=-1)
+    return torch.randn(1, n, D), coords[None], torch.ones(1, n, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("t", [1, 37, 130])
+def test_a_decoder_is_counted_exactly(t):
+    lm = decoder("tiny", torch.float32)
+    ids = torch.zeros(1, t, dtype=torch.long)
+    with torch.no_grad():
+        found = counted(lambda: lm(input_ids=ids, use_cache=False, logits_to_keep=2))
+    assert found == flops.decoder(TINY, t).total + flops.lm_head(TINY, min(t, 2)).total
+
+
+def test_a_decoder_has_the_weights_of_its_matrices():
+    for name, lm in DECODERS.items():
+        with torch.device("meta"):
+            made = decoder(name, torch.float32)
+        matrices = [p.numel() for p in made.get_decoder().layers.parameters() if p.ndim == 2]
+        assert sum(matrices) == lm.weights
+    assert QWEN.weights == 6_525_288_448
+
+
+@pytest.mark.parametrize("n", [1, 75, 2049, 5000])
+def test_longnet_is_counted_exactly(n):
+    encoder = LongNet(D, layers=1).eval()
+    x, _, mask = tiles(n)
+    with torch.no_grad():
+        assert counted(lambda: encoder(x, mask)) == flops.longnet(D, n, layers=1).total
+
+
+def test_longnet_within_one_segment_is_attention_of_all_pairs():
+    """Without dilation: five branches that are all full attention, each 6 d a pair."""
+    assert flops.longnet(D, 100, layers=1, segments=(100,) * 5, dilations=(1,) * 5).attention == 5 * 6 * D * 100**2
+
+
+@pytest.mark.parametrize("attention", ["global", "none"])
+def test_sparselearn_is_counted_exactly(attention):
+    n = 75
+    sizes = Sizes(n, K, TEXT, d=D, scorer_attention=attention)
+    model = SparseLearn(D, K, scorer_attention=attention)
+    with torch.no_grad():
+        assert counted(lambda: model.eval()(*tiles(n))) == flops.compressor("sparselearn", sizes).total
+        trained = flops.compressor("sparselearn", sizes, training=True)
+        assert counted(lambda: model.train()(*tiles(n))) == trained.total
+    assert (flops.compressor("sparselearn", sizes).attention > 0) == (attention == "global")
+
+
+def test_tcssa_is_counted_exactly_and_is_linear_in_tiles():
+    n, hidden = 75, 19
+    model = TCSSA(D, K, expert_hidden=hidden).eval()
+    with torch.no_grad():
+        assert counted(lambda: model(*tiles(n))) == flops.tcssa(D, n, K, hidden=hidden).total
+    more = [flops.tcssa(D, n, K, hidden=hidden).linear for n in (100, 200, 300)]
+    assert more[2] - more[1] == more[1] - more[0] == 100 * 4 * D * K
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "sparselearn_longnet"])
+def test_a_first_token_is_counted_exactly(method):
+    """Slide, prefix or adapters, language model and one row of its head, for an odd number of tiles."""
+    n = 91
+    model = build(case(method, "first_token", n)).requires_grad_(False)
+    found = counted(ready(model, case(method, "first_token", n)))
+    windows = len(np.unique(slide(n, D).coords // (2 * TILE_PX0), axis=0))
+    sizes = case(method, "first_token", n).sizes._replace(windows=windows)
+    expected = flops.total(flops.forward(method, TINY, sizes)).total + flops.lm_head(TINY).total
+    if METHODS[method].adapters:  # the mean of the question's embeddings is left out
+        expected += 2 * (TEXT - len(model.chat.head)) * TINY.width
+    assert found == expected
+
+
+@pytest.mark.parametrize("method", ["slidechat", "all", "sparselearn", "tcssa", "locpath", "locpath_prefix", "mean"])
+def test_a_training_step_is_counted_within_three_per_cent(method):
+    """Gradients that nobody needs (of the tiles) are not told apart: the form is no smaller than the counter."""
+    n = 256
+    now = case(method, "step", n)
+    found = counted(ready(build(now), now))
+    expected = flops.total(flops.step(method, TINY, now.sizes)).total + 2 * flops.lm_head(TINY, 2).total
+    assert 0.97 < found / expected < 1.005
+
+
+def test_tokens_in_the_language_model():
+    sizes = Sizes(1000, 32, 98)
+    seen = {name: flops.visual_tokens(name, sizes) for name in METHODS}
+    assert seen == {
+        "slidechat": 1000, "all": 1000, "sparselearn_longnet": 32, "sparselearn": 32, "tcssa": 32, "locpath": 0,
+        "locpath_prefix": 128, "linspace": 32, "random": 32, "mean": 32,
+    }  # fmt: skip
+    assert flops.visual_tokens("sparselearn", sizes, training=True) == 1000
+    assert flops.visual_tokens("linspace", sizes._replace(n=9)) == 9
+    with pytest.raises(ValueError, match="got 'slots'; expected one of slidechat"):
+        flops.visual_tokens("slots", sizes)
+
+
+def test_a_worked_case_by_hand():
+    """One layer of width 4, two heads, one of keys: q and o 16 each, k and v 8 each, three times 4 x 6."""
+    lm = Decoder(width=4, ffn=6, layers=1, heads=2, kv_heads=1, vocabulary=10)
+    assert lm.weights == 16 + 16 + 8 + 8 + 72
+    assert flops.decoder(lm, 3) == Flops(2 * 120 * 3, 4 * 4 * 9)
+    assert flops.projector(5, 6, 4, 3) == Flops(2 * 3 * (30 + 24), 0)
+    assert flops.lm_head(lm, 3).total == 240
+
+
+def test_published_figures_are_met_within_two_per_cent():
+    """Linear terms, Qwen2.5-7B, 10,000 tiles, 98 text tokens; SparseLearn's only without its scorer over all tiles."""
+    table = beside_published(text=98).set_index(["method", "counted"])
+    off = table["linear_off"].abs()
+    assert off["SlideChat", "whole method"] < 2 and off["TC-SSA", "whole method"] < 2
+    assert off["32 visual tokens", "language model alone"] < 0.5
+    assert off["SparseLearn", "language model alone"] < 2 < 5 < off["SparseLearn", "whole method, no slide encoder"]
+    assert table["with_attention_off"]["SlideChat", "whole method"] > 25
