@@ -17,8 +17,9 @@ questions slideinstruct slidechat_cohort benchmark_tables examples stats selecti
 classification published comparison variants budget label_cohort scoring
 feed launch_training run_state training_step training
 mil mil_models mil_cohort mil_tasks mil_folds mil_scores
-lengths token_maps slots gate_mass soft_hard leak leak_tiles soft_hard_words
-plots slide_plots length_plots variant_plots token_plots soft_hard_plots mil_plots slot_plots synthetic
+lengths token_maps slots gate_mass soft_hard leak leak_tiles soft_hard_words redundancy relevance
+plots slide_plots length_plots variant_plots token_plots soft_hard_plots mil_plots slot_plots redundancy_plots
+synthetic
 """
 ORDER = LIST.split()
 
