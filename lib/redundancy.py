@@ -212,6 +212,15 @@ def medians(columns: Mapping[str, Sequence[float]], *, draws: int, seed: int) ->
     return pd.DataFrame(rows, columns=["quantity", "slides", *Estimate._fields])
 
 
+def readable(verdict: pd.DataFrame) -> pd.DataFrame:
+    """The table of `medians` for the eye: a row a quantity, its slides, its `median` and, of several, its interval."""
+    shown = []
+    for slides, value, low, high in verdict[["slides", *Estimate._fields]].itertuples(index=False):
+        interval = f" ({low:.3g} to {high:.3g})" if slides > 1 else ""
+        shown.append(f"{value:.3g}{interval}" if slides else "not shown")
+    return pd.DataFrame({"slides": verdict["slides"], "median": shown}).set_axis(verdict["quantity"])
+
+
 def _median(values: Float[np.ndarray, " s"], *, draws: int, seed: int) -> Estimate:
     if len(values) < 2:
         return Estimate(float(values[0]) if len(values) else np.nan, np.nan, np.nan)

@@ -186,6 +186,12 @@ def test_medians_leave_out_what_is_not_known_and_cover_the_middle():
     )
 
 
+def test_a_verdict_is_told_with_its_interval_or_as_not_shown():
+    verdict = redundancy.medians({"a": np.arange(101.0), "b": [3.0], "c": []}, draws=500, seed=0)
+    shown = redundancy.readable(verdict)["median"]
+    assert shown["a"].startswith("50 (4") and shown[["b", "c"]].tolist() == ["3", "not shown"]
+
+
 def test_tiles_that_are_all_alike_are_refused():
     bag = make_bag("flat", np.ones((40, D), np.float32), None, {})
     with pytest.raises(ValueError, match="flat: its 40 tiles are all alike; expected features that vary"):
@@ -220,10 +226,11 @@ def labelled(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_notebook_shows_everything_of_slides_with_coordinates_labels_and_a_text(labelled, tmp_path):
     write_clip(tmp_path / "clip", d=D)
     given = {"features": str(labelled / "bags"), "labels": str(labelled / "labels.csv"), "label_column": "kind"}
-    given |= {"fewest_tiles": 20, "most_slides": 6, "folds": [0], "n_folds": 4, "epochs": 25, "lr": 3e-3, "draws": 100}
+    given |= {"fewest_tiles": 20, "most_slides": 6, "folds": [0], "n_folds": 4, "epochs": 15, "lr": 3e-3, "draws": 100}
     given |= {"text_encoder": str(tmp_path / "clip"), "prompts": ["tumour", "lung"], "centroids": [2, 8, 64]}
     result = run_notebook(NOTEBOOK, tmp_path / "74", given)
     assert result.status == "ran", result.error
