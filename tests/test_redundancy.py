@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,8 +15,11 @@ from flows.notebook import run_notebook
 from lib import redundancy
 from lib.features import make_bag, write_features, write_packed
 from lib.file_hashes import ROOT
+from lib.importers import read_bag
 from lib.mil_cohort import moments, open_features
 
+SHARED = Path(os.environ.get("DATA_SHARED") or Path(__file__).parents[2] / "shared" / "data")
+needs_shared = pytest.mark.skipif(not SHARED.exists(), reason=f"no {SHARED}: set DATA_SHARED to the real test data")
 NOTEBOOK = ROOT / "notebooks/74_tile_redundancy.ipynb"
 N, D, STEP = 75, 33, 448
 
@@ -118,6 +123,18 @@ def test_a_slide_that_changes_slowly_has_neighbours_more_alike_than_chance():
     near, far = told.itertuples()
     assert near.centred > 0.85 > 0.5 > abs(near.random_centred) and near.centred > far.centred
     assert near.cosine > near.random > 0.98  # features of one sign are all alike before they are centred
+
+
+@pytest.mark.shared
+@needs_shared
+def test_neighbours_on_a_real_slide_are_more_alike_than_chance_and_less_than_its_clusters():
+    bag = read_bag(SHARED / "mil/real_coords/TCGA-AD-6964-01Z-00-DX1.h5", "s")
+    told = redundancy.neighbours({"s": bag}, ["s"], mean=bag.x.mean(0), distances=[1, 2, 4, 8], pairs=5000, seed=0)
+    assert (told["random"] > 0.95).all() and told["centred"].is_monotonic_decreasing
+    assert told["centred"][0] > 0.5 and told["random_centred"].abs().max() < 0.05
+    rows = redundancy.reconstructions({"s": bag}, ["s"], centroids=[], sides=[4], seed=0)
+    chance, windows, clusters = rows.set_index("method").loc[["random_groups", "window_mean", "k_means"], "r2"]
+    assert chance + 0.2 < windows < clusters - 0.2
 
 
 def test_slides_without_coordinates_have_no_neighbours_and_no_windows():
