@@ -14,7 +14,7 @@ from lib import label_cohort
 from lib.bag_files import BagFiles
 from lib.batch import Batch, collate
 from lib.features import Bag, PackedStore
-from lib.importers import load_available_bags
+from lib.importers import count_tiles, load_available_bags, read_bag
 from lib.manifest import read_manifest
 
 GROUPS = {"patient": "case_id", "site": "site"}  # word -> column that no two sides of a fold share
@@ -31,7 +31,14 @@ class Split(NamedTuple):
 
 
 def open_features(path: Path) -> BagFiles:
-    """Bags of a packed store (.h5), or of the slides of a manifest (.csv) whose feature files are there."""
+    """Bags of a packed store (.h5), a folder's <slide_id>.h5, or the slides of a manifest (.csv) that have features."""
+    if path.is_dir():
+        files = {file.stem: file for file in sorted(path.glob("*.h5"))}
+        if not files:
+            raise ValueError(f"{path}: no feature file in this folder; expected <slide_id>.h5; run 20_extract_features")
+        return BagFiles(
+            files, lambda slide: read_bag(files[slide], slide), count=lambda slide: count_tiles(files[slide])
+        )
     if path.suffix == ".csv":
         manifest = read_manifest(path)
         return load_available_bags(manifest, None, manifest.table["slide_id"])

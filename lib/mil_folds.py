@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from scipy.special import softmax
+from torch import nn
 
 from lib.classification import BASELINE, mean_pool_model
 from lib.features import Bag
@@ -36,9 +37,7 @@ def fold_predictions(
     if model == BASELINE:
         probability = _mean_pool(split, bags, y)
     else:
-        scale = moments(bags, split.train)
-        sides = [Bags(bags, slides, y[slides].to_numpy(), scale) for slides in split[1:]]
-        net = bag_model(model, d=len(scale[0]), classes=len(classes), k=k, seed=seed, options=options)
+        net, sides = untrained(model, split, table, bags, k=k, seed=seed, options=options)
         fit_bags(net, *sides[:2], settings, seed=seed)
         probability = softmax(bag_logits(net, sides[2], batch=settings.batch), axis=1)
     told = rows.loc[split.test, ["case_id"]].reset_index().assign(label=y[split.test].to_numpy())
@@ -46,6 +45,16 @@ def fold_predictions(
     told.insert(0, "model", model)
     told[[f"p_{name}" for name in classes]] = probability
     return told
+
+
+def untrained(
+    model: str, split: Split, table: pd.DataFrame, bags: Mapping[str, Bag], *, k: int, seed: int, options: dict
+) -> tuple[nn.Module, list[Bags]]:
+    """Make a model of lib.mil_models and the fold's sides (train, validation, test), standardised by training tiles."""
+    label, scale = table.set_index("slide_id")["label"], moments(bags, split.train)
+    classes = sorted(label.unique())
+    sides = [Bags(bags, slides, label[slides].map(classes.index).to_numpy(), scale) for slides in split[1:]]
+    return bag_model(model, d=len(scale[0]), classes=len(classes), k=k, seed=seed, options=options), sides
 
 
 def kept(file: Path, predict: Callable[[], pd.DataFrame]) -> pd.DataFrame:
