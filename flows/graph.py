@@ -136,9 +136,7 @@ def _branch(
         branch.append(_stage(notebooks, options, "40_align_captions", tag, values | {"start": start}))
         start = branch[-1].out_dir
     branch.append(_stage(notebooks, options, "50_tune_answers", tag, values | {"start": start}))
-    named = {"checkpoint": branch[-1].out_dir} | (
-        {"method": method.name} if method.changes or not method.alignment else {}
-    )
+    named = {"checkpoint": branch[-1].out_dir} | ({"method": method.name} if method.name != method.compressor else {})
     branch.append(_stage(notebooks, options, "60_answer_questions", tag, values | named))
     return branch
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lib.batch import collate
 from lib.cost import Case, decoder, parts_of, slide
-from lib.flops import visual_tokens
+from lib.flops import METHODS, visual_tokens
 
 WEIGHT_BYTES, LEARNED_BYTES = 2, 16
 
@@ -28,7 +28,7 @@ def step_bytes(case: Case) -> dict[str, int]:
         lm = decoder(case.decoder, torch.bfloat16).requires_grad_(False)
     parts = parts_of(case, lm)
     first = parts["reader"].layers[0] if "reader" in parts else 0
-    t = visual_tokens(case.method, case.sizes, training=True) + case.text
+    t = visual_tokens(METHODS[case.method], case.sizes, training=True) + case.text
     return {
         "language model": WEIGHT_BYTES * sum(p.numel() for p in lm.parameters()),
         "what learns": LEARNED_BYTES * sum(p.numel() for part in parts.values() for p in part.parameters()),

@@ -17,6 +17,7 @@ RUN = ["method", "k", "seed"]
 LOGP = [f"logp_{letter}" for letter in LETTERS]
 COLUMNS = [*RUN, "fold", "ID", "Slide", "broad", "narrow", "answer", "predicted", "correct", "covered", *LOGP]
 SELECTION_COLUMNS = [*RUN, "fold", "slide_id", "n_tiles", "n_planted", "n_kept", "n_kept_planted"]
+COST_COLUMNS = [*RUN, "fold", "n_tiles", "visual_tokens", "text_tokens", "tflops", "tflops_attention"]
 CONTROLS = ("_soft", "_wrong_slide")
 WITHOUT_K = rf"(all|text_only)(:.*)?({'|'.join(CONTROLS)})?"
 
@@ -41,6 +42,11 @@ def read_selection(folders: Sequence[Path]) -> pd.DataFrame:
     tables = [read_folder(folder, "selection_slides.csv", SELECTION_COLUMNS) for folder in folders]
     filled = [table for table in tables if len(table)]
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=SELECTION_COLUMNS)
+
+
+def read_costs(folders: Sequence[Path]) -> pd.DataFrame:
+    """Join the costs.csv of stage-60 folders: one row a run and fold, means over its answers (`lib.answer_costs`)."""
+    return pd.concat([read_folder(folder, "costs.csv", COST_COLUMNS) for folder in folders], ignore_index=True)
 
 
 def is_control(method: str) -> bool:

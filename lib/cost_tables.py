@@ -8,7 +8,7 @@ import pandas as pd
 from lib import flops, published
 from lib.activations import step_bytes
 from lib.cost import DECODERS, Case
-from lib.flops import Decoder, Flops, Sizes
+from lib.flops import METHODS, Decoder, Flops, Sizes
 
 MOST_STEP, MOST_MEMORY = 0.50, 0.45  # of the all-tile prefix: LoC-Path's own ratios to SlideChat are 50.6 and 44.3 %
 QWEN = DECODERS["qwen2.5-7b"]
@@ -21,10 +21,10 @@ def operations(methods: Sequence[str], lm: Decoder, tiles: Sequence[int], sizes:
     for method in methods:
         for n in tiles:
             here = sizes._replace(n=n)
-            m = flops.visual_tokens(method, here)
+            m = flops.visual_tokens(METHODS[method], here)
             for what, parts in (
-                ("first token", flops.forward(method, lm, here)),
-                ("training step", flops.step(method, lm, here)),
+                ("first token", flops.forward(METHODS[method], lm, here)),
+                ("training step", flops.step(METHODS[method], lm, here)),
             ):
                 rows += [(method, n, m, what, part, count.linear, count.attention) for part, count in parts.items()]
     return pd.DataFrame(rows, columns=["method", "tiles", "visual_tokens", "what", "part", "linear", "attention"])
@@ -53,7 +53,7 @@ def _counts(paper: published.Operations, sizes: Sizes) -> dict[str, Flops]:
         "SparseLearn": {"whole method, no slide encoder": "sparselearn", "whole method": "sparselearn_longnet"},
         "SlideChat": {"whole method": "slidechat"},
     }.get(paper.method, {})
-    return alone | {name: flops.total(flops.forward(method, QWEN, sizes)) for name, method in methods.items()}
+    return alone | {name: flops.total(flops.forward(METHODS[method], QWEN, sizes)) for name, method in methods.items()}
 
 
 def shares(measured: pd.DataFrame, *, base: str) -> pd.DataFrame:
@@ -128,7 +128,7 @@ def _formulas(case: Case) -> dict[str, Callable[[int], float]]:
     def share(count: Callable, of: Callable[[Flops], int]) -> Callable[[int], float]:
         def saved(n: int) -> float:
             sizes = case.sizes._replace(n=n)
-            ours, full = (of(flops.total(count(method, lm, sizes))) for method in ("locpath", "slidechat"))
+            ours, full = (of(flops.total(count(METHODS[name], lm, sizes))) for name in ("locpath", "slidechat"))
             return 1 - ours / full
 
         return saved

@@ -67,6 +67,7 @@ METHODS = {
     "linspace": Method("linspace"),
     "random": Method("random"),
     "mean": Method("mean"),
+    "text_only": Method("text_only"),
 }
 COMPARED = ("slidechat", "all", "sparselearn", "tcssa", "locpath", "locpath_prefix", "linspace", "mean")
 
@@ -80,6 +81,7 @@ class Sizes(NamedTuple):
     d: int = 512
     projector_width: int = 3584
     scorer_layers: int = 2
+    scorer_width: int = 0  # 0: that of the tiles
     scorer_attention: str = "global"
     expert_hidden: int = 512
     windows: int = 0  # occupied windows of the merger; 0: a full grid of 2 x 2, n / 4
@@ -88,6 +90,7 @@ class Sizes(NamedTuple):
     resampler_blocks: int = 4
     n_adapters: int = 4
     adapter_width: int = 512
+    importance: str = "question"
 
 
 def method_named(name: str) -> Method:
@@ -96,19 +99,20 @@ def method_named(name: str) -> Method:
     return METHODS[name]
 
 
-def visual_tokens(name: str, sizes: Sizes, *, training: bool = False) -> int:
+def visual_tokens(method: Method, sizes: Sizes, *, training: bool = False) -> int:
     """Tokens of the slide in the language model's sequence; none for adapters, all n for SparseLearn in training."""
-    method, n = method_named(name), sizes.n
+    n = sizes.n
     if method.adapters:
         return 0
     if method.compressor == "all" or (method.compressor == "sparselearn" and training):
         return n
-    return {"locpath": sizes.latents, "tcssa": sizes.k, "mean": sizes.k}.get(method.compressor, min(sizes.k, n))
+    always = {"locpath": sizes.latents, "tcssa": sizes.k, "mean": sizes.k, "text_only": 0}
+    return always.get(method.compressor, min(sizes.k, n))
 
 
-def forward(name: str, lm: Decoder, sizes: Sizes, *, training: bool = False) -> dict[str, Flops]:
+def forward(method: Method, lm: Decoder, sizes: Sizes, *, training: bool = False) -> dict[str, Flops]:
     """One pass over a slide and a turn, part by part. The language model's head is no part: see `lm_head`."""
-    method, m = method_named(name), visual_tokens(name, sizes, training=training)
+    m = visual_tokens(method, sizes, training=training)
     parts = {"slide encoder": longnet(sizes.d, sizes.n)} if method.slide_encoder == "longnet" else {}
     parts["compressor"] = compressor(method.compressor, sizes, training=training)
     if method.adapters:
@@ -119,17 +123,19 @@ def forward(name: str, lm: Decoder, sizes: Sizes, *, training: bool = False) -> 
     return parts | {"language model": decoder(lm, m + sizes.text)}
 
 
-def step(name: str, lm: Decoder, sizes: Sizes) -> dict[str, Flops]:
+def step(method: Method, lm: Decoder, sizes: Sizes) -> dict[str, Flops]:
     """A training step with the language model frozen, part by part, nothing recomputed.
 
     What learns costs its forward pass three times (outputs, gradients of inputs, of weights); attention too, whoever
     owns it. The frozen language model's linear maps have no gradient of weights: twice. Behind adapters, gradients end
     at the first of them: the layers before it are passed once.
     """
-    parts = {part: Flops(3 * f.linear, 3 * f.attention) for part, f in forward(name, lm, sizes, training=True).items()}
-    passed = decoder(lm, visual_tokens(name, sizes, training=True) + sizes.text)
+    parts = {
+        part: Flops(3 * f.linear, 3 * f.attention) for part, f in forward(method, lm, sizes, training=True).items()
+    }
+    passed = decoder(lm, visual_tokens(method, sizes, training=True) + sizes.text)
     back = 1.0
-    if method_named(name).adapters:
+    if method.adapters:
         back = 1 - evenly_spaced(sizes.n_adapters, lm.layers)[0] / lm.layers
     grown = Flops(round(passed.linear * (1 + back)), round(passed.attention * (1 + 2 * back)))
     return parts | {"language model": grown}
@@ -181,7 +187,7 @@ def compressor(name: str, sizes: Sizes, *, training: bool = False) -> Flops:
     """What lies between tiles and visual tokens; 0 where tiles are taken as they are."""
     s = sizes
     if name == "sparselearn":
-        scored = scorer(s.d, s.n, layers=s.scorer_layers, attention=s.scorer_attention)
+        scored = scorer(s.d, s.n, layers=s.scorer_layers, width=s.scorer_width or s.d, attention=s.scorer_attention)
         return total({"scorer": scored, "denoiser": diagonal_block(s.d, s.n)}) if training else scored
     if name == "tcssa":
         return tcssa(s.d, s.n, s.k, hidden=s.expert_hidden)
@@ -192,10 +198,11 @@ def compressor(name: str, sizes: Sizes, *, training: bool = False) -> Flops:
     return Flops(2 * s.k * s.d**2, 0) if name == "mean" else Flops(0, 0)
 
 
-def scorer(d: int, n: int, *, layers: int, attention: str = "global") -> Flops:
-    """SparseLearn's scorer (arXiv 2606.08641, Sec. 3.2): blocks of width d over all n tiles, and one number a tile."""
-    one = block(d, n) if attention == "global" else diagonal_block(d, n)
-    return Flops(layers * one.linear + 2 * n * d, layers * one.attention)
+def scorer(d: int, n: int, *, layers: int, width: int, attention: str = "global") -> Flops:
+    """SparseLearn's scorer (arXiv 2606.08641, Sec. 3.2): a lift, blocks over n tiles, a number a tile."""
+    one = block(width, n) if attention == "global" else diagonal_block(width, n)
+    lifted = 2 * n * d * width if width != d else 0
+    return Flops(lifted + layers * one.linear + 2 * n * width, layers * one.attention)
 
 
 def tcssa(d: int, n: int, k: int, *, hidden: int) -> Flops:
@@ -221,6 +228,6 @@ def reader(lm: Decoder, sizes: Sizes) -> Flops:
     An adapter's attention meets all latents, those dropped under a mask: k does not enter.
     """
     h, w, inner, m, t = lm.width, sizes.latent_width, sizes.adapter_width, sizes.latents, sizes.text
-    importance = 2 * h * w + 4 * w**2 + 2 * m * w**2 + 4 * m * w
+    importance = 2 * h * w + 4 * w**2 + 2 * m * w**2 + 4 * m * w if sizes.importance == "question" else 0
     adapter = 4 * m * w * inner + 4 * t * h * inner + 2 * t * h
     return Flops(importance + sizes.n_adapters * adapter, sizes.n_adapters * 4 * t * m * inner)

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from lib.stats import wilson
+
 STATED, DERIVED, READ_OFF = "stated", "derived", "read off"
 READ_OFF_POINTS = 0.5  # how far a value read off a figure may be from the true one, percentage points
 
@@ -175,6 +177,17 @@ def ablation() -> pd.DataFrame:
     """Return method, paper_accuracy, paper_delta (from the full method; both shares), paper_benchmark, paper_source."""
     rows = [(a.method, a.percent / 100, a.delta_points / 100, COMPRESSED, a.source) for a in ABLATION]
     return pd.DataFrame(rows, columns=["method", "paper_accuracy", "paper_delta", "paper_benchmark", "paper_source"])
+
+
+def like_for_like() -> pd.DataFrame:
+    """Return the scores on one benchmark with its Wilson intervals (shares): no paper gives any.
+
+    method, group, percent as printed, correct, n_questions, ci_low, ci_high, basis, source.
+    """
+    sizes = BENCHMARKS[COMPRESSED]._asdict() | {"all": BENCHMARKS[COMPRESSED].n_questions}
+    table = pd.DataFrame(LIKE_FOR_LIKE).assign(n_questions=lambda t: t["group"].map(sizes).astype(int))
+    ends = [wilson(row.correct, row.n_questions) for row in table.itertuples()]
+    return table.assign(ci_low=[e.low for e in ends], ci_high=[e.high for e in ends])
 
 
 def costs() -> pd.DataFrame:

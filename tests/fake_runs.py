@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.answers import COLUMNS, LOGP, SELECTION_COLUMNS
+from lib.answers import COLUMNS, COST_COLUMNS, LOGP, SELECTION_COLUMNS
 from lib.features import make_bag, write_packed
 from lib.file_hashes import file_stamp, hash_file
 from lib.manifest import COLUMNS as MANIFEST_COLUMNS
@@ -78,6 +78,10 @@ def write_run(
     selection = pd.DataFrame({"slide_id": sorted(test), "n_kept_planted": found, **run, "method": method})
     selection = selection.assign(n_tiles=N_TILES, n_planted=2, n_kept=kept)
     selection[SELECTION_COLUMNS].to_csv(out / "selection_slides.csv", index=False)
+    tokens = kept if method != "text_only" else 0
+    cost = {"n_tiles": N_TILES, "visual_tokens": tokens, "text_tokens": 9, "tflops": 1e-3 * (9 + tokens)}
+    cost |= {"method": method, "tflops_attention": 1e-6 * (9 + tokens) ** 2} | run
+    pd.DataFrame([cost])[COST_COLUMNS].to_csv(out / "costs.csv", index=False)
     n_selected = {"mean": 0, "text_only": 0}.get(method, kept)
     selected = [(slide, index) for slide in sorted(test - set(uncovered)) for index in range(n_selected)]
     pd.DataFrame(selected, columns=["slide_id", "index"]).to_csv(out / "selected.csv", index=False)

@@ -32,7 +32,8 @@ def compare(folder, runs, **more):
 
 def test_methods_of_known_quality_are_ranked_beside_their_floors(tmp_path):
     write_cohort(tmp_path, n_slides=103)
-    runs = [write_run(tmp_path, m, k=k, accuracy=a, seed=s) for s in (0, 1) for m, (k, a) in QUALITY.items()]
+    quality = QUALITY | {"tcssa": (QUALITY["sparselearn"][0], 0.4)}
+    runs = [write_run(tmp_path, m, k=k, accuracy=a, seed=s) for s in (0, 1) for m, (k, a) in quality.items()]
     result, out = compare(tmp_path, runs, tables=["truth"])
     assert result.status == "ran", result.error
     scores = pd.read_csv(out / "scores.csv")
@@ -43,11 +44,17 @@ def test_methods_of_known_quality_are_ranked_beside_their_floors(tmp_path):
     assert {"majority", "majority_option", "longest_option", "text_only", "random_wrong_slide"} <= set(evidence.index)
     paired = pd.read_csv(out / "paired.csv").query("method == 'sparselearn' and group == 'evidence' and seed == 1")
     assert paired["difference"].item() == pytest.approx(evidence["sparselearn"] - evidence["random"])
+    duels = pd.read_csv(out / "head_to_head.csv").query("group == 'evidence' and method == 'sparselearn'")
+    duels = duels.set_index(["matched_by", "other"])
+    assert duels.loc[("k", "tcssa"), "verdict"] == duels.loc[("operations", "tcssa"), "verdict"] == "above"
+    both = scores[(scores["group"] == "evidence") & ~scores["method"].str.contains("_")].groupby("method")["accuracy"]
+    assert duels.loc[("k", "tcssa"), "difference"] == pytest.approx(both.mean()["sparselearn"] - both.mean()["tcssa"])
+    assert pd.read_csv(out / "papers.csv")["n_questions"].max() == 1473
     selection = pd.read_csv(out / "selection.csv")
     assert ",".join(selection.columns) == "method,k,seed,recall,chance,precision"
     assert {"norm", "outlier", "knn"} <= set(selection["method"]) and set(selection["seed"]) == {0, 1}
     assert pd.read_csv(out / "auc.csv").empty
-    assert {"scores.png", "soft_and_hard.png", "selection.png"} <= set(
+    assert {"scores.png", "soft_and_hard.png", "selection.png", "head_to_head.png"} <= set(
         json.loads((out / "receipt.json").read_text())["outputs"]
     )
 

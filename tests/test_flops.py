@@ -66,11 +66,12 @@ def test_longnet_within_one_segment_is_attention_of_all_pairs():
     assert flops.longnet(D, 100, layers=1, segments=(100,) * 5, dilations=(1,) * 5).attention == 5 * 6 * D * 100**2
 
 
+@pytest.mark.parametrize("width", [D, 24])
 @pytest.mark.parametrize("attention", ["global", "none"])
-def test_sparselearn_is_counted_exactly(attention):
+def test_sparselearn_is_counted_exactly(attention, width):
     n = 75
-    sizes = Sizes(n, K, TEXT, d=D, scorer_attention=attention)
-    model = SparseLearn(D, K, scorer_attention=attention)
+    sizes = Sizes(n, K, TEXT, d=D, scorer_width=width, scorer_attention=attention)
+    model = SparseLearn(D, K, scorer_width=width, scorer_attention=attention)
     with torch.no_grad():
         assert counted(lambda: model.eval()(*tiles(n))) == flops.compressor("sparselearn", sizes).total
         trained = flops.compressor("sparselearn", sizes, training=True)
@@ -95,7 +96,7 @@ def test_a_first_token_is_counted_exactly(method):
     found = counted(ready(model, case(method, "first_token", n)))
     windows = len(np.unique(slide(n, D).coords // (2 * TILE_PX0), axis=0))
     sizes = case(method, "first_token", n).sizes._replace(windows=windows)
-    expected = flops.total(flops.forward(method, TINY, sizes)).total + flops.lm_head(TINY).total
+    expected = flops.total(flops.forward(METHODS[method], TINY, sizes)).total + flops.lm_head(TINY).total
     if METHODS[method].adapters:  # the mean of the question's embeddings is left out
         expected += 2 * (TEXT - len(model.chat.head)) * TINY.width
     assert found == expected
@@ -107,21 +108,21 @@ def test_a_training_step_is_counted_within_three_per_cent(method):
     n = 256
     now = case(method, "step", n)
     found = counted(ready(build(now), now))
-    expected = flops.total(flops.step(method, TINY, now.sizes)).total + 2 * flops.lm_head(TINY, 2).total
+    expected = flops.total(flops.step(METHODS[method], TINY, now.sizes)).total + 2 * flops.lm_head(TINY, 2).total
     assert 0.97 < found / expected < 1.005
 
 
 def test_tokens_in_the_language_model():
     sizes = Sizes(1000, 32, 98)
-    seen = {name: flops.visual_tokens(name, sizes) for name in METHODS}
+    seen = {name: flops.visual_tokens(method, sizes) for name, method in METHODS.items()}
     assert seen == {
         "slidechat": 1000, "all": 1000, "sparselearn_longnet": 32, "sparselearn": 32, "tcssa": 32, "locpath": 0,
-        "locpath_prefix": 128, "linspace": 32, "random": 32, "mean": 32,
+        "locpath_prefix": 128, "linspace": 32, "random": 32, "mean": 32, "text_only": 0,
     }  # fmt: skip
-    assert flops.visual_tokens("sparselearn", sizes, training=True) == 1000
-    assert flops.visual_tokens("linspace", sizes._replace(n=9)) == 9
+    assert flops.visual_tokens(METHODS["sparselearn"], sizes, training=True) == 1000
+    assert flops.visual_tokens(METHODS["linspace"], sizes._replace(n=9)) == 9
     with pytest.raises(ValueError, match="got 'slots'; expected one of slidechat"):
-        flops.visual_tokens("slots", sizes)
+        flops.method_named("slots")
 
 
 def test_a_worked_case_by_hand():

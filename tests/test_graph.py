@@ -21,7 +21,8 @@ PARAMETERS = {
     "30_pretrain_resampler": 'features: str = ""  # in: features\nwindow: int = 2  # side\nseed: int = 0  # seed\n',
     "40_align_captions": TRAINED + "window: int = 2  # side\nregions_first: bool = False  # regions\n",
     "50_tune_answers": TRAINED,
-    "60_answer_questions": COMMON + 'checkpoint: str = ""  # in: checkpoint\nfeatures: str = ""  # in: features\n',
+    "60_answer_questions": COMMON
+    + 'checkpoint: str = ""  # in: checkpoint\nfeatures: str = ""  # in: features\nmethod: str = ""  # name\n',
     "70_map_selected_tokens": 'checkpoint: str = ""  # in: checkpoint\n',
     "71_length_stability": 'checkpoint: str = ""  # in: checkpoint\n',
     "72_soft_to_hard": 'checkpoint: str = ""  # in: stage 50\ncaptions_stage: str = ""  # in: stage 40\n'
@@ -295,6 +296,8 @@ def test_latents_are_pre_trained_once_for_every_k_and_learn_on_regions_first(not
         varied = stages[f"40_align_captions/locpath-window-1_k{k}_s0"].parameters
         assert varied["start"] == "runs/x/30_pretrain_resampler/locpath-window-1_s0" and varied["window"] == 1
         assert stages[f"40_align_captions/locpath-pretraining-off_k{k}_s0"].parameters["start"] == ""
+        answered = stages[f"60_answer_questions/locpath-pretraining-off_k{k}_s0"].parameters
+        assert answered["method"] == "locpath:pretraining=off"
         assert "regions_first" not in stages[f"40_align_captions/tcssa_k{k}_s0"].parameters
     assert (
         planned(notebooks, "locpath:alignment=off")["40_align_captions/locpath-alignment-off_k8_s0"].parameters[

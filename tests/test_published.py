@@ -64,3 +64,14 @@ def test_lengths_sum_to_the_benchmark_and_their_mean_is_the_headline():
     assert 100 * mean == pytest.approx(SCORES["SparseLearn", "all"].percent, abs=published.READ_OFF_POINTS)
     assert table.set_index("bin")["accuracy"].idxmin() == "1024-2048"
     assert (100 * (table["accuracy_high"] - table["accuracy_low"])).tolist() == pytest.approx([1.0] * 8)
+
+
+def test_the_like_for_like_block_has_intervals_of_its_own_counts():
+    table = published.like_for_like().set_index(["method", "group"])
+    tcssa = table.loc[("TC-SSA", "all")]
+    assert (tcssa["correct"], tcssa["n_questions"]) == (1154, 1473)
+    assert 100 * tcssa["correct"] / tcssa["n_questions"] == pytest.approx(tcssa["percent"], abs=0.005)
+    z, n, share = 1.959964, 1473, 1154 / 1473
+    half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    assert (tcssa["ci_low"], tcssa["ci_high"]) == pytest.approx((middle - half, middle + half), abs=1e-6)
