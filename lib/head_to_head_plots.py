@@ -41,6 +41,8 @@ def accuracy_by_operations(ax: Axes, scores: pd.DataFrame, costs: pd.DataFrame, 
             1000 * seeds["tflops"], 100 * middle, yerr=ends.clip(min=0), label=method.replace("_", " "), **style
         )
     ax.set(title=title, xlabel="operations an answer (GFLOP)", ylabel="accuracy (%)", xscale="log")
+    for axis in (ax.xaxis.set_major_formatter, ax.xaxis.set_minor_formatter):
+        axis("{x:g}")
     return clean(ax)
 
 
