@@ -100,8 +100,8 @@ def attention_shares(
 
     Trained on the training side, its epoch chosen on the validation side; test slides of fewer than `fewest_tiles`
     tiles are left out. Of the others the same model's AUROC on all tiles (`auroc`), on those that hold half of its
-    attention (`auroc_top`), on as many at random (`auroc_random`), on all but those (`auroc_rest`): relevance that lies
-    in few tiles is lost by the last two.
+    attention (`auroc_top`), on as many at random (`auroc_random`), on all but the top ones (`auroc_rest`): relevance
+    that lies in few tiles is lost by the last two.
     """
     long = [slide_id for slide_id in split.test if n_tiles(bags, slide_id) >= fewest_tiles]
     split = split._replace(test=long)
