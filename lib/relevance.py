@@ -2,7 +2,7 @@
 
 Relevance is a distribution over the slide's tiles. Two sources: a dual encoder's text tower, softmax over tiles of
 logit scale x cosine(tile, prompt), for features in the tower's joint space; and gated attention (Ilse et al. 2018) of a
-classifier that was never trained on the slide's patient, which says nothing where the classifier cannot tell classes.
+classifier that never saw the slide in training, which says nothing where the classifier cannot tell classes.
 """
 
 import math
