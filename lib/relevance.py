@@ -2,7 +2,7 @@
 
 Relevance is a distribution over the slide's tiles. Two sources: a dual encoder's text tower, softmax over tiles of
 logit scale x cosine(tile, prompt), for features in the tower's joint space; and gated attention (Ilse et al. 2018) of a
-classifier that was never trained on the slide's patient, which says nothing where the classifier cannot tell classes.
+classifier that never saw the slide in training, which says nothing where the classifier cannot tell classes.
 """
 
 import math
@@ -100,8 +100,8 @@ def attention_shares(
 
     Trained on the training side, its epoch chosen on the validation side; test slides of fewer than `fewest_tiles`
     tiles are left out. Of the others the same model's AUROC on all tiles (`auroc`), on those that hold half of its
-    attention (`auroc_top`), on as many at random (`auroc_random`), on all but those (`auroc_rest`): relevance that lies
-    in few tiles is lost by the last two.
+    attention (`auroc_top`), on as many at random (`auroc_random`), on all but the top ones (`auroc_rest`): relevance
+    that lies in few tiles is lost by the last two.
     """
     long = [slide_id for slide_id in split.test if n_tiles(bags, slide_id) >= fewest_tiles]
     split = split._replace(test=long)
