@@ -142,7 +142,10 @@ def _branch(
 
 
 def _look_closely(notebooks: Path, options: Options, runs: list[Run], common: dict[str, object]) -> list[Stage]:
-    """Look at the first run alone: its lengths and map; how a scorer's soft becomes hard; how slots share the tiles."""
+    """Look at the first run alone: its lengths and map; how a scorer's soft becomes hard; how slots share the tiles.
+
+    And at the tiles themselves, if some method merges them: are they redundant?
+    """
     first, (*_, tuned, answered) = runs[0], runs[0].stages
     look = tuned.parameters | common | {"checkpoint": tuned.out_dir, "answers": [answered.out_dir]}
     names, kin = ["70_map_selected_tokens", "71_length_stability"], []
@@ -155,7 +158,11 @@ def _look_closely(notebooks: Path, options: Options, runs: list[Run], common: di
         family = [run for run in runs[1:] if run.fold == first.fold]
         names, kin = [names[1], "73_slot_usage"], [r for r in family if r.method.compressor == first.method.compressor]
     look |= {"others": [run.stages[-2].out_dir for run in kin]}
-    return [_stage(notebooks, options, name, tuned.id.partition("/")[2], look) for name in names]
+    stages = [_stage(notebooks, options, name, tuned.id.partition("/")[2], look) for name in names]
+    if any(run.method.compressor in RESAMPLING for run in runs):
+        tiles = {"features": common["features"] or options.manifest}
+        stages.append(_stage(notebooks, options, "74_tile_redundancy", "", tiles))
+    return stages
 
 
 def _compare(notebooks: Path, options: Options, runs: list[Run], common: dict[str, object]) -> list[Stage]:
