@@ -137,16 +137,23 @@ def test_savings_grow_and_verdicts_stand_beside_the_claims():
     assert set(told["claim"]) == {"FLOPs", "GPU memory"} and len(told) == 5
     for row in told[told["claim"] == "FLOPs"].itertuples():
         assert 100 < row.holds_from_tiles < 200
+    from_tiles = int(told.set_index("of").loc["step_bytes", "holds_from_tiles"])
+    there = cost_tables.savings([from_tiles], case).iloc[0]  # far beyond the two lengths that the line was laid through
+    assert there["step_bytes"] == pytest.approx(0.58, abs=0.002)
+    with pytest.raises(ValueError, match="got 1 length of slides; expected two or more"):
+        cost_tables.verdicts(table.head(1), case)
 
 
+@pytest.mark.slow
 def test_the_notebook(tmp_path):
     given = {"methods": ["all", "locpath"], "tiles": [90], "tokens": [4, 8], "repeats": 1}
     given |= {"formula_decoder": "tiny", "formula_tiles": [40, 90], "claim_tiles": [40, 90]}
     result = run_notebook(ROOT / "notebooks/75_compute_cost.ipynb", tmp_path / "75", given)
     assert result.status == "ran", result.error
     found = pd.read_csv(tmp_path / "75" / "measured.csv")
-    assert found["what"].tolist() == [w for w in ("step", "first_token", "prefill") for _ in "ab"] + [
-        "first_token", "prefill", "first_token", "prefill",
-    ]  # fmt: skip
     assert (found["status"] == "ok").all()
-    assert found.loc[found["sweep"] == "tokens", "tokens"].tolist() == [4, 4, 8, 8]
+    by_tiles, by_tokens = (found[found["sweep"] == name] for name in ("tiles", "tokens"))
+    assert by_tiles["what"].tolist() == [w for w in ("step", "first_token", "prefill") for _ in ("all", "locpath")]
+    assert by_tokens.groupby("method")["tokens"].agg(list).to_dict() == {
+        "linspace": [4, 4, 8, 8], "locpath": [4, 4, 8, 8], "locpath_prefix": [4, 4, 8, 8],
+    }  # fmt: skip
