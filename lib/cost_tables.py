@@ -7,7 +7,7 @@ import pandas as pd
 
 from lib import flops, published
 from lib.activations import step_bytes
-from lib.cost import DECODERS, Case
+from lib.cost_models import DECODERS, Case
 from lib.flops import Decoder, Flops, Sizes
 
 MOST_STEP, MOST_MEMORY = 0.50, 0.45  # of the all-tile prefix: LoC-Path's own ratios to SlideChat are 50.6 and 44.3 %

@@ -18,7 +18,7 @@ classification published comparison variants budget label_cohort scoring
 feed launch_training run_state training_step training
 mil mil_models mil_cohort mil_tasks mil_folds mil_scores
 lengths token_maps slots gate_mass soft_hard leak leak_tiles soft_hard_words
-flops cost activations cost_tables
+flops cost_models activations cost cost_tables
 plots slide_plots length_plots variant_plots token_plots soft_hard_plots mil_plots slot_plots cost_plots synthetic
 """
 ORDER = LIST.split()
