@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.batch import collate
-from lib.cost import Case, decoder, parts_of, slide
+from lib.cost_models import Case, decoder, parts_of, slide
 from lib.flops import METHODS, visual_tokens
 
 WEIGHT_BYTES, LEARNED_BYTES = 2, 16

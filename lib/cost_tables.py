@@ -7,7 +7,7 @@ import pandas as pd
 
 from lib import flops, published
 from lib.activations import step_bytes
-from lib.cost import DECODERS, Case
+from lib.cost_models import DECODERS, Case
 from lib.flops import METHODS, Decoder, Flops, Sizes
 
 MOST_STEP, MOST_MEMORY = 0.50, 0.45  # of the all-tile prefix: LoC-Path's own ratios to SlideChat are 50.6 and 44.3 %
@@ -71,12 +71,8 @@ def acceptance(measured: pd.DataFrame, *, n: int) -> pd.DataFrame:
     for base in [b for b in ("all", "slidechat") if b in set(measured["method"])]:
         table = shares(measured, base=base)
         found = table[(table["method"] == "locpath") & (table["n"] == n) & (table["what"] == "step")]
-        for column, most in (
-            ("time", MOST_STEP),
-            ("processor", MOST_STEP),
-            ("peak", MOST_MEMORY),
-            ("above", MOST_MEMORY),
-        ):
+        limits = {"time": MOST_STEP, "processor": MOST_STEP, "peak": MOST_MEMORY, "above": MOST_MEMORY}
+        for column, most in limits.items():
             share = found[column].iloc[0] if len(found) else np.nan
             verdict = "not measured" if np.isnan(share) else "met" if share <= most else "not met"
             rows.append((base, column, share, most, verdict))
@@ -98,17 +94,14 @@ def savings(tiles: Sequence[int], case: Case) -> pd.DataFrame:
 
 def verdicts(table: pd.DataFrame, case: Case) -> pd.DataFrame:
     """Each claim beside what the build saves: at the fewest and most tiles, and from how many tiles on it holds."""
-    rows = []
-    for claim in published.CLAIMS:
-        names = [name for name in table.columns if ("bytes" in name) == (claim.what == "GPU memory")]
-        for name in [n for n in names if n not in ("tiles", "adapters_gib", "slidechat_gib")]:
-            found = _formulas(case)[name] if name in _formulas(case) else _between(table, name)
-            rows.append(
-                (claim.what, claim.saved, name, table[name].iloc[0], table[name].iloc[-1], reached(found, claim.saved))
-            )
-    return pd.DataFrame(
-        rows, columns=["claim", "claimed", "of", "saved_at_fewest", "saved_at_most", "holds_from_tiles"]
-    )
+    saved = {"FLOPs": _formulas(case), "GPU memory": {"step_bytes": _line_through(table)}}
+    rows = [
+        (claim.what, claim.saved, name, table[name].iloc[0], table[name].iloc[-1], reached(at, claim.saved))
+        for claim in published.CLAIMS
+        for name, at in saved[claim.what].items()
+    ]
+    columns = ["claim", "claimed", "of", "saved_at_fewest", "saved_at_most", "holds_from_tiles"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def reached(saved: Callable[[int], float], claim: float) -> float:
@@ -140,8 +133,9 @@ def _formulas(case: Case) -> dict[str, Callable[[int], float]]:
     }
 
 
-def _between(table: pd.DataFrame, name: str) -> Callable[[int], float]:
-    """A column read between the tiles that were computed; both sides are all but linear in n."""
-    return lambda n: float(
-        1 - np.interp(n, table["tiles"], table["adapters_gib"]) / np.interp(n, table["tiles"], table["slidechat_gib"])
-    )
+def _line_through(table: pd.DataFrame) -> Callable[[int], float]:
+    """`step_bytes` at any n: bytes are all but linear in the tiles, on both sides."""
+    if len(table) < 2:
+        raise ValueError(f"bytes of a step: got {len(table)} length of slides; expected two or more for a line")
+    ours, full = (np.polyfit(table["tiles"], table[name], 1) for name in ("adapters_gib", "slidechat_gib"))
+    return lambda n: float(1 - np.polyval(ours, n) / np.polyval(full, n))

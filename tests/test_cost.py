@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from flows.notebook import run_notebook
-from lib import activations, cost, cost_tables, published
-from lib.cost import MIB, Case, decoder, peak_memory
+from lib import activations, cost, cost_models, cost_tables, published
+from lib.cost import MIB, peak_memory
+from lib.cost_models import Case, decoder
 from lib.file_hashes import ROOT
 
 TINY = Case("all", "tiny", "step", 33, 7, 23, latents=5, d=64, repeats=1)
@@ -55,16 +56,16 @@ def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="method: got 'slots'; expected one of slidechat"):
         cost.measure(TINY._replace(method="slots"))
     with pytest.raises(ValueError, match="got 2 text tokens; expected more than the chat turn's own"):
-        cost.ready(cost.build(TINY), TINY._replace(what="prefill", text=2))
+        cost.ready(cost_models.build(TINY), TINY._replace(what="prefill", text=2))
 
 
 def test_parameters_are_the_published_ones():  # I36; SlideChat's projector and slide encoder
     full = Case("slidechat", "qwen2.5-7b", "step", 0, 32, 98)
-    assert cost.parameters(full)["language model"] == 7_615_616_512
-    assert cost.parameters(full)["projector"] == 512 * 3584 + 3584 + 3584**2 + 3584
-    assert cost.parameters(full)["slide encoder"] == pytest.approx(4.2e6, rel=0.01)
-    assert cost.parameters(full._replace(method="tcssa"))["compressor"] == 16_859_168
-    assert set(cost.parameters(full._replace(method="locpath"))) == {"compressor", "reader", "language model"}
+    assert cost_models.parameters(full)["language model"] == 7_615_616_512
+    assert cost_models.parameters(full)["projector"] == 512 * 3584 + 3584 + 3584**2 + 3584
+    assert cost_models.parameters(full)["slide encoder"] == pytest.approx(4.2e6, rel=0.01)
+    assert cost_models.parameters(full._replace(method="tcssa"))["compressor"] == 16_859_168
+    assert set(cost_models.parameters(full._replace(method="locpath"))) == {"compressor", "reader", "language model"}
 
 
 def test_saved_bytes_of_a_perceptron_are_its_input_and_both_sides_of_its_gelu():
@@ -96,7 +97,7 @@ def test_saved_bytes_grow_with_tokens_and_with_the_layers_that_gradients_pass():
 
 def test_a_steps_bytes_are_two_a_frozen_weight_and_sixteen_a_learned_one():
     given = Case("locpath", "tiny", "step", 40, 7, 23, latents=5, d=64)
-    found, counts = activations.step_bytes(given), cost.parameters(given)
+    found, counts = activations.step_bytes(given), cost_models.parameters(given)
     assert found["language model"] == 2 * counts["language model"]
     assert found["what learns"] == 16 * (counts["compressor"] + counts["reader"])
 
@@ -137,16 +138,23 @@ def test_savings_grow_and_verdicts_stand_beside_the_claims():
     assert set(told["claim"]) == {"FLOPs", "GPU memory"} and len(told) == 5
     for row in told[told["claim"] == "FLOPs"].itertuples():
         assert 100 < row.holds_from_tiles < 200
+    from_tiles = int(told.set_index("of").loc["step_bytes", "holds_from_tiles"])
+    there = cost_tables.savings([from_tiles], case).iloc[0]  # far beyond the two lengths that the line was laid through
+    assert there["step_bytes"] == pytest.approx(0.58, abs=0.002)
+    with pytest.raises(ValueError, match="got 1 length of slides; expected two or more"):
+        cost_tables.verdicts(table.head(1), case)
 
 
+@pytest.mark.slow
 def test_the_notebook(tmp_path):
     given = {"methods": ["all", "locpath"], "tiles": [90], "tokens": [4, 8], "repeats": 1}
     given |= {"formula_decoder": "tiny", "formula_tiles": [40, 90], "claim_tiles": [40, 90]}
     result = run_notebook(ROOT / "notebooks/75_compute_cost.ipynb", tmp_path / "75", given)
     assert result.status == "ran", result.error
     found = pd.read_csv(tmp_path / "75" / "measured.csv")
-    assert found["what"].tolist() == [w for w in ("step", "first_token", "prefill") for _ in "ab"] + [
-        "first_token", "prefill", "first_token", "prefill",
-    ]  # fmt: skip
     assert (found["status"] == "ok").all()
-    assert found.loc[found["sweep"] == "tokens", "tokens"].tolist() == [4, 4, 8, 8]
+    by_tiles, by_tokens = (found[found["sweep"] == name] for name in ("tiles", "tokens"))
+    assert by_tiles["what"].tolist() == [w for w in ("step", "first_token", "prefill") for _ in ("all", "locpath")]
+    assert by_tokens.groupby("method")["tokens"].agg(list).to_dict() == {
+        "linspace": [4, 4, 8, 8], "locpath": [4, 4, 8, 8], "locpath_prefix": [4, 4, 8, 8],
+    }  # fmt: skip

@@ -10,7 +10,8 @@ from lib import flops
 from lib.compressors.slidechat import LongNet
 from lib.compressors.sparselearn import SparseLearn
 from lib.compressors.tcssa import TCSSA
-from lib.cost import DECODERS, TILE_PX0, Case, build, decoder, ready, slide
+from lib.cost import ready
+from lib.cost_models import DECODERS, TILE_PX0, Case, build, decoder, slide
 from lib.cost_tables import beside_published
 from lib.flops import METHODS, Decoder, Flops, Sizes
 
