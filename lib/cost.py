@@ -7,7 +7,9 @@ Memory is, on a GPU, the allocator's (allocated, reserved); on a CPU the process
 """
 
 import ctypes
+import hashlib
 import itertools
+import json
 import multiprocessing
 import re
 import statistics
@@ -32,6 +34,7 @@ from lib.prefix_lm import greedy
 from lib.prompts import pack
 from lib.training_step import Settings, one_batch, parameter_groups, recomputing, set_modes
 from lib.vlm import VLM
+from lib.whole_files import written_whole
 
 LARGE = 10**9  # weights of a decoder that a CPU is not asked to run
 WHATS = ("step", "lora_step", "first_token", "prefill")
@@ -39,11 +42,20 @@ RATES = {"slide_encoder": 1e-4, "compressor": 1e-4, "projector": 1e-3, "reader":
 MIB = 2**20
 
 
-def measure_all(cases: Sequence[Case]) -> pd.DataFrame:
-    """One row a case, in order; `status` is "ok", or why there are no numbers. Prints each as it ends."""
+def measure_all(cases: Sequence[Case], folder: Path) -> pd.DataFrame:
+    """One row a case, in order; `status` is "ok", or why there are no numbers. Prints each as it ends.
+
+    Rows are kept in `folder`, so that a measurement that was stopped goes on where it was.
+    """
     rows = []
     for case in cases:
+        file = folder / f"{hashlib.sha256(repr(case).encode()).hexdigest()[:16]}.json"
+        if file.exists():
+            rows.append(json.loads(file.read_text()))
+            continue
         rows.append(measure(case))
+        with written_whole(file) as aside:
+            aside.write_text(json.dumps(rows[-1]))
         told = f"{rows[-1]['ms']:,.0f} ms" if rows[-1]["status"] == "ok" else rows[-1]["status"]
         print(f"{case.method}, {case.what}, {case.n:,} tiles: {told}", flush=True)
     return pd.DataFrame(rows)

@@ -42,8 +42,26 @@ def test_every_method_is_measured(what):
         assert row["status"] == "ok" and row["ms"] > 0 and row["above_mib"] >= 0
 
 
-def test_what_cannot_be_run_is_a_row_that_says_so():
-    table = cost.measure_all([TINY._replace(n=10**12), TINY._replace(decoder="qwen2.5-7b")])
+def test_a_measurement_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
+    measured = []
+
+    def measure(case):
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        measured.append(case.n)
+        return {"method": case.method, "n": case.n, "status": "ok", "ms": 1.5 * case.n}
+
+    monkeypatch.setattr(cost, "measure", measure)
+    cases = [TINY._replace(n=n) for n in (7, 9, 11)]
+    with pytest.raises(KeyboardInterrupt):
+        cost.measure_all(cases, tmp_path)
+    del measured[:]
+    table = cost.measure_all(cases, tmp_path)
+    assert measured == [11] and table["n"].tolist() == [7, 9, 11] and table["ms"].tolist() == [10.5, 13.5, 16.5]
+
+
+def test_what_cannot_be_run_is_a_row_that_says_so(tmp_path):
+    table = cost.measure_all([TINY._replace(n=10**12), TINY._replace(decoder="qwen2.5-7b")], tmp_path)
     assert table["status"].tolist() == [
         "out of memory", "refused: a large decoder on a CPU; set force, or device to cuda",
     ]  # fmt: skip
