@@ -56,6 +56,11 @@ def pretrain(
     """
     if not train or not validation:
         raise ValueError(f"pre-training: got {len(train)} training and {len(validation)} validation slides; need both")
+    if settings.steps < 1 or settings.batch < 1 or settings.mixed_precision not in ("no", "bf16"):
+        raise ValueError(
+            f"pre-training: got {settings.steps} steps of {settings.batch} slides in {settings.mixed_precision!r}; "
+            "expected at least one of each, and no or bf16"
+        )
     model.to(device)
     rate = settings.base_lr * settings.batch / 256
     optimizer = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay)

@@ -181,6 +181,15 @@ def test_it_learns_what_neighbours_tell(tmp_path):
     assert cosine.iloc[-1] > cosine.iloc[0] + 0.05
 
 
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch": 0}, {"mixed_precision": "fp8"}])
+def test_settings_without_sense_are_refused(tmp_path, wrong):
+    with pytest.raises(ValueError, match=r"pre-training: got .* steps of"):
+        pretrain(
+            model(), {"s": bag("s", 3, 3)}, ["s"], ["s"], Settings(0.1, 1, 1)._replace(**wrong), seed=0,
+            checkpoint=tmp_path / "c.pt", save_every=1, evaluate_every=1, device="cpu",
+        )  # fmt: skip
+
+
 def test_no_validation_slides_are_an_error(tmp_path):
     with pytest.raises(ValueError, match="got 1 training and 0 validation slides"):
         pretrain(
