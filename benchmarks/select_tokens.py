@@ -54,7 +54,8 @@ def main() -> None:
         for n in args.tiles:
             path = Path(folder) / f"{n}.h5"
             x = np.random.default_rng(0).standard_normal((n, args.d), dtype=np.float32)
-            write_features(path, make_bag(str(n), x, None, {}), {})
+            row, column = np.divmod(np.arange(n), round(n**0.5))  # a full grid
+            write_features(path, make_bag(str(n), x, 224 * np.stack([column, row], axis=1), {}), {})
             for name in asked:
                 costs[name].append(in_own_process(name, path, args))
                 print(f"{name}, {n:,} tiles: {costs[name][-1].seconds:.3f} s", flush=True)
@@ -123,8 +124,9 @@ def sparselearn(path: Path, args: argparse.Namespace, *, attention: str):
     return bag_call(path, args, COMPRESSORS["sparselearn"](args.d, args.k, **options))
 
 
-def tcssa(path: Path, args: argparse.Namespace, **how):
-    return bag_call(path, args, COMPRESSORS["tcssa"](args.d, args.k), **how)
+def mixing(path: Path, args: argparse.Namespace, *, name: str, **how):
+    """A compressor that mixes tiles, with its own defaults."""
+    return bag_call(path, args, COMPRESSORS[name](args.d, args.k), **how)
 
 
 def abmil(path: Path, args: argparse.Namespace, *, name: str, **how):
@@ -136,8 +138,10 @@ CALLS = {
     "one n x d x d product": product,
     "sparselearn, scorer none": partial(sparselearn, attention="none"),
     "sparselearn, scorer global": partial(sparselearn, attention="global"),
-    "tcssa": tcssa,
-    "tcssa, with gradients": partial(tcssa, backward=True),
+    "tcssa": partial(mixing, name="tcssa"),
+    "tcssa, with gradients": partial(mixing, name="tcssa", backward=True),
+    "locpath": partial(mixing, name="locpath"),
+    "locpath, with gradients": partial(mixing, name="locpath", backward=True),
     "ABMIL": partial(abmil, name="abmil"),
     "ABMIL, with gradients": partial(abmil, name="abmil", backward=True),
     "gated ABMIL": partial(abmil, name="gated_abmil"),

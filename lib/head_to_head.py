@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lib.answers import is_control
-from lib.comparison import question_groups
+from lib.comparison import FLOORS, question_groups
 from lib.questions import Question
 from lib.stats import LEVEL, clustered_mean
 from lib.variants import holm
@@ -40,8 +40,12 @@ class Pairing(NamedTuple):
 
 
 def rivals(answers: pd.DataFrame) -> list[str]:
-    """Return the methods that are compared with each other: neither floors, baselines, controls nor variants."""
-    return [m for m in answers["method"].unique() if m not in BASELINES and ":" not in m and not is_control(m)]
+    """Return the methods that are compared with each other: neither floors, baselines, controls nor variants.
+
+    A variant of all tiles (with SlideChat's slide encoder) is a road of its own.
+    """
+    named = [m for m in answers["method"].unique() if m not in (*BASELINES, *FLOORS) and not is_control(m)]
+    return [m for m in named if ":" not in m or m.startswith("all:")]
 
 
 def pairings(answers: pd.DataFrame, costs: pd.DataFrame) -> list[Pairing]:

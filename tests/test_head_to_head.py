@@ -37,6 +37,8 @@ COSTS = costs(tcssa_8=1.0, tcssa_16=2.0, locpath_8=1.95, all_0=9.0, random_8=0.9
 
 def test_rivals_are_the_methods_themselves():
     assert rivals(answers()) == ["tcssa", "locpath", "all"]
+    more = [run(name, 0, 0, {1}) for name in ("all:slide_encoder=longnet", "majority")]
+    assert rivals(pd.concat([answers(), *more])) == ["tcssa", "locpath", "all", "all:slide_encoder=longnet"]
 
 
 def test_runs_are_paired_at_a_common_k_and_with_the_nearest_in_operations():
