@@ -29,15 +29,9 @@ def differences(ax: Axes, paired: pd.DataFrame, *, reference: str, xlabel: str) 
     ax.plot(0, 0, "s", color=GREY, markersize=5)
     _intervals(ax, paired, methods, column="difference", low="ci_low", high="ci_high")
     known = paired[paired["pooled"] & paired["paper_delta"].notna()]
-    ax.plot(
-        100 * known["paper_delta"],
-        known["method"].map(methods.index) + 0.28,
-        "D",
-        color=RED,
-        mfc="none",
-        markersize=6,
-        label="paper, other benchmark",
-    )
+    if len(known):
+        place, style = known["method"].map(methods.index) + 0.28, {"color": RED, "mfc": "none", "markersize": 6}
+        ax.plot(100 * known["paper_delta"], place, "D", label="paper, other benchmark", **style)
     return _rows(ax, methods, reference=reference, xlabel=xlabel)
 
 
