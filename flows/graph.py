@@ -144,7 +144,7 @@ def _branch(
 def _look_closely(notebooks: Path, options: Options, runs: list[Run], common: dict[str, object]) -> list[Stage]:
     """Look at the first run alone: its lengths and map; how a scorer's soft becomes hard; how slots share the tiles.
 
-    And at the tiles themselves, if some method merges them: are they redundant?
+    And, if some method merges tiles, at what it is built on: are they redundant, and what do visual tokens cost?
     """
     first, (*_, tuned, answered) = runs[0], runs[0].stages
     look = tuned.parameters | common | {"checkpoint": tuned.out_dir, "answers": [answered.out_dir]}
@@ -162,6 +162,8 @@ def _look_closely(notebooks: Path, options: Options, runs: list[Run], common: di
     if any(run.method.compressor in RESAMPLING for run in runs):
         tiles = {"features": common["features"] or options.manifest}
         stages.append(_stage(notebooks, options, "74_tile_redundancy", "", tiles))
+        machine = {name: common[name] for name in ("device", "threads") if name in common}
+        stages.append(_stage(notebooks, options, "75_compute_cost", "", machine))
     return stages
 
 

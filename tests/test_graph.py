@@ -29,6 +29,7 @@ PARAMETERS = {
     "others: list[str] = []  # in: other seeds\n",
     "73_slot_usage": 'checkpoint: str = ""  # in: stage 50\nothers: list[str] = []  # in: other runs\n',
     "74_tile_redundancy": 'features: str = ""  # in: features\n',
+    "75_compute_cost": 'device: str = "cpu"  # run: cpu or cuda\n',
     "76_compare_variants": 'answers: list[str] = []  # in: answers\nreference: str = ""  # method\n',
     "77_token_budget": "answers: list[str] = []  # in: answers\n",
     "80_compare_methods": "answers: list[str] = []  # in: answers\n",
@@ -280,7 +281,9 @@ def test_slots_are_looked_at_beside_all_other_runs_of_theirs_and_nothing_is_mapp
 
 def test_latents_start_without_an_alignment_and_nothing_is_mapped(notebooks):
     stages = planned(notebooks, "locpath")
-    assert {id for id in stages if id.startswith("7")} == {"71_length_stability/locpath_k8_s0", "74_tile_redundancy"}
+    assert {id for id in stages if id.startswith("7")} == {
+        "71_length_stability/locpath_k8_s0", "74_tile_redundancy", "75_compute_cost",
+    }  # fmt: skip
     assert stages["74_tile_redundancy"].parameters == {"features": "runs/x/20_extract_features"}
     assert stages["50_tune_answers/locpath_k8_s0"].parameters["start"] == "runs/x/40_align_captions/locpath_k8_s0"
 

@@ -27,6 +27,10 @@ TINY = (
     "72.noise_draws=2",
     "72.draws=20",
     "72.widths=[7]",
+    "75.methods=slidechat,all,locpath,locpath_prefix",
+    "75.tiles=50",
+    "75.tokens=8",
+    "75.claim_tiles=100",
 )
 ENCODED = "sparselearn:slide_encoder=longnet"
 COHORT = {"n_train": 12, "n_val": 3, "n_test": 5, "regions_per_slide": 2, "workers": 2}
@@ -63,7 +67,7 @@ def road(tmp_path_factory):
 
 def test_every_notebook_runs_and_leaves_a_page(road):
     _, stages, board = road
-    numbers = "00 01 02 10 20 30 40 50 60 70 71 72 74 76 80"
+    numbers = "00 01 02 10 20 30 40 50 60 70 71 72 74 75 76 80"
     assert {s.notebook.name[:2] for s in stages} == set(numbers.split())
     failed = {id: outcome.error for id, outcome in board.outcomes.items() if outcome.status != "ran"}
     assert failed == {}
