@@ -30,7 +30,7 @@ TINY = (
     "75.methods=slidechat,all,locpath,locpath_prefix",
     "75.tiles=50",
     "75.tokens=8",
-    "75.claim_tiles=100",
+    "75.claim_tiles=100,200",
 )
 ENCODED = "sparselearn:slide_encoder=longnet"
 COHORT = {"n_train": 12, "n_val": 3, "n_test": 5, "regions_per_slide": 2, "workers": 2}
