@@ -59,6 +59,16 @@ def test_methods_of_known_quality_are_ranked_beside_their_floors(tmp_path):
     )
 
 
+def test_methods_of_different_k_are_compared_by_operations_alone(tmp_path):
+    write_cohort(tmp_path, n_slides=31)
+    runs = [write_run(tmp_path, method, k=k, accuracy=0.7) for method, k in (("sparselearn", 40), ("tcssa", 41))]
+    result, out = compare(tmp_path, runs)
+    assert result.status == "ran", result.error
+    duels = pd.read_csv(out / "head_to_head.csv")
+    assert set(duels["matched_by"]) == {"operations"} and duels["difference"].notna().all()
+    assert (out / "head_to_head.png").exists()
+
+
 def test_one_question_for_all_slides_is_scored_as_classification_in_every_fold(tmp_path):
     write_cohort(tmp_path, n_slides=103, same_question=True, folds=5)
     runs = [write_run(tmp_path, "mean", k=7, accuracy=0.9, fold=fold) for fold in range(5)]
