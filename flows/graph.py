@@ -170,7 +170,7 @@ def _look_closely(notebooks: Path, options: Options, runs: list[Run], common: di
 def _compare(notebooks: Path, options: Options, runs: list[Run], common: dict[str, object]) -> list[Stage]:
     """Compare the variants of a method at the first k, plain methods over several k, and everything."""
     names = dict.fromkeys(run.method.name for run in runs)
-    varied = [name for name in names if any(other.startswith(f"{name}:") for other in names)]
+    varied = [n for n in names if n not in WITHOUT_K and any(other.startswith(f"{n}:") for other in names)]
     compared = {"80_compare_methods": ({}, runs)}
     if len(options.k) > 1:
         compared = {"77_token_budget": ({}, [r for r in runs if r.method.name == r.method.compressor])} | compared

@@ -312,6 +312,12 @@ def test_latents_are_pre_trained_once_for_every_k_and_learn_on_regions_first(not
     )
 
 
+def test_all_tiles_behind_a_slide_encoder_are_no_variant_to_be_looked_into(notebooks):
+    stages = planned(notebooks, "all", "all:steps=70", "sparselearn", "sparselearn:steps=70")
+    assert stages["76_compare_variants"].parameters["reference"] == "sparselearn"
+    assert "76_compare_variants" not in planned(notebooks, "all", "all:steps=70", "sparselearn")
+
+
 def test_variants_are_compared_with_the_method_that_they_vary(notebooks):
     stages = planned(notebooks, "random", "sparselearn", "sparselearn:steps=70")
     assert stages["76_compare_variants"].parameters["reference"] == "sparselearn"
