@@ -19,6 +19,7 @@ from lib.whole_files import written_whole
 
 Tiles = UInt8[np.ndarray, "n h w 3"]
 Features = Float[np.ndarray, "n d"]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @runtime_checkable
@@ -36,15 +37,18 @@ class Encoder(Protocol):
     def encode(self, tiles: Tiles) -> Features: ...
 
 
-def load_encoder(name_or_path: str, *, device: str = "cpu", batch_tiles: int = 128, pooling: str = "cls") -> Encoder:
+def load_encoder(
+    name_or_path: str, *, device: str = "cpu", batch_tiles: int = 128, pooling: str = "cls", dtype: str = "float32"
+) -> Encoder:
     """Return the stand-in ("stain-texture") or a `transformers` model by folder or hub id.
 
-    `pooling` ("cls", "mean" or "pooler") says how a transformers model's tokens become one feature; the stand-in has
-    no tokens, always runs on the CPU in batches of its own, and ignores all three.
+    `pooling` ("cls", "mean" or "pooler") says how a transformers model's tokens become one feature, `dtype` ("float32"
+    or "bfloat16") in what it computes; the stand-in has no tokens, always runs on the CPU in batches of its own, and
+    ignores all four.
     """
     if name_or_path == StainTexture.name:
         return StainTexture()
-    return TransformersEncoder(name_or_path, device=device, batch_tiles=batch_tiles, pooling=pooling)
+    return TransformersEncoder(name_or_path, device=device, batch_tiles=batch_tiles, pooling=pooling, dtype=dtype)
 
 
 def batches_of(tiles: Tiles, size: int) -> Iterator[Tiles]:
@@ -143,14 +147,16 @@ class TransformersEncoder:
 
     needs_fit = False
 
-    def __init__(self, name_or_path: str, *, device: str, batch_tiles: int, pooling: str):
+    def __init__(self, name_or_path: str, *, device: str, batch_tiles: int, pooling: str, dtype: str):
         if pooling not in ("cls", "mean", "pooler"):
             raise ValueError(f"pooling: got {pooling!r}, expected 'cls', 'mean' or 'pooler'")
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype of the encoder: got {dtype!r}, expected one of {', '.join(DTYPES)}")
         from transformers import AutoImageProcessor, AutoModel  # seconds to import, for every process of stage 20
 
         self.name, self.device, self.batch_tiles, self.pooling = name_or_path, device, batch_tiles, pooling
         self._processor = AutoImageProcessor.from_pretrained(name_or_path, backend="pil")
-        self._model = AutoModel.from_pretrained(name_or_path, dtype=torch.float32).eval().to(device)
+        self._model = AutoModel.from_pretrained(name_or_path, dtype=DTYPES[dtype]).eval().to(device)
         self.tile_px = _side(self._processor)
         self.d = self.encode(np.zeros((1, self.tile_px or 224, self.tile_px or 224, 3), np.uint8)).shape[1]
 
@@ -166,12 +172,12 @@ class TransformersEncoder:
         """Hash of the weights, in the order of their names."""
         digest = hashlib.sha256()
         for name, weight in sorted(self._model.state_dict().items()):
-            digest.update(name.encode() + weight.cpu().contiguous().numpy().tobytes())
+            digest.update(name.encode() + weight.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     def _pooled(self, tiles: Tiles) -> Features:
         pixels = self._processor(images=list(tiles), return_tensors="pt")["pixel_values"]
-        out = self._model(pixel_values=pixels.to(self.device))
+        out = self._model(pixel_values=pixels.to(self.device, self._model.dtype))
         hidden = out.last_hidden_state
         if self.pooling == "pooler":
             if getattr(out, "pooler_output", None) is None:

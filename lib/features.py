@@ -16,10 +16,13 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from lib.tiling import TRIDENT_ATTRS
 from lib.whole_files import written_whole
 
 SCHEMA, SCHEMA_VERSION = "slidesieve.bag", 1
+TRIDENT_ATTRS = (  # on `coords`; all others are the file's
+    *("patch_size", "patch_size_level0", "overlap", "level0_magnification", "target_magnification"),
+    *("level0_width", "level0_height", "name"),
+)
 
 
 class Bag(NamedTuple):

@@ -71,7 +71,7 @@ class LatentReader(nn.Module):
         blocks = decoder_layers(lm)
         check_residual(lm, blocks[self.layers[0]])
         for number, layer in enumerate(self.layers):
-            blocks[layer].register_forward_pre_hook(self._entering(number), with_kwargs=True)
+            blocks[layer].input_layernorm.register_forward_pre_hook(self._entering(number))  # inside what is recomputed
             blocks[layer].self_attn.register_forward_hook(self._attended(number))
 
     def read(
@@ -94,8 +94,8 @@ class LatentReader(nn.Module):
         return self.importance(latents, questions.to(latents.dtype))
 
     def _entering(self, number: int):
-        def remember(layer, args, kwargs) -> None:
-            self._entered[number] = args[0] if args else kwargs["hidden_states"]
+        def remember(norm, args) -> None:
+            self._entered[number] = args[0]
 
         return remember
 
@@ -184,11 +184,12 @@ def evenly_spaced(n: int, depth: int) -> tuple[int, ...]:
 
 
 def decoder_layers(lm: nn.Module) -> nn.ModuleList:
-    """The decoder's layers. Raises ValueError for a family without `layers` of `self_attn`."""
+    """The decoder's layers. Raises ValueError for a family without `layers` of `input_layernorm` and `self_attn`."""
     layers = getattr(lm.get_decoder(), "layers", None)
-    if layers is None or not hasattr(layers[0], "self_attn"):
+    if layers is None or not all(hasattr(layers[0], part) for part in ("input_layernorm", "self_attn")):
         raise ValueError(
-            f"cross-attention adapters: {type(lm).__name__} has no layers with a self_attn; use Qwen2, Llama or Mistral"
+            f"cross-attention adapters: {type(lm).__name__} has no layers with an input_layernorm and a self_attn; "
+            "use Qwen2, Llama or Mistral"
         )
     return layers
 

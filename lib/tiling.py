@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
 
+from lib.features import TRIDENT_ATTRS
 from lib.slide_pixels import Thumbnail, thumbnail
 from lib.slides import Slide, SlideFault, View, view_at
 from lib.whole_files import written_whole
@@ -143,12 +144,6 @@ def read_tiling(path: Path) -> Tiling:
         attrs = dict(file["coords"].attrs) | dict(file.attrs)
         view = View(*(attrs.pop(f"view_{field}").item() for field in View._fields))
         return Tiling(file["coords"][:], file["tissue_fraction"][:], int(attrs["n_dropped"]), view, attrs)
-
-
-TRIDENT_ATTRS = (
-    *("patch_size", "patch_size_level0", "overlap", "level0_magnification", "target_magnification"),
-    *("level0_width", "level0_height", "name"),
-)
 
 
 def _attrs(slide: Slide, spec: TileSpec, view: View) -> dict:
