@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LIMITS_S = {"tests": 75, "steps": 170, "answers": 80, "kernels": 40, "resume": 60, "tiles": 50, "bags": 75}
+LIMITS_S = {"tests": 75, "steps": 150, "answers": 60, "kernels": 45, "resume": 100, "tiles": 50, "bags": 100}
 
 
 def main() -> None:

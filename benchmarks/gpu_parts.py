@@ -271,7 +271,7 @@ def bags(args: argparse.Namespace) -> Iterator[dict]:
     for compressor in ("all", "sparselearn", "tcssa", "mean"):
         model = little_model(compressor, args, d=next(iter(held.values())).x.shape[1])
         taught = [Example(s, None, (("Is cyst present?", answer[s]),)) for s in sides["train"]]
-        steps = 4 if args.tiny else 200
+        steps = 4 if args.tiny else 100
         feed = training.Feed(model, held, [training.Phase(taught, steps, 16)], seed=0, max_tiles=256)
         model.fit_features(feed(0)[0])
         with tempfile.TemporaryDirectory() as folder:

@@ -53,13 +53,14 @@ def set_modes(model: VLM, rates: dict[str, float]) -> None:
 @contextmanager
 def recomputing(lm: nn.Module, on: bool) -> Iterator[None]:
     """Keep only what enters each block of the language model, and compute the rest again in the backward pass."""
+    verb = "activation" if hasattr(lm, "activation_checkpointing_enable") else "gradient"  # older ones name it so
     if on:
-        lm.activation_checkpointing_enable({"use_reentrant": False})
+        getattr(lm, f"{verb}_checkpointing_enable")({"use_reentrant": False})
     try:
         yield
     finally:
         if on:
-            lm.activation_checkpointing_disable()
+            getattr(lm, f"{verb}_checkpointing_disable")()
             lm.disable_input_require_grads()  # its hook on the embeddings would stay
 
 

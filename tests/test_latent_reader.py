@@ -18,6 +18,7 @@ from transformers import (
 from lib.latent_reader import Adapter, LatentReader, evenly_spaced, log_gate_of_top, mean_of_questions
 from lib.prefix_lm import Prefix, answer_log_probs, greedy
 from lib.prompts import Turn, pack
+from lib.training_step import recomputing
 
 H, W, M, K, HEAD = 24, 16, 9, 4, [11, 12]
 SHAPE = {
@@ -55,6 +56,25 @@ def log_probs(lm, texts, reader=None) -> torch.Tensor:
     none = torch.zeros(len(texts.ids), 0, dtype=torch.long)
     empty = torch.zeros(len(texts.ids), 0, H, dtype=torch.float64)
     return answer_log_probs(lm, HEAD, Prefix(empty, none.bool(), none, none.sum(-1), reader and reader.place), texts)
+
+
+def test_blocks_that_are_recomputed_read_latents_as_others_do():
+    """What enters a layer is taken up again when the backward pass runs the layer a second time."""
+
+    def gradients(recompute: bool) -> list[torch.Tensor]:
+        lm = decoder().requires_grad_(False)
+        reader = reader_of(lm)
+        with recomputing(lm, recompute):
+            lm.train(recompute)  # blocks look at their own flag; there is no dropout in them
+            seen = latents().requires_grad_()
+            texts = pack([row[:1] for row in ROWS])
+            reader.read(lm, seen, texts)
+            log_probs(lm, texts, reader).sum().backward()
+        return [seen.grad, *(p.grad for p in reader.parameters() if p.grad is not None)]
+
+    kept, again = gradients(False), gradients(True)
+    assert len(kept) == len(again) > 10
+    assert all(torch.equal(a, b) for a, b in zip(kept, again, strict=True))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -216,7 +236,7 @@ def test_decoders_of_another_build_are_refused():
     with pytest.raises(ValueError, match="Gemma2ForCausalLM a layer does not go on with its input plus its attention"):
         reader_of(gemma)
     small = {"vocab_size": 50, "n_embd": H, "n_layer": 2, "n_head": 4, "bos_token_id": 1, "eos_token_id": 1}
-    with pytest.raises(ValueError, match="GPT2LMHeadModel has no layers with a self_attn"):
+    with pytest.raises(ValueError, match="GPT2LMHeadModel has no layers with an input_layernorm and a self_attn"):
         reader_of(GPT2LMHeadModel(GPT2Config(**small)))
 
 
