@@ -1,6 +1,7 @@
 """The parts of `benchmarks.gpu`, each a function that yields what it finds: `python -m benchmarks.gpu_parts PART`."""
 
 import argparse
+import contextlib
 import gc
 import json
 import os
@@ -20,6 +21,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 GIB = 1024
+STEPS = 16  # of the training that is killed midway
 
 
 def main() -> None:
@@ -111,21 +113,45 @@ def kernels(args: argparse.Namespace) -> Iterator[dict]:
 
 def profiled(call: Callable[[], None], device: str) -> dict:
     """The attention operators that ran, and milliseconds."""
-    start = now(device)
-    call()
-    ms = 1000 * (now(device) - start)
+    ms = milliseconds(call, device)
     kinds = [torch.profiler.ProfilerActivity.CPU]
     kinds += [torch.profiler.ProfilerActivity.CUDA] if device == "cuda" else []
     with torch.profiler.profile(activities=kinds) as trace:
         call()
         now(device)
-    found = {}
-    for event in trace.key_averages():
-        attention = re.search(r"aten::_scaled_dot_product_\w+|aten::_flash_attention\w*|aten::_efficient_attention\w*",
-                              event.key)  # fmt: skip
-        if attention:
-            found[event.key.removeprefix("aten::_")] = event.count
+    attention = re.compile(r"aten::_(scaled_dot_product_|flash_attention|efficient_attention)\w*")
+    found = {e.key.removeprefix("aten::_"): e.count for e in trace.key_averages() if attention.fullmatch(e.key)}
     return {"ms": round(ms, 1), "operators": ", ".join(f"{name} x {n}" for name, n in sorted(found.items()))}
+
+
+def lengths(args: argparse.Namespace) -> Iterator[dict]:
+    """(d) Bags are never of one length: what a length costs when it is new, and when it was there before."""
+    from lib.cost_models import decoder
+
+    name, seen = ("tiny", range(40, 44)) if args.tiny else ("small", range(1000, 1012))
+    torch.manual_seed(0)
+    with torch.device(args.device):
+        lm = decoder(name, torch.bfloat16 if args.device == "cuda" else torch.float32).requires_grad_(False)
+    for cudnn in (True, False) if args.device == "cuda" else (False,):
+        torch.backends.cuda.enable_cudnn_sdp(cudnn)
+        for what in ("warm-up", "new", "again"):
+            took = [
+                milliseconds(lambda n=n: step_of(lm, n), args.device) for n in (seen if what != "warm-up" else [99])
+            ]
+            yield {"cudnn": cudnn, "lengths": what, "n": len(took), "median_ms": float(np.median(took))}
+
+
+def step_of(lm, n: int) -> None:
+    """A forward and a backward pass over n tokens that ask for a gradient, as a projector's do."""
+    weight = lm.get_input_embeddings().weight
+    embeds = torch.randn(1, n, weight.shape[1], device=weight.device, dtype=weight.dtype, requires_grad=True)
+    lm(inputs_embeds=embeds, use_cache=False).logits.float().logsumexp(-1).mean().backward()
+
+
+def milliseconds(call: Callable[[], None], device: str) -> float:
+    start = now(device)
+    call()
+    return 1000 * (now(device) - start)
 
 
 def decoder_and_slide(args: argparse.Namespace):
@@ -152,38 +178,33 @@ def resume(args: argparse.Namespace) -> Iterator[dict]:
     with tempfile.TemporaryDirectory() as temporary:
         cut, whole = Path(temporary) / "cut", Path(temporary) / "whole"
         killed_at = kill_midway(cut, args)
-        for folder in (cut, whole):
-            subprocess.run(victim(folder, args), cwd=ROOT, check=True, stdout=sys.stderr)
-        a, b = (torch.load(folder / "weights.pt", weights_only=True) for folder in (cut, whole))
+        whole.mkdir()
+        with contextlib.redirect_stdout(sys.stderr):
+            a, b = train_in(cut, args), train_in(whole, args)
         furthest = max(float((a[name].float() - b[name].float()).abs().max()) for name in b)
         moved = max(float(value.float().abs().max()) for value in b.values())
         yield {"killed_after_step": killed_at, "largest_difference": furthest, "largest_weight": moved}
 
 
 def kill_midway(folder: Path, args: argparse.Namespace) -> int:
-    """Start a training, kill it once it has saved twice; return the step it had told last."""
+    """Start a training in a process of its own and kill it once it has saved; return the step it had told last."""
     folder.mkdir()
-    child = subprocess.Popen(victim(folder, args), cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    words = [sys.executable, "-m", "benchmarks.gpu_parts", "victim", "--device", args.device]
+    words += [f"--folder={folder}", *["--tiny"] * args.tiny]
+    child = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
     told = 0
     for line in child.stdout:
         told = int(found[1]) if (found := re.match(r"at step (\d+)", line)) else told
-        if told >= 12:
+        if told >= STEPS // 2:
             os.killpg(child.pid, signal.SIGKILL)
             break
-    child.wait()
-    if (folder / "weights.pt").exists() or not (folder / "checkpoint.pt").exists():
-        raise RuntimeError(f"the training ended with {child.returncode} before it could be killed at step 12")
+    if child.wait() != -signal.SIGKILL or not (folder / "checkpoint.pt").exists():
+        raise RuntimeError(f"the training ended with {child.returncode} before it could be killed midway")
     return told
 
 
-def victim(folder: Path, args: argparse.Namespace) -> list[str]:
-    folder.mkdir(exist_ok=True)
-    words = [sys.executable, "-m", "benchmarks.gpu_parts", "victim", "--device", args.device]
-    return [*words, f"--folder={folder}", *["--tiny"] * args.tiny]
-
-
-def train_in(folder: Path, args: argparse.Namespace) -> None:
-    """Train SparseLearn on noise for some steps, saving as it goes; leave the weights that learn."""
+def train_in(folder: Path, args: argparse.Namespace) -> dict[str, torch.Tensor]:
+    """Train SparseLearn on noise for some steps, saving as it goes; return the weights that learn."""
     from lib import training
     from lib.cost_models import slide
     from lib.examples import Example
@@ -191,14 +212,14 @@ def train_in(folder: Path, args: argparse.Namespace) -> None:
     model = little_model("sparselearn", args, d=64)
     bags = {f"s{i}": slide(200 + 17 * i, 64)._replace(slide_id=f"s{i}") for i in range(8)}
     taught = [Example(s, None, (("Is cyst present?", "yes" if i % 2 else "no"),)) for i, s in enumerate(bags)]
-    feed = training.Feed(model, bags, [training.Phase(taught, 40, 4)], seed=0, max_tiles=4096)
+    feed = training.Feed(model, bags, [training.Phase(taught, STEPS, 4)], seed=0, max_tiles=4096)
 
     def tell(model, step: int) -> None:
         print(f"at step {step}", flush=True)
-        time.sleep(0.02 if step > 10 else 0)  # it is to be caught
+        time.sleep(0.02)  # it is to be caught
 
     fit(model, feed, args, checkpoint=folder / "checkpoint.pt", before_step=tell, evaluate=lambda m: float("-inf"))
-    torch.save({n: p.detach().cpu() for n, p in model.named_parameters() if p.requires_grad}, folder / "weights.pt")
+    return {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def fit(model, feed, args: argparse.Namespace, *, checkpoint: Path, before_step, evaluate):
@@ -322,7 +343,7 @@ def now(device: str) -> float:
     return time.perf_counter()
 
 
-PARTS = {f.__name__: f for f in (tests, steps, answers, kernels, resume, tiles, bags)}
+PARTS = {f.__name__: f for f in (tests, steps, answers, kernels, lengths, resume, tiles, bags)}
 
 if __name__ == "__main__":
     main()
