@@ -72,8 +72,10 @@ def _code_hash(source: str) -> str:
 
 
 def _words(node: object) -> str:
-    """Write out a syntax tree without what is empty: newer Pythons have more fields, and `ast.dump` leaves out others."""
+    """Write out a syntax tree without what is empty: Pythons differ in that, and in what `ast.dump` leaves out."""
     if isinstance(node, ast.AST):
-        parts = [f"{name}={_words(value)}" for name, value in ast.iter_fields(node) if value is not None and value != []]
-        return f"{type(node).__name__}({', '.join(parts)})"
+        fields = {name: value for name, value in ast.iter_fields(node) if value is not None and value != []}
+        if isinstance(node, ast.JoinedStr):  # 3.12 ends f"{x:>{y}}" with an empty text
+            fields["values"] = [v for v in node.values if not (isinstance(v, ast.Constant) and v.value == "")]
+        return f"{type(node).__name__}({', '.join(f'{name}={_words(value)}' for name, value in fields.items())})"
     return f"[{', '.join(map(_words, node))}]" if isinstance(node, list) else repr(node)
