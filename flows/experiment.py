@@ -22,7 +22,7 @@ from flows.notebook import portable
 from flows.presets import read_preset
 from flows.processes import guard
 from flows.report import write_report
-from flows.stages import Stage, check_inputs
+from flows.stages import Stage, changes_of, check_inputs, values_of
 from lib.file_hashes import ROOT
 
 PREFECT = {
@@ -68,6 +68,17 @@ def conduct(stages: list[Stage], out: str, *, title: str, workers: int, threads:
             board.say(f"FAILED {id}: {outcome.error}")
     print(index, flush=True)
     return 130 if interrupted else 1 if counts["failed"] or counts["not run"] else 0
+
+
+def print_plan(stages: list[Stage], out: str) -> None:
+    """Say what would run, why and at what cost; write OUT/plan.csv."""
+    from lib import plan_table  # the models' libraries take seconds to import
+
+    planned = [plan_table.Planned(s.id, values_of(s), changes_of(s), ROOT / s.out_dir) for s in stages]
+    due = pending(stages)
+    found = plan_table.costs(planned, due)
+    plan_table.write_plan(ROOT / out / "plan.csv", plan_table.rows(due, found))
+    print(f"{len(due)} of {len(stages)} stages to run", *plan_table.report(planned, due, found), sep="\n")
 
 
 @contextmanager
@@ -139,7 +150,7 @@ def main(
     threads: Annotated[int, typer.Option(help="threads of each; 0: cores / workers")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda; empty: the notebook's default")] = "",
     parameter: Annotated[list[str], typer.Option("-p", help="name=value or STAGE.name=value, e.g. 50.steps=300")] = [],  # noqa: B006
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would run, and why")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would run, why, and what it costs")] = False,
 ) -> None:
     """Run an experiment from a manifest and its questions to a report; exit 0 if every stage is done."""
     with faults_explained():
@@ -166,8 +177,7 @@ def main(
         )
         stages = plan(options)
         if dry_run:
-            for id, reasons in pending(stages).items():
-                print(f"{id}: {'; '.join(reasons)}")
+            print_plan(stages, options.out)
             return
         title = f"{Path(options.out).name}: {options.manifest}"
         code = conduct(stages, options.out, title=title, workers=workers, threads=options.threads)

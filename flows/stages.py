@@ -4,6 +4,7 @@ It needs another stage if one of its inputs lies in that stage's folder; nothing
 """
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,9 +76,28 @@ def check_inputs(stages: list[Stage]) -> None:
         raise ValueError(f"inputs that do not exist: {named}; correct the paths")
 
 
+def values_of(stage: Stage) -> dict[str, object]:
+    """Every parameter of the stage's notebook with its value: given, or its default."""
+    return check_parameters(_declared(stage.notebook), stage.parameters, notebook=stage.notebook.stem)
+
+
+def changes_of(stage: Stage) -> dict[str, object]:
+    """The parameters given that differ from the notebook's defaults; no paths."""
+    declared = _declared(stage.notebook)
+    return {
+        n: v for n, v in stage.parameters.items() if v != declared[n].default and not declared[n].role.startswith("in")
+    }
+
+
 def _declared(notebook: Path) -> dict[str, Parameter]:
     if not notebook.exists():
         raise ValueError(f"no notebook {notebook}")
+    return _read(notebook, notebook.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _read(notebook: Path, mtime_ns: int) -> dict[str, Parameter]:
+    """A plan asks for a notebook's parameters hundreds of times."""
     return read_parameters(notebook)
 
 

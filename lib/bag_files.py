@@ -65,6 +65,10 @@ class BagFiles(Mapping[str, Bag]):
             self._n_tiles[slide_id] = len(self[slide_id].x) if n is None else n
         return self._n_tiles[slide_id]
 
+    def n_tiles_at_once(self, slide_id: str) -> int | None:
+        """Return how many tiles a slide has where the file's header says it, else None."""
+        return self._n_tiles.get(slide_id) or self._count(slide_id)
+
     def _check_width(self, slide_id: str, d: int) -> None:
         self._width = self._width or (slide_id, d)
         first, expected = self._width

@@ -1,6 +1,7 @@
 """Hashes of code: of a notebook's cells, and of every lib module it imports, directly or through another.
 
-Code is hashed by its syntax tree without docstrings: comments, layout and markdown do not count.
+Code is hashed by its syntax tree without docstrings: comments, layout and markdown do not count. The hash is the same
+under every Python that we run on, so that another interpreter finds the work of the former one up to date.
 """
 
 import ast
@@ -67,4 +68,14 @@ def _code_hash(source: str) -> str:
             and isinstance(body[0].value, ast.Constant)
         ):
             del body[0]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+    return hashlib.sha256(_words(tree).encode()).hexdigest()[:16]
+
+
+def _words(node: object) -> str:
+    """Write out a syntax tree without what is empty: Pythons differ in that, and in what `ast.dump` leaves out."""
+    if isinstance(node, ast.AST):
+        fields = {name: value for name, value in ast.iter_fields(node) if value is not None and value != []}
+        if isinstance(node, ast.JoinedStr):  # 3.12 ends f"{x:>{y}}" with an empty text
+            fields["values"] = [v for v in node.values if not (isinstance(v, ast.Constant) and v.value == "")]
+        return f"{type(node).__name__}({', '.join(f'{name}={_words(value)}' for name, value in fields.items())})"
+    return f"[{', '.join(map(_words, node))}]" if isinstance(node, list) else repr(node)

@@ -68,7 +68,7 @@ def build(case: Case) -> VLM:
 
 
 def decoder(name: str, dtype: torch.dtype) -> nn.Module:
-    width, ffn, layers, heads, kv_heads, vocabulary = DECODERS[name]
+    width, ffn, layers, heads, kv_heads, vocabulary = DECODERS[name][:6]
     config = Qwen2Config(
         vocab_size=vocabulary, hidden_size=width, intermediate_size=ffn, num_hidden_layers=layers,
         num_attention_heads=heads, num_key_value_heads=kv_heads, rope_theta=1e6, tie_word_embeddings=False,

@@ -32,7 +32,10 @@ class Flops(NamedTuple):
 
 
 class Decoder(NamedTuple):
-    """Sizes of a causal language model with gated feed-forwards and grouped keys (Qwen2, Llama)."""
+    """Sizes of a causal language model with gated feed-forwards and grouped keys (Qwen2, Llama).
+
+    Other families say their `matrices`, and the width of a head where it is not width / heads (Gemma).
+    """
 
     width: int
     ffn: int
@@ -40,12 +43,25 @@ class Decoder(NamedTuple):
     heads: int
     kv_heads: int
     vocabulary: int
+    head_width: int = 0
+    matrices: int = 0
+
+    @property
+    def inner(self) -> int:
+        """All heads' queries together."""
+        return self.heads * self.head_width if self.head_width else self.width
+
+    @property
+    def keys(self) -> int:
+        """All heads' keys together."""
+        return self.inner // self.heads * self.kv_heads
 
     @property
     def weights(self) -> int:
         """P: entries of the blocks' matrices; neither embeddings, head, biases nor norms."""
-        keys = 2 * self.width * self.width // self.heads * self.kv_heads
-        return self.layers * (2 * self.width**2 + keys + 3 * self.width * self.ffn)
+        if self.matrices:
+            return self.matrices
+        return self.layers * self.width * (2 * self.inner + 2 * self.keys + 3 * self.ffn)
 
 
 class Method(NamedTuple):
@@ -147,7 +163,12 @@ def total(parts: Mapping[str, Flops]) -> Flops:
 
 def decoder(lm: Decoder, t: int) -> Flops:
     """t tokens through all blocks at once: 2 P t, and 4 L h t^2 for all pairs."""
-    return Flops(2 * lm.weights * t, 4 * lm.layers * lm.width * t**2)
+    return Flops(2 * lm.weights * t, 4 * lm.layers * lm.inner * t**2)
+
+
+def behind(lm: Decoder, t: int, before: int) -> Flops:
+    """t tokens on the keys of `before` others, which have passed already."""
+    return Flops(2 * lm.weights * t, 4 * lm.layers * lm.inner * t * (before + t))
 
 
 def lm_head(lm: Decoder, t: int = 1) -> Flops:
@@ -220,6 +241,18 @@ def resampler(d: int, tokens: int, latents: int, *, width: int, blocks: int) -> 
     mixed = block(width, latents)
     linear = 4 * tokens * width**2 + 4 * latents * width**2 + mixed.linear
     return Flops(2 * tokens * d * width + blocks * linear, blocks * (4 * latents * tokens * width + mixed.attention))
+
+
+def masked_autoencoder(sizes: Sizes, *, blocks: int, mask_ratio: float) -> Flops:
+    """A pass of LoC-Path-style pre-training: visible tokens are resampled, a decoder asks the latents for the rest."""
+    s, w = sizes, sizes.latent_width
+    windows = s.windows or math.ceil(s.n / 4)
+    visible = math.ceil((1 - mask_ratio) * windows - 1e-9)
+    hidden, one = windows - visible, diagonal_block(w, windows - visible)
+    linear = blocks * (4 * hidden * w**2 + 4 * s.latents * w**2 + one.linear) + 2 * hidden * w * s.d
+    asked = Flops(linear, blocks * 4 * hidden * s.latents * w)
+    read = resampler(s.d, visible, s.latents, width=w, blocks=s.resampler_blocks)
+    return total({"merger": merger(s.d, windows), "resampler": read, "decoder": asked})
 
 
 def reader(lm: Decoder, sizes: Sizes) -> Flops:

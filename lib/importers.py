@@ -17,7 +17,7 @@ from lib.bag_files import MEMORY_BYTES, BagFiles
 from lib.batch import linspace_cap
 from lib.feature_csv import read_feature_csv
 from lib.features import SCHEMA, Bag, PackedStore, make_bag, read_features
-from lib.manifest import Manifest, path_of, row_of
+from lib.manifest import Manifest, row_of
 
 PACKED = {"features", "offsets", "slide_id"}
 
@@ -53,7 +53,7 @@ def load_bags(
     With `most_tiles` > 0 longer bags are thinned to as many (`linspace_cap`). Files must exist; what they hold is
     checked when they are read.
     """
-    paths = {slide_id: _path(manifest, features_dir, slide_id) for slide_id in slide_ids}
+    paths = _paths(manifest, features_dir, slide_ids)
     for slide_id, path in paths.items():
         _check_exists(path, slide_id)
     files = _Files(paths, most_tiles)
@@ -64,7 +64,7 @@ def load_available_bags(
     manifest: Manifest, features_dir: Path | None, slide_ids: Iterable[str], *, most_tiles: int = 0
 ) -> BagFiles:
     """Bags of those slides that have features; what is left out is the caller's to count and to say."""
-    present = [slide_id for slide_id in slide_ids if _path(manifest, features_dir, slide_id).exists()]
+    present = [slide_id for slide_id, path in _paths(manifest, features_dir, slide_ids).items() if path.exists()]
     return load_bags(manifest, features_dir, present, most_tiles=most_tiles)
 
 
@@ -100,12 +100,16 @@ def count_tiles(path: Path) -> int | None:
         return math.prod(file[name].shape[:-1]) if name else None
 
 
-def _path(manifest: Manifest, features_dir: Path | None, slide_id: str) -> Path:
-    if row_of(manifest, slide_id)["feature_path"]:
-        return path_of(manifest, slide_id, "feature_path")
-    if features_dir is None:
-        raise ValueError(f"{slide_id}: no feature_path and no features folder; run 20_extract_features")
-    return Path(features_dir) / f"{slide_id}.h5"
+def _paths(manifest: Manifest, features_dir: Path | None, slide_ids: Iterable[str]) -> dict[str, Path]:
+    """Where each slide's bag lies, there or not; the table is gone through once."""
+    given = dict(zip(manifest.table["slide_id"], manifest.table["feature_path"], strict=True))
+    paths = {}
+    for slide_id in slide_ids:
+        named = given[slide_id] if slide_id in given else row_of(manifest, slide_id)["feature_path"]
+        if not named and features_dir is None:
+            raise ValueError(f"{slide_id}: no feature_path and no features folder; run 20_extract_features")
+        paths[slide_id] = manifest.root / named if named else Path(features_dir) / f"{slide_id}.h5"
+    return paths
 
 
 def _check_exists(path: Path, slide_id: str) -> None:

@@ -19,6 +19,7 @@ feed launch_training run_state training_step training mae_training reconstructio
 mil mil_models mil_cohort mil_tasks mil_folds mil_scores
 lengths token_maps slots gate_mass soft_hard leak leak_tiles soft_hard_words redundancy relevance
 cost_models cost activations cost_tables
+plan_sizes plan_work plan_memory plan_cost plan_pretraining plan_table
 plots slide_plots length_plots variant_plots token_plots soft_hard_plots mil_plots slot_plots mae_plots
 redundancy_plots cost_plots head_to_head_plots synthetic
 """

@@ -7,7 +7,7 @@ import pytest
 from tiny_notebooks import write_notebook
 
 from lib import receipts
-from lib.code_hashes import lib_hashes
+from lib.code_hashes import lib_hashes, notebook_hash
 from lib.file_hashes import hash_file, write_json
 from lib.parameters import parse_value, read_parameters
 from lib.recipes import recipe_of
@@ -256,3 +256,9 @@ def test_large_files_are_read_again_only_when_their_stamp_changes(tmp_path, monk
     assert hash_file(big) == digest
     os.utime(big, ns=(stamp, stamp + 1))
     assert hash_file(big) != digest
+
+
+def test_code_hashes_the_same_under_every_python(tmp_path):
+    """Newer Pythons have fields that older ones lack (type parameters), and leave empty ones out of `ast.dump`."""
+    write_notebook(tmp_path / "n.ipynb", body="class A:\n    def f(self, x=1, *y): return f'{x!r:>{y}}'  # none\n")
+    assert notebook_hash(tmp_path / "n.ipynb") == "d1f1ac51aad085cc"
