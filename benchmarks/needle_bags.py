@@ -146,7 +146,7 @@ def found_share(kept: Callable[..., Int[np.ndarray, "b k"]], bags: NeedleBags, *
     found = []
     for part in np.array_split(np.arange(len(bags)), -(-len(bags) // batch)):
         mark = bags.is_needle[part]
-        hits = np.take_along_axis(mark, kept(*bags.batch(part)[0]), axis=1)
+        hits = np.take_along_axis(mark, kept(*bags.batch(part)[0].tiles), axis=1)
         found.append(np.stack([hits.sum(1) / mark.sum(1), hits.mean(1)]))
     recall, precision = np.concatenate(found, axis=1).mean(1)
     return float(recall), float(precision)

@@ -41,12 +41,13 @@ class Options(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One method at one k on one fold with one seed: its stages, the last of which answers."""
+    """One method at one k on one fold with one seed: its stages, the last of which answers, and what aligned it."""
 
     method: Method
     k: int
     fold: int
     stages: list[Stage]
+    aligned: Stage | None
 
 
 def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = NOTEBOOKS) -> list[Stage]:
@@ -65,16 +66,16 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
     for seed, fold in product(options.seeds, options.folds):
         run = common | {"seed": seed, "fold": fold}
         suffix = f"s{seed}" + (f"_f{fold}" if fold >= 0 else "")
-        alignments: dict[str, Stage] = {}
+        alignments: dict[tuple[str, ...], Stage] = {}
         for method, k in _methods(options):
-            if method.slide_encoder not in alignments and _is_aligned(options, method):
-                alignments[method.slide_encoder] = _alignment(notebooks, options, method, run, suffix)
-                stages.append(alignments[method.slide_encoder])
-            start = alignments.get(method.slide_encoder) if _is_aligned(options, method) else None
+            if method.in_front not in alignments and _is_aligned(options, method):
+                alignments[method.in_front] = _alignment(notebooks, options, method, run, suffix)
+                stages.append(alignments[method.in_front])
+            start = alignments.get(method.in_front) if _is_aligned(options, method) else None
             branch = _branch(notebooks, options, method, run | ({"k": k} if k else {}), suffix, start)
             known = {stage.id for stage in stages}
             stages += [stage for stage in branch if stage.id not in known]  # a pre-training serves every k
-            runs.append(Run(method, k, fold, branch))
+            runs.append(Run(method, k, fold, branch, start))
     stages += [*_look_closely(notebooks, options, runs, common), *_compare(notebooks, options, runs, common)]
     return with_needs(_apply_changes(apply_settings(stages, options.settings), runs))
 
@@ -113,9 +114,9 @@ def _is_aligned(options: Options, method: Method) -> bool:
 
 
 def _alignment(notebooks: Path, options: Options, method: Method, run: dict, suffix: str) -> Stage:
-    encoder = {"slide_encoder": method.slide_encoder} if method.slide_encoder else {}
-    tag = "_".join(["-".join(["all", *encoder.values()]), suffix])
-    return _stage(notebooks, options, "40_align_captions", tag, run | {"compressor": "all", "start": ""} | encoder)
+    named = [word.removeprefix("slide_encoder=").replace("=", "-") for word in method.in_front]
+    tag = "_".join(["-".join(["all", *named]), suffix])
+    return _stage(notebooks, options, "40_align_captions", tag, run | {"compressor": "all", "start": ""})
 
 
 def _branch(
@@ -187,6 +188,9 @@ def _apply_changes(stages: list[Stage], runs: list[Run]) -> list[Stage]:
     """Apply each method's own changes to its stages, after the settings for all: they say more."""
     changed = {}
     for run in runs:
+        if run.aligned:
+            front = apply_settings([s for s in stages if s.id == run.aligned.id], run.method.in_front)
+            changed |= {stage.id: stage for stage in front}
         ids = {stage.id for stage in run.stages}
         changed |= {s.id: s for s in apply_settings([s for s in stages if s.id in ids], run.method.changes)}
     return [changed.get(stage.id, stage) for stage in stages]

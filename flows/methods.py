@@ -3,6 +3,8 @@
 import re
 from typing import NamedTuple
 
+IN_FRONT = ("slide_encoder", "standardise")  # what the projector learns to read behind
+CLAIMED = ("position_ids", "position_span")  # and where, for the compressor whose stage 1 the alignment is
 SWITCHES = ("alignment", "pretraining")  # what a method can go without, though it is no notebook's parameter
 
 
@@ -24,10 +26,10 @@ class Method(NamedTuple):
         return re.sub(r"[^\w.]+", "-", self.name)
 
     @property
-    def slide_encoder(self) -> str:
-        """What the method's own alignment must have in front of the compressor."""
-        given = [change.partition("=")[2] for change in self.changes if change.startswith("slide_encoder=")]
-        return given[-1] if given else ""
+    def in_front(self) -> tuple[str, ...]:
+        """Those changes that the method's own alignment must have too."""
+        names = IN_FRONT + (CLAIMED if self.compressor == "all" else ())
+        return tuple(change for change in self.changes if change.partition("=")[0] in names)
 
 
 def parse_method(text: str) -> Method:

@@ -124,4 +124,4 @@ def n_tiles(bags: Mapping[str, Bag], slide_id: str) -> int:
 
 
 def _bytes(bag: Bag) -> int:
-    return bag.x.nbytes + bag.coords.nbytes
+    return bag.x.nbytes + bag.coords.nbytes + (0 if bag.index is None else bag.index.nbytes)

@@ -13,13 +13,18 @@ from lib.batch import Batch, collate, linspace_cap
 from lib.compressors import COMPRESSORS, options_of
 from lib.compressors.locpath import LoCPath
 from lib.compressors.slidechat import LongNet
+from lib.compressors.slidechat_released import LongNetReleased
 from lib.features import Bag
 from lib.latent_reader import LatentReader
 from lib.mae import MaskedAutoencoder
+from lib.positions import PositionIds
 from lib.prefix_lm import load_lm
 from lib.vlm import VLM, without_peft_warnings
 
+SLIDE_ENCODERS = {"none": None, "longnet": LongNet, "longnet_released": LongNetReleased}
 MOST_SLIDES_FOR_STATISTICS = 200
+OF_THE_STAGE = ("position_ids", "position_span")
+OF_THE_START = ("projector_width", "slide_encoder", "chat_template", "standardise")
 MOST_TILES_FOR_STATISTICS = 2048  # of each slide, evenly spaced
 
 
@@ -32,34 +37,31 @@ def begin_model(
     k: int,
     seed: int,
     settings: dict,
-    projector_width: int,
     train_slides: list[str],
-    slide_encoder: str = "none",
-    chat_template: str = "own",
 ) -> VLM:
     """The model a training stage begins with: fresh, or an earlier stage's parts (the compressor only if the same).
 
-    `settings` are options for any compressor; each takes those that it knows. What an earlier stage was built with
-    wins. A fresh model takes its feature statistics from the bags of `train_slides`.
+    `settings` are options for any part of any model; each takes those that it knows. What an earlier stage was built
+    with wins, but for positions, which no weight's shape depends on. A fresh model takes its feature statistics from
+    the bags of the first of `train_slides` (`site_order.over_sites` puts them in an order that serves).
     """
     recipe = {
         "d": next(iter(bags.values())).x.shape[1],
         "k": k,
         "seed": seed,
         "options": _known_options(compressor, settings),
-        "projector_width": projector_width,
-        "slide_encoder": slide_encoder,
-        "chat_template": chat_template,
     }
+    recipe |= {name: settings[name] for name in (*OF_THE_START, *OF_THE_STAGE) if name in settings}
     if start is None:
         model = build_vlm(lm_path, compressor, **recipe)
-        model.fit_features(_sample(bags, train_slides))
+        if model.standardise:
+            model.fit_features(_sample(bags, train_slides))
         return model
     before = json.loads((start / "model" / "model.json").read_text())
-    recipe |= {name: before[name] for name in ("projector_width", "slide_encoder", "chat_template") if name in before}
+    recipe |= {name: before[name] for name in OF_THE_START if name in before}
     if before["compressor"] == compressor:
         recipe["options"] = recipe["options"] | before["options"]
-    model = build_vlm(lm_path, compressor, **recipe)
+    model = _with_own_lm(start / "model", lm_path, compressor, recipe)
     start_from(model, start / "model")
     return model
 
@@ -75,10 +77,14 @@ def build_vlm(
     projector_width: int,
     slide_encoder: str = "none",
     chat_template: str = "own",
+    position_ids: PositionIds = "original",
+    position_span: int = 4096,
+    standardise: bool = True,
 ) -> VLM:
     """A fresh model: weights of all parts but the language model's drawn from `seed`."""
     lm, tokenizer = load_lm(lm_path)
-    parts = {"projector_width": projector_width, "chat_template": chat_template}
+    parts = {"projector_width": projector_width, "chat_template": chat_template, "standardise": standardise}
+    parts |= {"position_ids": position_ids, "position_span": position_span}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         own = {name: value for name, value in options.items() if name in options_of(_class_of(compressor))}
@@ -96,14 +102,14 @@ def build_vlm(
 
 def _sample(bags: Mapping[str, Bag], slides: list[str]) -> Batch:
     """What feature statistics are taken from."""
-    known = slides[:MOST_SLIDES_FOR_STATISTICS]
+    known = sorted(slides[:MOST_SLIDES_FOR_STATISTICS])
     return collate([linspace_cap(bags[slide], MOST_TILES_FOR_STATISTICS) for slide in known])
 
 
 def _slide_encoder(name: str, d: int) -> nn.Module | None:
-    if name not in ("none", "longnet"):
-        raise ValueError(f"slide_encoder: got {name!r}; expected none or longnet")
-    return LongNet(d) if name == "longnet" else None
+    if name not in SLIDE_ENCODERS:
+        raise ValueError(f"slide_encoder: got {name!r}; expected one of {sorted(SLIDE_ENCODERS)}")
+    return SLIDE_ENCODERS[name](d) if SLIDE_ENCODERS[name] else None
 
 
 def _class_of(compressor: str) -> type[nn.Module]:
@@ -129,22 +135,29 @@ def begin_autoencoder(
     decoder_blocks: int,
     seed: int,
     train_slides: list[str],
+    standardise: bool = True,
 ) -> MaskedAutoencoder:
     """A fresh LoC-Path-style compressor and the decoder that pre-trains it; `settings` as in `begin_model`."""
     d = next(iter(bags.values())).x.shape[1]
     own = {name: value for name, value in settings.items() if name in options_of(LoCPath)}
     shape = {"mask_ratio": mask_ratio, "decoder_blocks": decoder_blocks, "heads": own["resampler_heads"]}
+    shape["standardise"] = standardise
     model = MaskedAutoencoder(LoCPath(d, own["latents"], seed=seed, **own), d, **shape, seed=seed)
     model.recipe = {"compressor": "locpath", "k": own["latents"], "seed": seed, "d": d, "options": own}
-    model.fit_features(_sample(bags, train_slides))
+    model.recipe["standardise"] = standardise
+    if standardise:
+        model.fit_features(_sample(bags, train_slides))
     return model
 
 
 def save_model(model: VLM, folder: Path) -> None:
-    """Write what we trained: compressor and projector, LoRA adapters if any, and how to rebuild them."""
+    """Write what we trained and how to rebuild it: compressor, projector, and LoRA adapters or the language model."""
     _save(model.ours(), model.recipe, folder)
     if isinstance(model.lm, PeftModel):
         model.lm.save_pretrained(folder / "lora")
+    elif model.own_lm:
+        model.lm.save_pretrained(folder / "lm", max_shard_size="5GB")
+        model.tokenizer.save_pretrained(folder / "lm")
 
 
 def save_pretrained(model: MaskedAutoencoder, folder: Path) -> None:
@@ -164,7 +177,7 @@ def load_model(folder: Path, lm_path: str, *, device: str = "cpu") -> VLM:
     recipe = json.loads((Path(folder) / "model.json").read_text())
     if "projector_width" not in recipe:
         raise ValueError(f"{folder}: a pre-trained compressor, which answers nothing; give a folder of stage 40 or 50")
-    model = build_vlm(lm_path, recipe.pop("compressor"), **recipe)
+    model = _with_own_lm(Path(folder), lm_path, recipe.pop("compressor"), recipe)
     fresh = start_from(model, folder)
     if fresh:
         raise ValueError(f"{folder}: incomplete, no {fresh}; rerun the stage that wrote it")
@@ -172,6 +185,14 @@ def load_model(folder: Path, lm_path: str, *, device: str = "cpu") -> VLM:
         with without_peft_warnings():
             model.lm = PeftModel.from_pretrained(model.lm, Path(folder) / "lora", is_trainable=True)
     return model.to(device).eval()
+
+
+def _with_own_lm(folder: Path, lm_path: str, compressor: str, recipe: dict) -> VLM:
+    """A fresh model around the language model that was tuned in full, if the folder holds one."""
+    own = folder / "lm"
+    model = build_vlm(str(own) if own.exists() else lm_path, compressor, **recipe)
+    model.own_lm = own.exists()
+    return model
 
 
 def start_from(model: VLM, folder: Path) -> list[str]:

@@ -26,12 +26,27 @@ TRIDENT_ATTRS = (  # on `coords`; all others are the file's
 
 
 class Bag(NamedTuple):
-    """The features of one slide. Without known places coords are (i, 0) and attrs["has_coords"] is False."""
+    """The features of one slide. Without known places coords are (i, 0) and attrs["has_coords"] is False.
+
+    Of a thinned bag, `index` says which of the slide's `length` tiles these are; None: all of them, in order.
+    """
 
     slide_id: str
     x: Float[np.ndarray, "n d"]
     coords: Int[np.ndarray, "n 2"]
     attrs: dict
+    index: Int[np.ndarray, " n"] | None = None
+    length: int = 0
+
+    @property
+    def slide_index(self) -> Int[np.ndarray, " n"]:
+        """Each tile's place in the order of the slide's tiles, before any were left out."""
+        return np.arange(len(self.x)) if self.index is None else self.index
+
+    @property
+    def slide_length(self) -> int:
+        """How many tiles the slide has, those left out included."""
+        return len(self.x) if self.index is None else self.length
 
 
 def make_bag(slide_id: str, x: np.ndarray, coords: np.ndarray | None, attrs: dict) -> Bag:

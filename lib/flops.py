@@ -129,7 +129,8 @@ def visual_tokens(method: Method, sizes: Sizes, *, training: bool = False) -> in
 def forward(method: Method, lm: Decoder, sizes: Sizes, *, training: bool = False) -> dict[str, Flops]:
     """One pass over a slide and a turn, part by part. The language model's head is no part: see `lm_head`."""
     m = visual_tokens(method, sizes, training=training)
-    parts = {"slide encoder": longnet(sizes.d, sizes.n)} if method.slide_encoder == "longnet" else {}
+    encoders = {"longnet": longnet, "longnet_released": longnet_released}
+    parts = {"slide encoder": encoders[e](sizes.d, sizes.n)} if (e := method.slide_encoder) in encoders else {}
     parts["compressor"] = compressor(method.compressor, sizes, training=training)
     if method.adapters:
         parts["reader"] = reader(lm, sizes)
@@ -202,6 +203,11 @@ def longnet(d: int, n: int, *, layers: int = 2, segments=SEGMENTS, dilations=DIL
         w = min(w, n)
         pairs += n // w * math.ceil(w / r) ** 2 + math.ceil(n % w / r) ** 2
     return Flops(layers * 16 * n * d**2, layers * 6 * d * pairs)
+
+
+def longnet_released(d: int, n: int, *, layers: int = 2) -> Flops:
+    """SlideChat's slide encoder as released, each tile by itself: two d x d maps and a feed-forward of 2 d."""
+    return Flops(layers * 12 * n * d**2, 0)
 
 
 def compressor(name: str, sizes: Sizes, *, training: bool = False) -> Flops:

@@ -36,8 +36,18 @@ class Masked(NamedTuple):
 class MaskedAutoencoder(StandardisedFeatures):
     """A compressor that is pre-trained, and the decoder that asks it; `forward` hides tokens by `generator`."""
 
-    def __init__(self, compressor: LoCPath, d: int, *, mask_ratio: float, decoder_blocks: int, heads: int, seed: int):
-        super().__init__(d)
+    def __init__(
+        self,
+        compressor: LoCPath,
+        d: int,
+        *,
+        mask_ratio: float,
+        decoder_blocks: int,
+        heads: int,
+        seed: int,
+        standardise: bool = True,
+    ):
+        super().__init__(d, standardise=standardise)
         if not 0 < mask_ratio < 1:
             raise ValueError(f"mask_ratio: got {mask_ratio}; expected a share between 0 and 1")
         self.compressor, self.mask_ratio = compressor, mask_ratio

@@ -167,7 +167,7 @@ def _epoch(model, train, optimizer, settings: Settings, *, seed: int, first: int
             before_step(model, first + i)
             batch, y = train.batch(chosen)
             with torch.autocast(y.device.type, torch.bfloat16, enabled=settings.mixed_precision == "bf16"):
-                logits, aux_loss = model(*batch, noise)
+                logits, aux_loss = model(*batch.tiles, noise)
             loss = F.cross_entropy(logits.float(), y, weight=weight) + aux_loss
             optimizer.zero_grad()
             loss.backward()
@@ -188,7 +188,7 @@ def bag_logits(model: nn.Module, bags: LabelledBags, *, batch: int) -> Float[np.
     """Logits of every bag in eval mode (the hard path), `batch` bags at a time."""
     model.eval()
     parts = np.array_split(np.arange(len(bags)), -(-len(bags) // batch))
-    return np.concatenate([model(*bags.batch(part)[0])[0].numpy() for part in parts])
+    return np.concatenate([model(*bags.batch(part)[0].tiles)[0].numpy() for part in parts])
 
 
 def bag_auc(logits: Float[np.ndarray, "bags c"], y: Int[np.ndarray, " bags"]) -> float:

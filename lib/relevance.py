@@ -126,7 +126,7 @@ def attention(net: nn.Module, bags: Bags, i: int) -> Float[np.ndarray, " n"]:
     """What a gated ABMIL weighs each tile of the i-th bag with; it sums to 1."""
     net.eval()
     batch, _ = bags.batch(np.array([i]))
-    return net.attention(*batch)[0].double().softmax(-1).numpy()
+    return net.attention(*batch.tiles)[0].double().softmax(-1).numpy()
 
 
 def _attention_rows(net: nn.Module, test: Bags, source: str, fold: int, seed: int) -> list[tuple]:

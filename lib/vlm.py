@@ -7,6 +7,7 @@ model, without a projector's work and without a visual prefix.
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -16,9 +17,12 @@ from torch import Tensor, nn
 from lib.batch import Batch
 from lib.compressors import Compressed
 from lib.latent_reader import LatentReader
+from lib.positions import PositionIds, check_positions, placed
 from lib.prefix_lm import Prefix, answer_log_probs
 from lib.prompts import ChatFormat, Texts
 from lib.standardised import StandardisedFeatures
+
+TrainLM = Literal["lora", "full", "none"]
 
 
 class Projector(nn.Sequential):
@@ -31,7 +35,7 @@ class Projector(nn.Sequential):
 class VLM(StandardisedFeatures):
     """A slide encoder, a compressor and a projector in front of a language model.
 
-    The language model itself is frozen; `add_lora` lets it change.
+    The language model itself is frozen; `let_lm_learn` lets it change. `own_lm`: its weights are this model's own.
     """
 
     PARTS = ("slide_encoder", "compressor", "projector", "reader", "lm")
@@ -47,8 +51,13 @@ class VLM(StandardisedFeatures):
         slide_encoder: nn.Module | None = None,
         reader: LatentReader | None = None,
         chat_template: str = "own",
+        position_ids: PositionIds = "original",
+        position_span: int = 4096,
+        standardise: bool = True,
     ):
-        super().__init__(d)
+        super().__init__(d, standardise=standardise)
+        check_positions(position_ids, position_span)
+        self.position_ids, self.position_span, self.own_lm = position_ids, position_span, False
         self.lm, self.tokenizer, self.compressor = lm, tokenizer, compressor
         self.slide_encoder = slide_encoder
         self.reader = reader
@@ -60,7 +69,9 @@ class VLM(StandardisedFeatures):
             reader.attach(lm)
 
     def compress(self, batch: Batch, generator: torch.Generator | None = None) -> Compressed:
-        return self.compressor(self.encode(batch), batch.coords, batch.mask, generator)
+        """The slide's tokens, at the positions that they claim in the language model."""
+        compressed = self.compressor(self.encode(batch), batch.coords, batch.mask, generator)
+        return placed(compressed, batch, position_ids=self.position_ids, span=self.position_span)
 
     def encode(self, batch: Batch) -> Float[Tensor, "b n d"]:
         """Tiles as the compressor gets them: normalised and, where there is a slide encoder, encoded."""
@@ -94,6 +105,21 @@ class VLM(StandardisedFeatures):
         """Log-probabilities of the answers' tokens, and the compressor's own loss."""
         compressed = self.compress(batch, generator)
         return self.log_probs(compressed, texts), compressed.aux_loss
+
+    def let_lm_learn(self, how: TrainLM, *, rank: int, alpha: int, dropout: float) -> None:
+        """Give the language model low-rank adapters (none at rank 0), or let all its weights change, or leave it as is.
+
+        All weights are then kept in float32: steps of a fine-tuning are smaller than what bfloat16 can tell apart.
+        """
+        if how not in get_args(TrainLM):
+            raise ValueError(f"train_lm: got {how!r}; expected one of {get_args(TrainLM)}")
+        if how == "full":
+            self.lm.float().requires_grad_(True)
+            self.own_lm = True
+        elif how == "lora" and rank:
+            if self.own_lm:
+                raise ValueError("train_lm: got lora on a language model that was tuned in full; expected full or none")
+            self.add_lora(rank=rank, alpha=alpha, dropout=dropout)
 
     def add_lora(self, *, rank: int, alpha: int, dropout: float) -> None:
         """Put low-rank adapters on every linear map of the language model's blocks."""

@@ -81,9 +81,9 @@ def test_padding_and_batch_mates_do_not_change_a_slides_logits(cohort, name):
     model = bag_model(name, d=D, classes=3, k=5, seed=0).eval()
     chosen = [bags[f"s{i:02}"] for i in range(4)]
     with torch.no_grad():
-        together, _ = model(*collate(chosen))
+        together, _ = model(*collate(chosen).tiles)
         for i, bag in enumerate(chosen):
-            assert torch.allclose(together[i], model(*collate([bag]))[0][0], atol=1e-6)
+            assert torch.allclose(together[i], model(*collate([bag]).tiles)[0][0], atol=1e-6)
 
 
 def test_unknown_models_and_splits_are_told(cohort, tmp_path):

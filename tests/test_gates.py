@@ -5,7 +5,7 @@ import torch
 
 from lib.compressors.gates import draw_hard, scale_gate, sqrt_gate
 from lib.compressors.sparselearn import SparseLearn
-from lib.soft_topk import hard_topk, soft_topk
+from lib.soft_topk import soft_topk
 
 D, N, K = 12, 11, 4
 
@@ -115,19 +115,7 @@ def test_the_global_denoiser_mixes_tokens_but_never_padding():
     assert (made.denoiser(x, mask) - made.denoiser(padded, mask))[:, :7].abs().max() == 0
 
 
-def test_contiguous_ids_renumber_the_kept_tokens_only():
-    x = tiles()
-    original, contiguous = (run(model(position_ids=ids).eval(), x) for ids in ("original", "contiguous"))
-    assert torch.equal(original.tokens, contiguous.tokens)
-    scores = model().scores(x, torch.ones(2, N, dtype=torch.bool))
-    kept, _ = hard_topk(scores, K, torch.ones(2, N, dtype=torch.bool))
-    assert torch.equal(original.positions, kept) and original.span.tolist() == [N, N]
-    assert contiguous.positions.tolist() == [list(range(K))] * 2 and contiguous.span.tolist() == [K, K]
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"gate": "sigmoid"}, {"denoiser": "none"}, {"position_ids": "new"}, {"scorer_attention": "local"}]
-)
+@pytest.mark.parametrize("wrong", [{"gate": "sigmoid"}, {"denoiser": "none"}, {"scorer_attention": "local"}])
 def test_an_option_misspelt_is_named_with_what_there_is(wrong):
     ((name, value),) = wrong.items()
     with pytest.raises(ValueError, match=f"{name} '{value}'; expected one of"):

@@ -244,6 +244,29 @@ def test_a_slide_encoder_has_an_alignment_of_its_own(notebooks):
     assert starts["40_align_captions/sparselearn_k8_s0"] == "all_s0"
 
 
+def test_what_stands_in_front_of_a_method_stands_in_front_of_its_alignment_whatever_all_get(notebooks):
+    more = "standardise: bool = True  # on\n"
+    more += 'position_ids: str = "original"  # which\nslide_encoder: str = "none"  # which\n'
+    for name in ("40_align_captions", "50_tune_answers"):
+        write_notebook(notebooks / f"{name}.ipynb", parameters=TRAINED + more)
+    named = ("sparselearn:standardise=false", "sparselearn:slide_encoder=none", "sparselearn:position_ids=contiguous")
+    stages = planned(notebooks, "sparselearn", *named, "all:position_ids=scaled", settings=("slide_encoder=longnet",))
+    kept = ("standardise", "slide_encoder", "position_ids")
+    found = {
+        id: tuple(map(s.parameters.get, kept)) for id, s in stages.items() if id.startswith("40_align_captions/all")
+    }
+    assert found == {
+        "40_align_captions/all_s0": (None, "longnet", None),
+        "40_align_captions/all-standardise-false_s0": (False, "longnet", None),
+        "40_align_captions/all-none_s0": (None, "none", None),
+        "40_align_captions/all-position_ids-scaled_s0": (None, "longnet", "scaled"),
+    }
+    starts = {id: s.parameters["start"].rpartition("/")[2] for id, s in stages.items() if "start" in s.parameters}
+    assert starts["40_align_captions/sparselearn-position_ids-contiguous_k8_s0"] == "all_s0"
+    assert starts["40_align_captions/sparselearn-standardise-false_k8_s0"] == "all-standardise-false_s0"
+    assert starts["50_tune_answers/all-position_ids-scaled_s0"] == "all-position_ids-scaled_s0"
+
+
 def test_without_alignment_the_all_tile_road_still_has_its_first_stage(notebooks):
     stages = planned(notebooks, "sparselearn", "all", alignment=False)
     assert stages["50_tune_answers/all_s0"].parameters["start"] == "runs/x/40_align_captions/all_s0"

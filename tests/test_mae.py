@@ -49,7 +49,7 @@ def test_every_token_is_as_likely_to_be_hidden():
 
 
 def test_keeping_some_tokens_keeps_their_order_and_places():
-    merged = model().compressor.merger(*slides())
+    merged = model().compressor.merger(*slides().tiles)
     which = draw_visible(merged.mask, 0.5, torch.Generator().manual_seed(1))
     kept = keep(merged, which)
     for row in range(len(which)):

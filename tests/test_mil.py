@@ -102,9 +102,9 @@ def test_neither_padding_nor_batch_mates_change_a_bags_logits(name):
     rng = np.random.default_rng(0)
     bags = [make_bag(str(n), rng.standard_normal((n, D)), None, {}) for n in (31, 3, N)]
     model = classifier(name).eval()
-    together, _ = model(*collate(bags))
+    together, _ = model(*collate(bags).tiles)
     for i, bag in enumerate(bags):
-        assert torch.allclose(together[i], model(*collate([bag]))[0][0], atol=1e-6)
+        assert torch.allclose(together[i], model(*collate([bag]).tiles)[0][0], atol=1e-6)
 
 
 def test_a_bag_of_no_token_gives_the_bias():
@@ -115,7 +115,8 @@ def test_a_bag_of_no_token_gives_the_bias():
 
 def test_in_evaluation_exactly_k_raw_tokens_reach_the_head():
     model = BagClassifier(classifier().compressor, Inputs()).eval()
-    (x, coords, mask), _ = toy(3, 1).batch(np.arange(3))
+    batch, _ = toy(3, 1).batch(np.arange(3))
+    x, coords, mask = batch.tiles
     model(x, coords, mask)
     tokens, valid, mass = model.head.seen
     kept = model.compressor.scores(x, mask).topk(K).indices.sort().values
@@ -126,14 +127,16 @@ def test_in_evaluation_exactly_k_raw_tokens_reach_the_head():
 
 def test_in_training_all_tokens_reach_the_head_with_masses_that_sum_to_k():
     model = BagClassifier(classifier().compressor, Inputs()).train()
-    (x, coords, mask), _ = toy(3, 1).batch(np.arange(3))
+    batch, _ = toy(3, 1).batch(np.arange(3))
+    x, coords, mask = batch.tiles
     model(x, coords, mask)
     tokens, _, mass = model.head.seen
     assert tokens.shape == (3, N, D) and torch.allclose(mass.exp().sum(-1), torch.full((3,), float(K)), atol=1e-3)
 
 
 def test_a_mean_has_mass_one():
-    (x, coords, mask), _ = toy(2, 0).batch(np.arange(2))
+    batch, _ = toy(2, 0).batch(np.arange(2))
+    x, coords, mask = batch.tiles
     assert torch.allclose(log_mass(classifier("mean").compressor(x, coords, mask)), torch.zeros(2, K), atol=1e-6)
 
 
@@ -175,7 +178,8 @@ def test_a_compressors_own_loss_is_trained_too():
         model.compressor.balance = balance
         torch.nn.init.constant_(model.compressor.gate.bias[:1], 4.0)
         fit_bags(model, toy(40, 0), toy(9, 1), Settings(0.1, 1, 1, 4, rates={"head": 0.0}), seed=0)
-        (x, _, mask), _ = toy(9, 1).batch(np.arange(9))
+        batch, _ = toy(9, 1).batch(np.arange(9))
+        x, _, mask = batch.tiles
         p = model.compressor.route(x, mask).affinity.detach().mean((0, 1))
         entropy[balance] = float(-(p * p.log()).sum())
     assert entropy[10.0] > entropy[0.0] + 0.1
@@ -225,7 +229,7 @@ def test_sparselearn_finds_the_planted_tokens_after_a_warm_head():
     settings = Settings(2e-3, epochs=6, patience=6, batch=8, rates={"compressor": 5e-3})
     annealing = Annealing(k_start=N / 2, k_end=K, tau_start=1.0, tau_end=0.1, steps=70)
     fit_bags(model, train, validation, settings, seed=0, before_step=annealing)
-    kept = model.compressor(*test.batch(np.arange(60))[0]).positions.numpy()
+    kept = model.compressor(*test.batch(np.arange(60))[0].tiles).positions.numpy()
     precision = np.take_along_axis(test.is_needle, kept, 1).mean()
     assert bag_auc(bag_logits(model, test, batch=8), test.y) >= 0.95
     assert precision >= 0.6  # at most 4 / 5; by chance 4 / 47

@@ -96,7 +96,8 @@ def test_features_are_standardised_on_training_tokens_alone(slides):
 
 def test_a_batch_is_the_rows_of_its_bags(slides):
     bags = needle_bags(slides, COUNTS, n=N, seed=0)["validation"]
-    (x, coords, mask), y = bags.batch(np.array([4, 1]))
+    batch, y = bags.batch(np.array([4, 1]))
+    x, coords, mask = batch.tiles
     assert torch.equal(x[0], bags.tokens[torch.from_numpy(bags.rows[4])]) and y.tolist() == bags.y[[4, 1]].tolist()
     assert mask.all() and coords[1, :3].tolist() == [[0, 0], [1, 0], [2, 0]]
 

@@ -82,6 +82,13 @@ PUBLISHED = {  # by preset: values of both stages, slides a step of each, LoRA's
         16,
         {"lr_compressor": (1e-4, 1e-4), "lr_reader": (1e-4, 1e-4)},
     ),
+    "slidechat": (
+        {"max_tiles": 10_240, "position_ids": "contiguous", "standardise": False, "chat_template": "chatml"}
+        | {"slide_encoder": "longnet_released", "projector_width": 3584, "weight_decay": 0, "warmup": 0, "lr_end": 0},
+        (64, 64),
+        None,
+        {"lr_slide_encoder": (1e-3, 2e-5), "epochs": (3, 1)},
+    ),
 }
 
 
@@ -89,16 +96,22 @@ PUBLISHED = {  # by preset: values of both stages, slides a step of each, LoRA's
 def test_every_setting_reaches_a_real_notebook(name, monkeypatch):
     monkeypatch.setattr("flows.graph.check_options", lambda options: False)
     preset = read_preset(name)
-    options = Options("m.csv", "q.csv", "runs/x", compressors=(name,), k=(32,), settings=preset.settings)
+    method = preset.options["compressors"]
+    options = Options("m.csv", "q.csv", "runs/x", compressors=(method,), k=(32,), settings=preset.settings)
     stages = {s.id: s.parameters for s in plan(options)}
-    first, second = stages[f"40_align_captions/{name}_k32_s0"], stages[f"50_tune_answers/{name}_k32_s0"]
+    tag = "all_s0" if method == "all" else f"{method}_k32_s0"
+    first, second = stages[f"40_align_captions/{tag}"], stages[f"50_tune_answers/{tag}"]
     values, together, rank, rates = PUBLISHED[name]
     for stage, slides in zip((first, second), together, strict=True):
         assert {key: stage[key] for key in values} == values
         assert stage["batch"] * stage["accumulate"] == slides
-    assert second["lora_rank"] == rank and second["lora_alpha"] == 2 * rank
+    if rank is None:
+        assert second["train_lm"] == "full" and second["lr_lora"] == second["lr_projector"] == 2e-5
+        assert first["lr_alignment"] == 1e-3 and stages[f"60_answer_questions/{tag}"]["max_tiles"] == 38_400
+    else:
+        assert second["lora_rank"] == rank and second["lora_alpha"] == 2 * rank
     assert {rate: (first[rate], second.get(rate, 0)) for rate in rates} == rates
-    encoder = "longnet" if name == "sparselearn" else "none"
+    encoder = {"sparselearn": "longnet", "slidechat": "longnet_released"}.get(name, "none")
     assert stages["40_align_captions/all_s0"]["slide_encoder"] == encoder
 
 

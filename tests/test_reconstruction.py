@@ -49,7 +49,7 @@ def test_cosines_are_means_over_the_hidden_tokens_and_one_token_hides_nothing():
 @torch.no_grad()
 def test_a_picture_holds_every_token_once_and_predictions_only_where_hidden():
     ours = model()
-    merged = ours.compressor.merger(*collate([BAGS["a"]]))
+    merged = ours.compressor.merger(*collate([BAGS["a"]]).tiles)
     masked = ours(collate([BAGS["a"]]), torch.Generator().manual_seed(2))
     drawn = picture(masked, 0)
     assert sorted(map(tuple, drawn.places.tolist())) == sorted(map(tuple, merged.places[0].tolist()))
@@ -71,7 +71,7 @@ def test_a_stage_starts_from_a_pre_trained_compressor_with_a_fresh_reader(lm_fol
     wanted = SETTINGS | {"latents": 99, "adapter_width": 24}  # what the pre-training was built with wins
     model, other = (
         begin_model(
-            lm_folder, "locpath", BAGS, start=tmp_path, k=4, seed=seed, settings=wanted, projector_width=19,
+            lm_folder, "locpath", BAGS, start=tmp_path, k=4, seed=seed, settings=wanted | {"projector_width": 19},
             train_slides=["c"],
         )
         for seed in (5, 6)
@@ -95,6 +95,6 @@ def test_features_of_another_width_are_refused(lm_folder, tmp_path):  # noqa: F8
     wide = {"w": bag("w", 3, 3)._replace(x=np.ones((9, D + 1), dtype=np.float32))}
     with pytest.raises(ValueError, match=r"made for another model .*feature_mean: got \(13,\), expected \(14,\)"):
         begin_model(
-            lm_folder, "locpath", wide, start=tmp_path, k=4, seed=5, settings=SETTINGS, projector_width=19,
+            lm_folder, "locpath", wide, start=tmp_path, k=4, seed=5, settings=SETTINGS | {"projector_width": 19},
             train_slides=["w"],
         )  # fmt: skip

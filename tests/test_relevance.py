@@ -94,7 +94,8 @@ def test_attention_is_what_the_classifier_weighs_its_tiles_with(cohort):
     bags, table, split = cohort
     net, sides = untrained("gated_abmil", split, table, bags, k=0, seed=0, options={})
     weights = relevance.attention(net, sides[2], 1)
-    (x, coords, mask), _ = sides[2].batch(np.array([1]))
+    batch, _ = sides[2].batch(np.array([1]))
+    x, coords, mask = batch.tiles
     with torch.no_grad():
         lifted = net.model.feat_ext(x)[0].numpy()
         logits = net(x, coords, mask)[0]

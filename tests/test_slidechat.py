@@ -14,6 +14,7 @@ from lib.compressors.slidechat import (
     dilated_attention,
     head_offsets,
 )
+from lib.compressors.slidechat_released import LongNetReleased
 
 HEADS, WIDTH = 6, 4
 
@@ -113,3 +114,56 @@ def test_dropout_acts_in_training_only():
 def test_a_width_that_heads_do_not_divide_is_refused():
     with pytest.raises(ValueError, match="width 50 is not a multiple of 8 heads"):
         LongNet(50)
+
+
+# --- as it was released: every tile a sequence of one
+
+
+def released(d: int = 24, heads: int = 4) -> LongNetReleased:
+    torch.manual_seed(0)
+    return LongNetReleased(d, heads=heads).double().eval()
+
+
+def test_the_released_encoder_is_the_papers_on_one_tile_after_another():
+    net, paper = released(), LongNet(24, heads=4).double().eval()
+    paper.load_state_dict(net.state_dict())  # strict: the same names and shapes
+    x, mask = torch.randn(2, 17, 24, dtype=torch.float64), torch.ones(2, 17, dtype=torch.bool)
+    mask[1, 11:] = False
+    out = net(x, mask)
+    for b, n in ((0, 17), (1, 11)):
+        for i in range(n):
+            one = paper(x[b : b + 1, i : i + 1], torch.ones(1, 1, dtype=torch.bool))
+            assert (out[b, i] - one[0, 0]).abs().max() < 1e-12
+    assert (out[1, 11:] == 0).all()
+
+
+def test_the_released_encoder_never_mixes_tiles():
+    net, mask = released(), torch.ones(1, 17, dtype=torch.bool)
+    x = torch.randn(1, 17, 24, dtype=torch.float64)
+    other = x.clone()
+    other[0, 5] *= -1
+    apart = (net(x, mask) - net(other, mask))[0].abs().amax(-1)
+    assert apart[5] > 0.1 and (apart[torch.arange(17) != 5] == 0).all()
+
+
+def test_the_released_encoder_has_the_papers_parameters_and_its_own_first_weights():
+    torch.manual_seed(0)
+    net, paper = LongNetReleased(512), LongNet(512)
+    assert {n: p.shape for n, p in net.named_parameters()} == {n: p.shape for n, p in paper.named_parameters()}
+    assert sum(p.numel() for p in net.parameters()) == 4_212_736
+    layer, bound = net.layers[0], 1 / math.sqrt(512)
+    for part in layer.qkv.weight.detach().chunk(3):  # nn.Linear's own: uniform up to 1 / sqrt d
+        assert bound * 0.99 < part.abs().max() <= bound
+        assert float(part.std()) == pytest.approx(bound / math.sqrt(3), rel=0.01)
+    assert layer.qkv.bias.abs().max() > 0.9 * bound
+    assert float(layer.out.weight.detach().std()) == pytest.approx(math.sqrt(math.log(4) / 512), rel=0.01)  # Xavier's
+    net(torch.randn(1, 5, 512), torch.ones(1, 5, dtype=torch.bool)).square().sum().backward()
+    assert (layer.qkv.weight.grad[:1024] == 0).all() and layer.qkv.weight.grad[1024:].abs().max() > 0
+
+
+def test_drop_path_is_drawn_once_a_tile_as_released():
+    net = LongNetReleased(24, heads=4, dropout=0.0, drop_path=0.5).train()
+    x, mask = torch.randn(1, 1, 24).expand(1, 400, 24), torch.ones(1, 400, dtype=torch.bool)
+    torch.manual_seed(1)
+    kinds = net(x, mask)[0].round(decimals=3).unique(dim=0)
+    assert len(kinds) == 4  # attention and feed-forward of the second layer, each there or not

@@ -296,3 +296,21 @@ def test_global_scoring_of_a_long_bag_stores_no_n_by_n_matrix(padding):
         before = resident_mb("VmRSS")
         model(x, places, mask)
     assert resident_mb("VmHWM") - before < 60
+
+
+@torch.no_grad()
+def test_autocast_changes_neither_scores_nor_what_is_kept():
+    """4,096 tiles: in bfloat16 fewer than half of the scores would be distinct."""
+    torch.manual_seed(0)
+    model = SparseLearn(64, 32, scorer_heads=4, seed=1).eval()
+    x, mask = torch.randn(1, 4096, 64), torch.ones(1, 4096, dtype=torch.bool)
+    exact = model(x, coords(1, 4096), mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model(x, coords(1, 4096), mask)
+        soft = model.train()(x, coords(1, 4096), mask, generator())
+        alone = model.scorer(x, mask).flatten().unique()
+    assert len(alone) < 2048  # what it would be without care
+    assert len(rough.scores.unique()) == len(exact.scores.unique()) > 4000
+    assert torch.equal(rough.scores, exact.scores) and torch.equal(rough.kept, exact.kept)
+    assert soft.weights.values().dtype == torch.float32 and torch.equal(soft.scores, exact.scores)
+    assert abs(float(soft.weights.values().sum()) - 32) < 1e-3

@@ -10,6 +10,7 @@ from lib.batch import Batch
 from lib.checkpoints import build_vlm, load_model, save_model, start_from
 from lib.prompts import CHATML, ChatFormat, pack
 from lib.synthetic.language import build_tokenizer
+from lib.training_step import parameter_groups
 from lib.vlm import VLM
 
 N, D, K, SHORT, WIDTH = 75, 33, 7, 41, 24
@@ -261,6 +262,71 @@ def test_a_saved_model_answers_the_same(lm_folder, tmp_path, compressor, lora):
         assert float(again.compressor.tau) == 0.125
 
 
+def one_step(model: VLM, slides: Batch, texts, *, lr: float) -> None:
+    rates = dict.fromkeys(("projector", "compressor", "lm"), lr)
+    optimizer = torch.optim.AdamW(parameter_groups(model, rates), weight_decay=0)
+    log_probs, _ = model(slides, texts)
+    (-log_probs.sum()).backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("compressor", ["all", "locpath"])
+def test_a_language_model_tuned_in_full_belongs_to_the_model(lm_folder, tmp_path, compressor):
+    """Its weights change, are saved with the model, and answer the same without the language model they came from."""
+    model, slides = build(lm_folder, compressor), batch(SHORT, N)
+    texts = pack(turns_of(model, ASKED))
+    model.let_lm_learn("full", rank=8, alpha=16, dropout=0.1)
+    before = {name: p.detach().clone() for name, p in model.lm.named_parameters()}
+    assert model.count("lm") == sum(p.numel() for p in model.lm.parameters()) > 0
+    one_step(model, slides, texts, lr=1e-3)
+    assert not [name for name, p in model.lm.named_parameters() if torch.equal(p, before[name])]
+    model.eval()
+    save_model(model, tmp_path / "tuned")
+    again = load_model(tmp_path / "tuned", "a folder that is not there")
+    with torch.no_grad():
+        assert torch.equal(again(slides, texts)[0], model(slides, texts)[0])
+    assert again.own_lm and not build(lm_folder, compressor).own_lm
+    save_model(again, tmp_path / "copied")
+    assert (tmp_path / "copied/lm/config.json").exists()
+    with pytest.raises(ValueError, match="train_lm: got lora on a language model that was tuned in full"):
+        again.let_lm_learn("lora", rank=2, alpha=4, dropout=0.0)
+
+
+def test_a_step_of_full_tuning_is_not_lost_in_bfloat16(lm_folder):
+    model = build(lm_folder, "all")
+    model.lm.bfloat16()
+    before = model.lm.model.layers[1].mlp.up_proj.weight.detach().float().clone()
+    model.let_lm_learn("full", rank=0, alpha=0, dropout=0.0)
+    one_step(model, batch(SHORT, N), pack(turns_of(model, ASKED)), lr=1e-6)
+    moved = (model.lm.model.layers[1].mlp.up_proj.weight - before).abs()
+    assert (moved > 0).float().mean() > 0.9  # in bfloat16 a weight of 0.3 moves by 0.002 or not at all
+
+
+def test_what_of_the_language_model_learns(lm_folder):
+    model = build(lm_folder, "all")
+    for how, rank in (("none", 8), ("lora", 0)):
+        model.let_lm_learn(how, rank=rank, alpha=16, dropout=0.1)
+        assert model.count("lm") == 0
+    with pytest.raises(ValueError, match="train_lm: got 'some'; expected one of"):
+        model.let_lm_learn("some", rank=2, alpha=4, dropout=0.1)
+    model.recipe["seed"] = 3
+    model.let_lm_learn("lora", rank=2, alpha=4, dropout=0.1)
+    assert 0 < model.count("lm") < sum(p.numel() for p in model.lm.parameters()) / 2
+
+
+def test_without_standardising_tiles_are_the_files_numbers_for_every_method(lm_folder, tmp_path):
+    slides, kept = batch(SHORT, N), {"d": D, "k": K, "seed": 1, "projector_width": 19, "standardise": False}
+    for name in ("all", "linspace", "sparselearn"):
+        model = build_vlm(lm_folder, name, options=OPTIONS.get(name, {}), **kept).eval()
+        save_model(model, tmp_path / name)
+        again = load_model(tmp_path / name, lm_folder)
+        assert not again.standardise and torch.equal(again.encode(slides), slides.x)
+        out = again.compress(slides)
+        own = torch.nn.functional.layer_norm(slides.x, (D,)) if name == "sparselearn" else slides.x
+        for i in range(2):
+            assert torch.equal(out.tokens[i][out.mask[i]], own[i, out.kept[i][out.mask[i]]])
+
+
 @torch.no_grad()
 def test_latents_are_read_without_a_visual_prefix_alone_as_in_company(lm_folder):  # I43
     model = build(lm_folder, "locpath")
@@ -273,7 +339,7 @@ def test_latents_are_read_without_a_visual_prefix_alone_as_in_company(lm_folder)
     together, _ = model(slides, texts)
     scores = iter(sums_by_answer(together, texts))
     for row, asked in enumerate(ASKED):
-        alone = Batch(*(part[row : row + 1] for part in slides))
+        alone = Batch(*(part[row : row + 1] for part in slides.tiles))
         for prompt, answers in asked:
             own = pack([[model.chat.turn(prompt, answers)]])
             for got in sums_by_answer(model(alone, own)[0], own):

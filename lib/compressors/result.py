@@ -11,10 +11,10 @@ class Compressed(NamedTuple):
     """The m visual tokens of each slide, and where they came from.
 
     `positions` are the RoPE positions that the tokens claim, `span` the number of positions they occupy: a kept tile
-    keeps its index in the bag, and text follows after all n. `weights[b, m, n]` is the share of tile n in token m; it
-    is sparse, or a stride-0 view for means, so that no n x m matrix is ever stored, and None for latents, which read
-    every tile anew. `scores` says how much each tile is worth keeping, where the method has an opinion; `kept` which
-    tile each token is, None where tokens mix tiles.
+    claims its row in the bag, and text follows after all n (`lib.positions` then says what it is in the slide).
+    `weights[b, m, n]` is the share of tile n in token m; it is sparse, or a stride-0 view for means, so that no n x m
+    matrix is ever stored, and None for latents, which read every tile anew. `scores` says how much each tile is worth
+    keeping, where the method has an opinion; `kept` which tile each token is, None where tokens mix tiles.
     """
 
     tokens: Float[Tensor, "b m d"]

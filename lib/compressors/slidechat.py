@@ -12,7 +12,11 @@ drop-path 0.1; segments 1,024 ... 16,384 with dilations 1 ... 16; no position en
 Departures
 - The reference pads a segment's tail with zeros that take part in its softmax; here absent tokens get no weight, so
   neither padding nor batch-mates change a slide's output. Slides are therefore encoded one at a time.
-- Features are standardised and layer-normalised before the encoder, as they are for every method here.
+- Features are standardised and layer-normalised before the encoder, as they are for every method here
+  (`standardise`, see `lib.standardised`).
+- The release does something else than the paper: its encoder never mixes tiles (`slidechat_released`), and its scores
+  are those of that network. `slide_encoder` has both: longnet and longnet_released.
+- The release trains the whole language model in stage 2 (`train_lm=full`); the default here is LoRA.
 """
 
 import math
@@ -49,10 +53,14 @@ class LongNet(nn.Module):
             )
         rates = [drop_path * i / max(layers - 1, 1) for i in range(layers)]
         branches = tuple(zip(segments, dilations, strict=True))
-        self.layers = nn.ModuleList(Layer(d, heads, branches, dropout, rate) for rate in rates)
+        self.layers = nn.ModuleList(self.layer_class()(d, heads, branches, dropout, rate) for rate in rates)
         self.norm = nn.LayerNorm(d)
         for layer in self.layers:
             layer.draw_weights(gain=math.sqrt(math.log(2 * layers)))
+
+    @staticmethod
+    def layer_class() -> type["Layer"]:
+        return Layer
 
     def forward(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
         encoded = torch.zeros_like(x)
@@ -88,11 +96,13 @@ class Layer(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        q, k, v = rearrange(self.qkv(self.norm_attention(x)), "n (three h e) -> three n h e", three=3, h=self.heads)
-        mixed = rearrange(dilated_attention(q, k, v, self.branches), "n h e -> n (h e)")
-        x = x + self._dropped(self.out(self.norm_mixed(mixed)))
+        x = x + self._dropped(self.out(self.norm_mixed(self._mixed(self.norm_attention(x)))))
         hidden = self.norm_hidden(F.gelu(self.widen(self.norm_ffn(x))))
         return x + self._dropped(self.narrow(hidden))
+
+    def _mixed(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        q, k, v = rearrange(self.qkv(x), "n (three h e) -> three n h e", three=3, h=self.heads)
+        return rearrange(dilated_attention(q, k, v, self.branches), "n h e -> n (h e)")
 
     def _dropped(self, branch: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """Dropout of numbers, and of the whole branch at once (stochastic depth, one draw a slide)."""

@@ -12,14 +12,14 @@ Symbols: theirs -> ours.  X^v -> x, S_theta -> Scorer, Phi_K -> soft_topk, D_ome
 
 Departures
 - The gate preserves variance only for unit-variance tokens, which the paper gets from "layer-normalised features":
-  tokens pass an affine-free layer norm first, in training and in evaluation alike.
+  tokens pass an affine-free layer norm first, in training and in evaluation alike (`standardise` leaves it as it is).
 - Block count, width and temperature are not published (2 blocks as in the same group's DiffPrune; see the arguments).
 - The denoiser starts as the identity (both its branches end in zeros). Slides of at most k tiles are not gated.
 - The text calls the scorer both a transformer encoder and "localized"; `scorer_attention` offers both readings.
 
 Ablations: gate `scale` (the paper's, x~ = alpha x), `sqrt` (the signal of Eq. 5 without its noise), `gumbel-ste`
 (DiffPrune's baseline): see `gates`; denoiser `global` (the paper's) or
-`off`; position ids `contiguous` (kept tokens renumbered 0 ... k-1) where the paper keeps the original indices.
+`off`. The original indices that the paper keeps are the default of `lib.positions`.
 """
 
 from typing import Literal, get_args
@@ -37,7 +37,6 @@ from lib.soft_topk import hard_topk, soft_topk, standardize
 Attend = Literal["global", "none"]
 Gate = Literal["vp", "scale", "sqrt", "gumbel-ste"]
 Denoise = Literal["diagonal", "global", "off"]
-PositionIds = Literal["original", "contiguous"]
 
 
 class SparseLearn(nn.Module):
@@ -54,7 +53,6 @@ class SparseLearn(nn.Module):
         scorer_attention: Attend = "global",
         gate: Gate = "vp",
         denoiser: Denoise = "diagonal",
-        position_ids: PositionIds = "original",
         tau: float = 1.0,
         seed: int = 0,
     ):
@@ -63,11 +61,10 @@ class SparseLearn(nn.Module):
             ("scorer_attention", scorer_attention, Attend),
             ("gate", gate, Gate),
             ("denoiser", denoiser, Denoise),
-            ("position_ids", position_ids, PositionIds),
         ):
             if value not in get_args(allowed):
                 raise ValueError(f"sparselearn: {name} {value!r}; expected one of {get_args(allowed)}")
-        self.k, self.gate, self.position_ids = k, gate, position_ids
+        self.k, self.gate = k, gate
         self.register_buffer("tau", torch.tensor(tau))  # saved with the weights: the schedule's last word
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -81,18 +78,14 @@ class SparseLearn(nn.Module):
         mask: Bool[Tensor, "b n"],
         generator: torch.Generator | None = None,
     ) -> Compressed:
+        scores = self.scores(x, mask)
         x = F.layer_norm(x, x.shape[-1:])
-        scores = self.scorer(x, mask)
         return self._soft(x, scores, mask, generator) if self.training else self._hard(x, scores, mask)
 
     def _hard(self, x: Float[Tensor, "b n d"], scores: Float[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> Compressed:
         """Keep the k best tiles, neither noised nor denoised (Eq. 2)."""
         kept, valid = hard_topk(scores, self.k, mask)
-        hard = keep_tiles(x, kept, valid, mask)._replace(scores=scores)
-        if self.position_ids == "original":
-            return hard
-        step = torch.arange(kept.shape[1], device=x.device).expand(kept.shape)
-        return hard._replace(positions=step * valid, span=valid.sum(-1))
+        return keep_tiles(x, kept, valid, mask)._replace(scores=scores)
 
     def _soft(
         self,
@@ -124,8 +117,13 @@ class SparseLearn(nn.Module):
         )
 
     def scores(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        """How much each tile is worth keeping; higher is better, no unit."""
-        return self.scorer(F.layer_norm(x, x.shape[-1:]), mask)
+        """How much each tile is worth keeping; higher is better, no unit. In float32 or wider whatever the autocast.
+
+        In bfloat16 the scores of 4,096 tiles have fewer than half as many values, and ties decide what is kept.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(torch.promote_types(x.dtype, torch.float32))
+            return self.scorer(F.layer_norm(x, x.shape[-1:]), mask)
 
 
 class Scorer(nn.Module):
