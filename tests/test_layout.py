@@ -12,10 +12,11 @@ LIST = """
 whole_files syntax parameters file_hashes code_hashes recipes receipts
 manifest audit slides slide_pixels tiling overviews stain_texture encoders
 features batch bag_files feature_csv importers ledger slide_loop tile_jobs encode_jobs
-soft_topk compressors standardised mae prompts prefix_lm latent_reader flops vlm checkpoints
-questions slideinstruct slidechat_cohort benchmark_tables examples stats selection answers
+soft_topk compressors standardised mae prompts token_budget prefix_lm latent_reader flops vlm checkpoints
+answer_sums shares
+questions slideinstruct slidechat_cohort benchmark_tables examples validation stats selection answers
 classification published comparison variants head_to_head budget label_cohort scoring answer_costs
-feed launch_training run_state training_step training mae_training reconstruction
+feed launch_training run_files run_state training_step training mae_training reconstruction
 mil mil_models mil_cohort mil_tasks mil_folds mil_scores
 lengths token_maps slots gate_mass soft_hard leak leak_tiles soft_hard_words redundancy relevance
 cost_models cost activations cost_tables

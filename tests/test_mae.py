@@ -143,7 +143,7 @@ def run(folder, steps_before_kill: int | None = None):
     named = sorted(bags)
     table = pretrain(
         ours, bags, named[:6], named[6:], settings if not steps_before_kill else settings._replace(steps=24),
-        seed=1, checkpoint=folder / "checkpoint.pt", save_every=5, evaluate_every=8, device="cpu",
+        seed=1, checkpoint=folder / "checkpoint.pt", save_minutes=0, evaluations=3, device="cpu",
     )  # fmt: skip
     return ours, table
 
@@ -186,7 +186,7 @@ def test_settings_without_sense_are_refused(tmp_path, wrong):
     with pytest.raises(ValueError, match=r"pre-training: got .* steps of"):
         pretrain(
             model(), {"s": bag("s", 3, 3)}, ["s"], ["s"], Settings(0.1, 1, 1)._replace(**wrong), seed=0,
-            checkpoint=tmp_path / "c.pt", save_every=1, evaluate_every=1, device="cpu",
+            checkpoint=tmp_path / "c.pt", save_minutes=0, evaluations=1, device="cpu",
         )  # fmt: skip
 
 
@@ -194,5 +194,5 @@ def test_no_validation_slides_are_an_error(tmp_path):
     with pytest.raises(ValueError, match="got 1 training and 0 validation slides"):
         pretrain(
             model(), {"s": bag("s", 3, 3)}, ["s"], [], Settings(0.1, 1, 1), seed=0,
-            checkpoint=tmp_path / "c.pt", save_every=1, evaluate_every=1, device="cpu",
+            checkpoint=tmp_path / "c.pt", save_minutes=0, evaluations=1, device="cpu",
         )  # fmt: skip
