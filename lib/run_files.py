@@ -73,12 +73,11 @@ def write_sealed(content: dict, path: Path) -> None:
 
 def write_checkpoint(content: dict, path: Path) -> None:
     """Save a checkpoint, keep the one before it, and remove best weights that neither names."""
-    named = {best_of(path, content["best_step"])}
-    with written_whole(path) as aside:
-        torch.save(content, aside)
-        seal(aside)
-        if path.exists():
-            path.replace(previous_of(path))
+    named, new = {best_of(path, content["best_step"])}, path.with_suffix(".next.pt")
+    write_sealed(content, new)
+    if path.exists():
+        path.replace(previous_of(path))
+    new.replace(path)
     if previous_of(path).exists():
         named.add(best_of(path, _load(previous_of(path), mmap=True)["best_step"]))
     for other in set(path.parent.glob(f"{path.stem}.best-*.pt")) - named:

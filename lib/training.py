@@ -27,11 +27,21 @@ from lib.launch_training import run_in_processes
 from lib.run_state import NotFiniteError, RunState, of_first_process
 from lib.shares import Share
 from lib.soft_topk import TAU_SCHEDULES
-from lib.training_step import Settings, one_batch, parameter_groups, recomputing, set_modes
+from lib.training_step import Settings, one_batch, parameter_groups, recomputing, set_modes, settings_of
 from lib.validation import validation_steps
 from lib.vlm import VLM
 
-__all__ = ["Feed", "Phase", "Settings", "alignment_phases", "batches", "cooling", "fit", "parameter_groups"]
+__all__ = [
+    "Feed",
+    "Phase",
+    "Settings",
+    "alignment_phases",
+    "batches",
+    "cooling",
+    "fit",
+    "parameter_groups",
+    "settings_of",
+]
 PRINT_EVERY_S = 5.0
 NOT_FINITE = (
     "training: {}, and nothing learns from that; it stops, its weights as before; its last good checkpoint {}; "

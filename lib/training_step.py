@@ -12,6 +12,8 @@ from lib.feed import Feed
 from lib.run_state import check_finite, seed_of
 from lib.vlm import VLM
 
+CLIP = 1.0  # of the gradient's norm, in every stage
+
 
 class Settings(NamedTuple):
     """What an optimiser needs: a learning rate for each named module, and the usual rest."""
@@ -26,6 +28,12 @@ class Settings(NamedTuple):
     betas: tuple[float, float] = (0.9, 0.999)  # AdamW's
     mixed_precision: str = "no"  # "no" or "bf16"
     gradient_checkpointing: bool = False  # recompute the language model's blocks in the backward pass
+
+
+def settings_of(parameters: dict, rates: dict[str, float]) -> Settings:
+    """The settings that a notebook's parameters of the same names give."""
+    named = {name: parameters[name] for name in Settings._fields if name in parameters}
+    return Settings(**named, rates=rates, clip=CLIP, betas=(parameters["beta1"], parameters["beta2"]))
 
 
 def parameter_groups(model: nn.Module, rates: dict[str, float]) -> list[dict]:

@@ -289,7 +289,8 @@ def test_a_batch_in_parts_is_the_whole_batch(lm_folder, tmp_path, monkeypatch, c
     assert all(shape[0] * shape[1] <= 150 for shape in runs[1])
     for loss, state in zip(losses[1:], states[1:], strict=True):
         assert loss == pytest.approx(losses[0], abs=2e-6)
-        assert max(float((states[0][name] - state[name]).abs().max()) for name in state) < 1e-4
+        apart = {name: float((states[0][name] - state[name]).abs().max()) for name in state}
+        assert max(apart.values()) < 1e-3  # steps of Adam are 1e-2, and it makes steps of rounding errors, too
 
 
 def test_parts_hold_a_process_s_slides_and_weigh_by_them(lm_folder):

@@ -1,10 +1,14 @@
 """When a training is validated, and on which items: counted by hand and by laws on odd sizes."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from lib.examples import Example
+from lib.manifest import Manifest
 from lib.shares import Share
 from lib.validation import sample_by_patient, validation_steps
 
@@ -33,17 +37,22 @@ def test_a_sample_takes_one_item_of_each_patient_before_a_second_of_any():
     patients = [f"p{i % 11 if i < 60 else 0}" for i in range(97)]  # p0 has 43 of 97
     items = [f"i{i}" for i in range(97)]
     patient = dict(zip(items, patients, strict=True))
+    cohort = Manifest(pd.DataFrame({"slide_id": items, "case_id": patients}), Path())
     for n in (1, 7, 11, 25, 60):
-        taken = sample_by_patient(items, patients, n=n, seed=3)
+        taken = sample_by_patient(items, cohort, n=n, seed=3)
         counts = Counter(patient[item] for item in taken)
         assert len(set(taken)) == n and [i for i in items if i in set(taken)] == taken
         full = {p for p in counts if counts[p] == patients.count(p)}
         most = max(counts.values())
         assert all(counts[p] >= most - 1 for p in set(patients) - full)
-    assert sample_by_patient(items, patients, n=25, seed=3) == sample_by_patient(items, patients, n=25, seed=3)
-    assert sample_by_patient(items, patients, n=25, seed=3) != sample_by_patient(items, patients, n=25, seed=4)
-    assert sample_by_patient(items, patients, n=0, seed=3) == sample_by_patient(items, patients, n=500, seed=3) == items
-    assert sample_by_patient([], [], n=5, seed=0) == []
+    assert sample_by_patient(items, cohort, n=25, seed=3) == sample_by_patient(items, cohort, n=25, seed=3)
+    assert sample_by_patient(items, cohort, n=25, seed=3) != sample_by_patient(items, cohort, n=25, seed=4)
+    assert sample_by_patient(items, cohort, n=0, seed=3) == sample_by_patient(items, cohort, n=500, seed=3) == items
+    about = [Example(item, None, ()) for item in items]
+    assert [e.slide_id for e in sample_by_patient(about, cohort, n=25, seed=3)] == sample_by_patient(
+        items, cohort, n=25, seed=3
+    )
+    assert sample_by_patient([], cohort, n=5, seed=0) == []
 
 
 def test_shares_hold_every_item_once():
