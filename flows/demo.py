@@ -15,7 +15,13 @@ from flows.notebook import portable
 from flows.stages import make_stage
 
 COHORT, MODEL = "store/toy", "store/llm/toy"
-TOY_SETTINGS = ("10.min_tissue=0",)  # the toy is tissue from edge to edge, and evidence may look like glass
+TOY_SETTINGS = (
+    "10.min_tissue=0",  # the toy is tissue from edge to edge, and evidence may look like glass
+    "40.evaluations=13",  # every 50 steps: the alignment ends early, and short stages must not miss their best point
+    "40_align_captions/all.evaluations=16",
+    "50.evaluations=4",
+    "beta2=0.98",  # a few hundred steps
+)
 
 
 def main(

@@ -91,13 +91,26 @@ def check_options(options: Options) -> bool:
         if method.compressor not in COMPRESSORS:
             raise ValueError(f"no compressor {method.compressor!r}{nearest(method.compressor, COMPRESSORS)}")
     manifest = manifests.read_manifest(ROOT / options.manifest)
+    asked = tables.read_questions(ROOT / options.questions)
     for fold in options.folds:
-        manifests.split_of(manifest, fold)
-    tables.check_slides(tables.read_questions(ROOT / options.questions), manifest)
+        split = manifests.split_of(manifest, fold)
+        _check_controls(options, fold, {q.slide_id for q in asked if split.get(q.slide_id) == "test"})
+    tables.check_slides(asked, manifest)
     for path in filter(None, (options.captions, options.instructions)):
         taught = examples.read_examples(ROOT / path, answer_form="text", slide_prompt="", region_prompt="")
         tables.check_slides(taught, manifest)
     return bool((manifest.table["feature_path"] == "").any())
+
+
+def _check_controls(options: Options, fold: int, tested: set[str]) -> None:
+    """Raise ValueError if a fold has a single test slide, which has no other to be mistaken for."""
+    controlled = not any(word.lower().endswith("wrong_slide=false") for word in options.settings)
+    if len(tested) == 1 and controlled:
+        of_fold = f" of fold {fold}" if fold >= 0 else ""
+        raise ValueError(
+            f"questions: they ask about {len(tested)} test slide{of_fold}, and the control with another slide's tiles "
+            "needs 2; ask about more slides, or leave the control out: -p 60.wrong_slide=false"
+        )
 
 
 def _methods(options: Options) -> list[tuple[Method, int]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 from jaxtyping import Int
 
-from lib.batch import take
+from lib.batch import linspace_cap, take
 from lib.features import Bag
 
 MEMORY_BYTES = 4 << 30  # in each process
@@ -88,7 +88,10 @@ class BagFiles(Mapping[str, Bag]):
 
 
 class BagView(Mapping[str, Bag]):
-    """Some of other bags, under the names given: view[name] is bags[names[name]], or the `tiles[name]` of it alone."""
+    """Some of other bags, under the names given: view[name] is bags[names[name]], or the `tiles[name]` of it alone.
+
+    With `most_tiles`, evenly spaced tiles of longer ones.
+    """
 
     def __init__(
         self,
@@ -96,13 +99,15 @@ class BagView(Mapping[str, Bag]):
         names: Mapping[str, str] | Iterable[str],
         *,
         tiles: Mapping[str, Int[np.ndarray, " m"]] | None = None,
+        most_tiles: int = 0,
     ):
-        self._bags, self._tiles = bags, tiles
+        self._bags, self._tiles, self._most = bags, tiles, most_tiles
         self._names = dict(names) if isinstance(names, Mapping) else {name: name for name in names}
 
     def __getitem__(self, name: str) -> Bag:
         bag = self._bags[self._names[name]]
-        return bag if self._tiles is None else take(bag, self._tiles[name])
+        bag = bag if self._tiles is None else take(bag, self._tiles[name])
+        return linspace_cap(bag, self._most) if self._most else bag
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
@@ -115,7 +120,8 @@ class BagView(Mapping[str, Bag]):
 
     def n_tiles(self, name: str) -> int:
         """Return how many tiles a bag of the view has."""
-        return n_tiles(self._bags, self._names[name]) if self._tiles is None else len(self._tiles[name])
+        n = n_tiles(self._bags, self._names[name]) if self._tiles is None else len(self._tiles[name])
+        return min(n, self._most) if self._most else n
 
 
 def n_tiles(bags: Mapping[str, Bag], slide_id: str) -> int:

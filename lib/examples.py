@@ -1,11 +1,13 @@
 """What a training stage is fed: questions, captions, instructions as (prompt, answer) pairs about a slide or a box."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
+from lib.batch import in_box, linspace_cap
+from lib.features import Bag
 from lib.questions import LETTERS, Caption, Question, prompt, read_captions, read_questions
 from lib.slideinstruct import Instruction, is_instructions, read_instructions
 
@@ -25,6 +27,12 @@ def answers_of(question: Question, answer_form: str) -> list[str]:
     if answer_form not in ANSWER_FORMS:
         raise ValueError(f"answer_form: got {answer_form!r}; expected one of {ANSWER_FORMS}")
     return list(LETTERS[: len(question.options)]) if answer_form == "letter" else list(question.options)
+
+
+def bag_of(example: Example, bags: Mapping[str, Bag], max_tiles: int) -> Bag:
+    """The tiles that an example speaks of, capped: what a training is fed."""
+    bag = bags[example.slide_id]
+    return linspace_cap(in_box(bag, example.box) if example.box else bag, max_tiles)
 
 
 def from_questions(questions: Sequence[Question], *, answer_form: str) -> list[Example]:

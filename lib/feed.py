@@ -8,10 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from lib.batch import Batch, collate, in_box, linspace_cap
-from lib.examples import Example
+from lib.batch import Batch, collate
+from lib.examples import Example, bag_of
 from lib.features import Bag
 from lib.prompts import Texts, Turn, pack
+from lib.token_budget import Size, chunks, text_tokens
+from lib.token_budget import batches as within_budget
 from lib.vlm import VLM
 
 
@@ -21,6 +23,17 @@ class Phase(NamedTuple):
     examples: Sequence[Example]
     steps: int
     batch: int
+
+
+class Part(NamedTuple):
+    """Slides that go through the model at once, their turns, and the share of a process's slides that they are."""
+
+    bags: list[Bag]
+    turns: list[list[Turn]]
+    weight: float
+
+    def tensors(self) -> tuple[Batch, Texts]:
+        return collate(self.bags), pack(self.turns)
 
 
 class Feed:
@@ -37,10 +50,27 @@ class Feed:
 
     def __call__(self, step: int, shard: int = 0, shards: int = 1) -> tuple[Batch, Texts]:
         """One of `shards` equal parts of a step's slides."""
-        chosen = self._chosen(step)
-        size = len(chosen) // shards
-        own = chosen[shard * size : (shard + 1) * size]
+        own = self._own(step, shard, shards)
         return collate([self._bag(example) for example in own]), pack([self._turns(example) for example in own])
+
+    def parts(self, step: int, shard: int, shards: int, *, batch_tokens: int) -> list[Part]:
+        """The same slides in parts of at most `batch_tokens`, padding included; a slide with many turns, in chunks.
+
+        Each chunk of turns is a part with its slide, and weighs as the share of the slide that it is.
+        """
+        own = self._own(step, shard, shards)
+        rows = [(self._bag(example), chunks(self._turns(example)) or [[]]) for example in own]
+        whole = [(bag, pieces[0]) for bag, pieces in rows if len(pieces) == 1]
+        parts = [
+            Part([bag], [piece], 1 / len(pieces) / len(own))
+            for bag, pieces in rows
+            for piece in pieces
+            if len(pieces) > 1
+        ]
+        for some in within_budget([Size(len(bag.x), text_tokens(turns)) for bag, turns in whole], batch_tokens):
+            bags, turns = zip(*(whole[i] for i in some), strict=True)
+            parts.append(Part(list(bags), list(turns), len(some) / len(own)))
+        return parts
 
     def answer_tokens(self, step: int) -> int:
         """How many tokens all shards of a step are asked to predict."""
@@ -58,6 +88,11 @@ class Feed:
                     f"{shards}; raise batch and lower accumulate by the same factor (the same optimiser steps)"
                 )
 
+    def _own(self, step: int, shard: int, shards: int) -> list[Example]:
+        chosen = self._chosen(step)
+        size = len(chosen) // shards
+        return chosen[shard * size : (shard + 1) * size]
+
     def _chosen(self, step: int) -> list[Example]:
         number = 0
         while step >= self.phases[number].steps:
@@ -71,8 +106,7 @@ class Feed:
         return phase.examples[_order(self.seed, number, epoch, len(phase.examples))[place]]
 
     def _bag(self, example: Example) -> Bag:
-        bag = self.bags[example.slide_id]
-        return linspace_cap(in_box(bag, example.box) if example.box else bag, self.max_tiles)
+        return bag_of(example, self.bags, self.max_tiles)
 
     def _turns(self, example: Example) -> list[Turn]:
         return [self.model.chat.turn(prompt, [answer]) for prompt, answer in example.turns]

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from lib.bag_files import n_tiles
 from lib.batch import collate
 from lib.features import Bag
+from lib.scoring import slide_batches
 from lib.soft_topk import mass_on_topk
 from lib.vlm import VLM
 
@@ -44,13 +45,12 @@ def require_scorer(model: VLM) -> None:
         raise ValueError(f"checkpoint: {name} does not score tiles; expected a selector such as sparselearn")
 
 
-def tile_scores(model: VLM, bags: Mapping[str, Bag], *, batch_slides: int) -> dict[str, Float[np.ndarray, " n"]]:
+def tile_scores(model: VLM, bags: Mapping[str, Bag], *, batch_tokens: int) -> dict[str, Float[np.ndarray, " n"]]:
     """Return the score of every tile, as the inference path computes it."""
     require_scorer(model)
-    slides, scores = sorted(bags, key=lambda s: n_tiles(bags, s)), {}
+    scores = {}
     with torch.no_grad():
-        for start in range(0, len(slides), batch_slides):
-            named = slides[start : start + batch_slides]
+        for named in slide_batches(bags, batch_tokens):
             found = model.eval().compress(collate([bags[s] for s in named]).to(model.feature_mean.device)).scores
             scores |= {s: found[i, : n_tiles(bags, s)].cpu().numpy() for i, s in enumerate(named)}
     return scores

@@ -73,23 +73,23 @@ def stability(
     draws: int,
     seed: int,
     answer_form: str,
-    batch_slides: int,
+    batch_tokens: int,
 ) -> Stability:
     """Answer the same questions from `draws` random subsets of each size, and compare with the whole bag.
 
     `full` are the answers from whole bags. A slide takes part at the sizes below its own length, and each row stands
     beside the full-length result of that slide. Raises ValueError if no slide is longer than any size.
     """
-    kept_full = select(model, bags, batch_slides=batch_slides)
+    kept_full = select(model, bags, batch_tokens=batch_tokens)
     answers, kept = [], []
     for size in sizes:
         longer = [slide_id for slide_id in bags if n_tiles(bags, slide_id) > size]
         for draw in range(draws if longer else 0):
             tiles = {s: random_tiles(s, n_tiles(bags, s), size=size, draw=draw, seed=seed) for s in longer}
             part = BagView(bags, longer, tiles=tiles)
-            again = answer(model, questions, part, answer_form=answer_form, batch_slides=batch_slides)
+            again = answer(model, questions, part, answer_form=answer_form, batch_tokens=batch_tokens)
             answers.append(_compare(full, again, questions).assign(size=size, draw=draw))
-            kept_part = select(model, part, batch_slides=batch_slides)
+            kept_part = select(model, part, batch_tokens=batch_tokens)
             overlaps = [_overlap(s, kept_full[s][0], tiles[s][kept_part[s][0]], tiles[s]) for s in longer]
             kept.append(pd.DataFrame(overlaps).assign(size=size, draw=draw))
     if not answers:

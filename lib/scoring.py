@@ -1,7 +1,6 @@
 """Answers by log-likelihood: deterministic, and the same whether a question is asked alone or in company."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -9,17 +8,19 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
+from lib.answer_sums import Asked, answer_sums, evaluating
 from lib.bag_files import BagView, n_tiles
-from lib.batch import collate, in_box
-from lib.examples import Example, answers_of
+from lib.batch import collate
+from lib.examples import Example, answers_of, bag_of
 from lib.features import Bag
 from lib.prefix_lm import greedy
-from lib.prompts import Texts, pack
+from lib.prompts import pack
 from lib.questions import LETTERS, Question, extract_letter, prompt
 from lib.selection import planted_tiles, read_truth
+from lib.shares import Share
 from lib.soft_topk import mass_on_topk
+from lib.token_budget import Size, batches
 from lib.vlm import VLM
 
 
@@ -29,25 +30,29 @@ def answer(
     bags: Mapping[str, Bag],
     *,
     answer_form: str,
-    batch_slides: int,
+    batch_tokens: int,
     seed: int | None = None,
 ) -> pd.DataFrame:
     """Score every option of every question whose slide has a bag; `logp_A` ... are natural logs summed over tokens.
 
     With `seed` the compressor runs its training path (all tiles, noised) instead: the soft score. Questions without a
-    bag are left out, for the caller to count as wrong. Columns ID, Slide, predicted, logp_A, logp_B, logp_C, logp_D.
+    bag are left out, for the caller to count as wrong; one with an option whose score is not finite has no `predicted`.
+    Columns ID, Slide, predicted, logp_A, logp_B, logp_C, logp_D.
     """
-    rows = []
-    device = model.feature_mean.device
-    generator = None if seed is None else torch.Generator(device).manual_seed(seed)
-    with torch.no_grad(), _path(model, soft=seed is not None):
-        for asked in _by_slides([q for q in questions if q.slide_id in bags], bags, batch_slides):
-            turns = [[model.chat.turn(prompt(q), answers_of(q, answer_form)) for q in qs] for qs in asked.values()]
-            texts = pack(turns).to(device)
-            log_probs, _ = model(collate([bags[slide] for slide in asked]).to(device), texts, generator)
-            scores = iter(_sum_by_answer(log_probs, texts).tolist())
-            for question in (q for qs in asked.values() for q in qs):
-                rows.append(_row(question, [next(scores) for _ in question.options]))
+    about = by_slide([q for q in questions if q.slide_id in bags], bags)
+    asked = [
+        Asked(
+            [model.chat.turn(prompt(q), answers_of(q, answer_form)) for q in own],
+            n_tiles(bags, slide),
+            partial(bags.__getitem__, slide),
+        )
+        for slide, own in about.items()
+    ]
+    with evaluating(model, soft=seed is not None):
+        sums = answer_sums(model, asked, batch_tokens=batch_tokens, generator=_generator(model, seed))
+    rows = [
+        _row(q, s) for own, scores in zip(about.values(), sums, strict=True) for q, s in zip(own, scores, strict=True)
+    ]
     return pd.DataFrame(rows, columns=["ID", "Slide", "predicted", *(f"logp_{c}" for c in LETTERS)])
 
 
@@ -58,7 +63,7 @@ def answer_all(
     *,
     method: str,
     answer_form: str,
-    batch_slides: int,
+    batch_tokens: int,
     wrong_slide: bool,
     control_seed: int,
 ) -> pd.DataFrame:
@@ -68,7 +73,7 @@ def answer_all(
     features is there with covered = False and correct = False.
     """
     k, seed = model.recipe["k"], model.recipe["seed"]
-    ask = partial(answer, model, questions, answer_form=answer_form, batch_slides=batch_slides)
+    ask = partial(answer, model, questions, answer_form=answer_form, batch_tokens=batch_tokens)
     answered = {method: ask(bags)}
     if wrong_slide and model.recipe["compressor"] != "text_only":  # which sees no slide at all
         other = wrong_slides(list(bags), control_seed)
@@ -92,7 +97,7 @@ def generate(
 ) -> pd.DataFrame:
     """Answer by greedy decoding, one question at a time; `parsed` is the letter read from the words, or empty."""
     device, rows = model.feature_mean.device, []
-    with torch.no_grad(), _path(model, soft=False):
+    with torch.no_grad(), evaluating(model, soft=False):
         for question in (q for q in questions if q.slide_id in bags):
             turn = model.chat.turn(prompt(question), [])
             compressed = model.compress(collate([bags[question.slide_id]]).to(device))
@@ -123,21 +128,25 @@ def agreement(generated: pd.DataFrame, answers: pd.DataFrame) -> str:
 
 def accuracy(answers: pd.DataFrame, questions: Sequence[Question]) -> float:
     """Share of all questions answered rightly; a question without an answer counts as wrong."""
+    return n_right(answers, questions) / max(len(questions), 1)
+
+
+def n_right(answers: pd.DataFrame, questions: Sequence[Question]) -> int:
+    """How many of these answers are right."""
     key = {q.id: LETTERS[q.answer] for q in questions}
-    right = sum(key[i] == p for i, p in zip(answers["ID"], answers["predicted"], strict=True))
-    return right / max(len(questions), 1)
+    return sum(key[i] == p for i, p in zip(answers["ID"], answers["predicted"], strict=True))
 
 
 def select(
-    model: VLM, bags: Mapping[str, Bag], *, batch_slides: int
+    model: VLM, bags: Mapping[str, Bag], *, batch_tokens: int
 ) -> dict[str, tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]]:
     """Tiles that the evaluation path keeps, best first, and their scores (nan where the method has none).
 
     Methods that mix tiles instead of keeping them select nothing and give empty arrays.
     """
     chosen = {}
-    with torch.no_grad(), _path(model, soft=False):
-        for slides in _slices(sorted(bags, key=lambda s: n_tiles(bags, s)), batch_slides):
+    with torch.no_grad(), evaluating(model, soft=False):
+        for slides in slide_batches(bags, batch_tokens):
             batch = collate([bags[s] for s in slides]).to(model.feature_mean.device)
             compressed = model.compress(batch)
             for i, slide in enumerate(slides):
@@ -179,48 +188,82 @@ def answer_accuracy(
     bags: Mapping[str, Bag],
     *,
     answer_form: str,
-    batch_slides: int,
+    batch_tokens: int,
     seed: int | None = None,
+    share: Share = Share(),
 ) -> float:
-    """Share of questions answered rightly on the evaluation path; with `seed`, on the training path."""
-    answers = answer(model, questions, bags, answer_form=answer_form, batch_slides=batch_slides, seed=seed)
-    return accuracy(answers, questions)
+    """Share of questions answered rightly on the evaluation path; with `seed`, on the training path.
+
+    Processes divide the slides. Nan if questions were asked and not one had finite scores.
+    """
+    own = by_slide([q for q in questions if q.slide_id in bags], bags)
+    mine = [q for slide in share.of(list(own)) for q in own[slide]]
+    answers = answer(model, mine, bags, answer_form=answer_form, batch_tokens=batch_tokens, seed=seed)
+    right, answered, asked = share.total(n_right(answers, mine), int(answers["predicted"].notna().sum()), len(mine))
+    return float("nan") if asked and not answered else right / max(len(questions), 1)
 
 
 def answer_probability(
-    model: VLM, examples: Sequence[Example], bags: Mapping[str, Bag], *, batch_slides: int, seed: int | None = None
+    model: VLM,
+    examples: Sequence[Example],
+    bags: Mapping[str, Bag],
+    *,
+    max_tiles: int,
+    batch_tokens: int,
+    seed: int | None = None,
+    share: Share = Share(),
 ) -> float:
-    """Geometric mean probability of the reference answers' tokens on the evaluation path; with `seed`, in training."""
-    total, count = 0.0, 0
-    device = model.feature_mean.device
-    generator = None if seed is None else torch.Generator(device).manual_seed(seed)
-    with torch.no_grad(), _path(model, soft=seed is not None):
-        for chunk in _slices(list(examples), batch_slides):
-            texts = pack([[model.chat.turn(p, [a]) for p, a in e.turns] for e in chunk]).to(device)
-            shown = [in_box(bags[e.slide_id], e.box) if e.box else bags[e.slide_id] for e in chunk]
-            log_probs, _ = model(collate(shown).to(device), texts, generator)
-            total, count = total + float(log_probs.sum()), count + int((texts.answer >= 0).sum())
+    """Geometric mean probability of the reference answers' tokens on the evaluation path; with `seed`, in training.
+
+    Bags are those of a training with this `max_tiles`. All examples about a slide or a box share its prefix; processes
+    divide the slides.
+    """
+    about: dict[tuple, list[Example]] = {}
+    for example in examples:
+        about.setdefault((min(n_tiles(bags, example.slide_id), max_tiles), *example[:2]), []).append(example)
+    asked = [
+        Asked(
+            [model.chat.turn(p, [a]) for example in own for p, a in example.turns],
+            n,
+            partial(bag_of, own[0], bags, max_tiles),
+        )
+        for (n, *_), own in sorted(about.items(), key=lambda item: item[0][:2])
+    ]
+    mine = share.of(asked)
+    with evaluating(model, soft=seed is not None):
+        sums = answer_sums(model, mine, batch_tokens=batch_tokens, generator=_generator(model, seed))
+    total = sum(score for slide in sums for turn in slide for score in turn)
+    total, count = share.total(total, sum(len(a) for one in mine for turn in one.turns for a in turn.answers))
     return float(np.exp(total / max(count, 1)))
 
 
 def soft_watch(
-    model: VLM, bags: Mapping[str, Bag], evaluate: Callable[..., float], *, seed: int, batch_slides: int
+    model: VLM,
+    bags: Mapping[str, Bag],
+    evaluate: Callable[..., float],
+    *,
+    seed: int,
+    batch_tokens: int,
+    share: Share = Share(),
 ) -> dict[str, float]:
     """What a selector's validation score stands beside: the training path's score, and how soft its selection is.
 
-    `evaluate(model, seed=...)` gives `soft_score`; `mass` is the mean over these slides of the soft top-k's mass on
-    the hard one, at the present temperature `tau`. A method that scores no tiles has nan in all three.
+    `evaluate(model, seed=..., share=...)` gives `soft_score`; `mass` is the mean over these slides of the soft top-k's
+    mass on the hard one, at the present temperature `tau`. A method that scores no tiles has nan in all three.
     """
-    compressor, mass = model.compressor, []
+    compressor, masses = model.compressor, []
     if not (hasattr(compressor, "scores") and hasattr(compressor, "tau")):
         return dict.fromkeys(("soft_score", "mass", "tau"), float("nan"))
     tau = float(compressor.tau)
-    with torch.no_grad(), _path(model, soft=False):
-        for slides in _slices(sorted(bags, key=lambda s: n_tiles(bags, s)), batch_slides):
-            batch = collate([bags[s] for s in slides]).to(model.feature_mean.device)
+    mine = BagView(bags, share.of(sorted(bags, key=lambda s: n_tiles(bags, s))))
+    with torch.no_grad(), evaluating(model, soft=False):
+        for slides in slide_batches(mine, batch_tokens):
+            batch = collate([mine[s] for s in slides]).to(model.feature_mean.device)
             scores = model.compress(batch).scores
-            mass += mass_on_topk(scores, k=compressor.k, tau=tau, mask=batch.mask).tolist()
-    return {"soft_score": evaluate(model, seed=seed), "mass": float(np.mean(mass or [np.nan])), "tau": tau}
+            masses += mass_on_topk(scores, k=compressor.k, tau=tau, mask=batch.mask).tolist()
+    mass, slides = share.total(sum(masses), len(masses))
+    soft_score = evaluate(model, seed=seed, share=share)
+    return {"soft_score": soft_score, "mass": mass / slides if slides else float("nan"), "tau": tau}
 
 
 def wrong_slides(slide_ids: Sequence[str], seed: int) -> dict[str, str]:
@@ -231,39 +274,28 @@ def wrong_slides(slide_ids: Sequence[str], seed: int) -> dict[str, str]:
     return dict(zip(shuffled, [*shuffled[1:], shuffled[0]], strict=True))
 
 
-@contextmanager
-def _path(model: VLM, *, soft: bool) -> Iterator[None]:
-    """Run the language model in evaluation mode, the compressor in training mode if `soft`; restore both after."""
-    before = model.training, model.compressor.training
-    model.eval()
-    model.compressor.train(soft)
-    try:
-        yield
-    finally:
-        model.train(before[0])
-        model.compressor.train(before[1])
-
-
-def _by_slides(questions: Sequence[Question], bags: Mapping[str, Bag], batch_slides: int) -> Iterator[dict[str, list]]:
+def by_slide(questions: Sequence[Question], bags: Mapping[str, Bag]) -> dict[str, list[Question]]:
+    """Questions of each slide, the shortest slide first."""
     asked: dict[str, list[Question]] = {}
     for question in questions:
         asked.setdefault(question.slide_id, []).append(question)
-    for slides in _slices(sorted(asked, key=lambda s: n_tiles(bags, s)), batch_slides):
-        yield {slide: asked[slide] for slide in slides}
+    return {slide: asked[slide] for slide in sorted(asked, key=lambda s: n_tiles(bags, s))}
 
 
-def _slices(items: list, size: int) -> Iterator[list]:
-    return (items[i : i + size] for i in range(0, len(items), size))
+def slide_batches(bags: Mapping[str, Bag], batch_tokens: int) -> Iterator[list[str]]:
+    """Names of slides of like length, of which a batch holds so many tiles at most, or one slide."""
+    slides = list(bags)
+    for places in batches([Size(n_tiles(bags, slide)) for slide in slides], batch_tokens):
+        yield [slides[place] for place in places]
 
 
-def _sum_by_answer(log_probs: Float[Tensor, "b t"], texts: Texts) -> Float[Tensor, " a"]:
-    scores = log_probs.new_zeros(int(texts.answer.max()) + 1)
-    return scores.scatter_add(0, texts.answer.clamp(min=0).flatten(), log_probs.flatten())
+def _generator(model: VLM, seed: int | None) -> torch.Generator | None:
+    return None if seed is None else torch.Generator(model.feature_mean.device).manual_seed(seed)
 
 
 def _row(question: Question, scores: list[float]) -> dict:
     filled = [*scores, *[float("nan")] * (len(LETTERS) - len(scores))]
-    predicted = LETTERS[int(np.argmax(scores))]
+    predicted = LETTERS[int(np.argmax(scores))] if np.isfinite(scores).all() else None
     return {
         "ID": question.id, "Slide": question.slide_id, "predicted": predicted,
         **{f"logp_{letter}": score for letter, score in zip(LETTERS, filled, strict=True)},

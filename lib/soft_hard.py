@@ -58,7 +58,7 @@ def answer_paths(
     noise_draws: int,
     seed: int,
     answer_form: str,
-    batch_slides: int,
+    batch_tokens: int,
 ) -> pd.DataFrame:
     """Answer every question on each path, soft ones once for each draw: path, draw, ID, Slide, predicted, correct.
 
@@ -79,7 +79,7 @@ def answer_paths(
     for path, changed, seeds in passes:
         for draw, noise in enumerate(seeds):
             with changed(model.compressor):
-                said = answer(model, questions, bags, answer_form=answer_form, batch_slides=batch_slides, seed=noise)
+                said = answer(model, questions, bags, answer_form=answer_form, batch_tokens=batch_tokens, seed=noise)
             whole = key.merge(said[["ID", "predicted"]], on="ID", how="left")
             tables.append(whole.assign(path=path, draw=draw, correct=whole["predicted"] == whole["answer"]))
     return pd.concat(tables, ignore_index=True)[["path", "draw", "ID", "Slide", "predicted", "correct"]]

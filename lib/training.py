@@ -3,12 +3,12 @@
 Every random draw of a step is seeded by (seed, step): which slides; the gate's noise and dropout also by the process.
 A checkpoint therefore holds weights, optimiser state and the step's number, and a resumed run is the uninterrupted
 run, bit for bit on one device. The weights that are kept are those of the best validation score, taken on the path
-used at inference.
+used at inference; a training is validated a number of times, however long it is.
 
-The loss is the mean over all answer tokens of an optimiser step, whatever batches and processes share them. What is
-computed is therefore the same function of (seed, step, batch) for any number of processes: equal to rounding for
-methods that draw nothing, another draw of the same noise for those that do. A compressor's own loss is a mean over
-batches and processes instead.
+The loss is the mean over all answer tokens of an optimiser step, whatever batches, parts of batches and processes share
+them. What is computed is therefore the same function of (seed, step, batch) for any number of processes and any budget
+of tokens: equal to rounding for methods that draw nothing, another draw of the same noise for those that do. A
+compressor's own loss is a mean over slides instead.
 """
 
 import time
@@ -24,13 +24,29 @@ from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
 from lib.feed import Feed, Phase, alignment_phases, batches
 from lib.launch_training import run_in_processes
-from lib.run_state import RunState, of_first_process
+from lib.run_state import NotFiniteError, RunState, of_first_process
+from lib.shares import Share
 from lib.soft_topk import TAU_SCHEDULES
-from lib.training_step import Settings, one_batch, parameter_groups, recomputing, set_modes
+from lib.training_step import Settings, one_batch, parameter_groups, recomputing, set_modes, settings_of
+from lib.validation import validation_steps
 from lib.vlm import VLM
 
-__all__ = ["Feed", "Phase", "Settings", "alignment_phases", "batches", "cooling", "fit", "parameter_groups"]
+__all__ = [
+    "Feed",
+    "Phase",
+    "Settings",
+    "alignment_phases",
+    "batches",
+    "cooling",
+    "fit",
+    "parameter_groups",
+    "settings_of",
+]
 PRINT_EVERY_S = 5.0
+NOT_FINITE = (
+    "training: {}, and nothing learns from that; it stops, its weights as before; its last good checkpoint {}; "
+    "lower the learning rates, or compute in float32 (mixed_precision no, a language model in float32)"
+)
 
 
 def fit(
@@ -40,21 +56,25 @@ def fit(
     *,
     seed: int,
     checkpoint: Path,
-    save_every: int,
-    evaluate: Callable[[VLM], float],
-    evaluate_every: int,
+    save_minutes: float,
+    evaluate: Callable[..., float],
+    evaluations: int,
     stop_at: float = float("inf"),
     before_step: Callable[[VLM, int], None] = lambda model, step: None,
-    watch: Callable[[VLM], dict[str, float]] = lambda model: {},
+    watch: Callable[..., dict[str, float]] = lambda model, share: {},
     device: str | None = None,
     processes: int = 1,
 ) -> pd.DataFrame:
     """Train in place and leave the best weights in the model; return one row per batch.
 
-    `evaluate` gives a validation score, higher is better; training ends early once it reaches `stop_at`. What `watch`
-    measures at each validation is written beside the score. An existing `checkpoint` is resumed from; it is the
-    caller's to delete when the stage is done. `device` is where to train, "cpu" or "cuda"; None: where the model is.
-    With more than one of `processes`, the model must not have been on a GPU yet, and stays in main memory here.
+    `evaluate(model, share=...)` gives a validation score, higher is better, the same on every process, each of which
+    does its `share` of it: `evaluations` times, evenly spaced, at the end too. Training ends early once it reaches
+    `stop_at`. What `watch` measures at each validation is written beside the score. An existing `checkpoint` is resumed
+    from; it and the files beside it are the caller's to delete when the stage is done. A loss that is no number ends
+    the training with a ValueError, before any weight has changed by it.
+
+    `device` is where to train, "cpu" or "cuda"; None: where the model is. With more than one of `processes`, the model
+    must not have been on a GPU yet, and stays in main memory here.
     """
     if settings.mixed_precision not in ("no", "bf16"):
         raise ValueError(f"mixed_precision: got {settings.mixed_precision!r}; expected no or bf16")
@@ -65,8 +85,9 @@ def fit(
             "lower processes, or set device to cpu"
         )
     train = partial(
-        _train, model, feed, settings, torch.device(device), seed=seed, checkpoint=checkpoint, save_every=save_every,
-        evaluate=evaluate, evaluate_every=evaluate_every, stop_at=stop_at, before_step=before_step, watch=watch,
+        _train, model, feed, settings, torch.device(device), seed=seed, checkpoint=checkpoint,
+        save_minutes=save_minutes, evaluate=evaluate, evaluations=evaluations, stop_at=stop_at, before_step=before_step,
+        watch=watch,
     )  # fmt: skip
     feed.check_shards(processes)
     if processes > 1:
@@ -74,9 +95,11 @@ def fit(
         state = RunState.read(checkpoint)
     else:
         state = train()
+    if state.step and state.best_step < 0:
+        raise ValueError("training: no validation gave a finite score; look at its answers, or compute in float32")
     model.load_state_dict(state.best, strict=False)
     model.eval()
-    return pd.DataFrame(state.rows)
+    return state.history()
 
 
 def cooling(tau_start: float, tau_end: float, steps: int, *, schedule: str = "cosine") -> Callable[[VLM, int], None]:
@@ -99,12 +122,12 @@ def _train(
     *,
     seed: int,
     checkpoint: Path,
-    save_every: int,
-    evaluate: Callable[[VLM], float],
-    evaluate_every: int,
+    save_minutes: float,
+    evaluate: Callable[..., float],
+    evaluations: int,
     stop_at: float,
     before_step: Callable[[VLM, int], None],
-    watch: Callable[[VLM], dict[str, float]],
+    watch: Callable[..., dict[str, float]],
     leave_result: bool = False,
 ) -> RunState:
     """Train in this process, alone or as one of its group; with `leave_result` the checkpoint holds how it ended."""
@@ -114,7 +137,7 @@ def _train(
     checkpoint = of_first_process(checkpoint)
     model.to(accelerator.device)
     optimizer = torch.optim.AdamW(
-        parameter_groups(model, settings.rates), betas=(0.9, 0.98), weight_decay=settings.weight_decay
+        parameter_groups(model, settings.rates), betas=settings.betas, weight_decay=settings.weight_decay
     )
     optimizer_steps = -(-feed.steps // settings.accumulate)
     rising = settings.warmup if settings.warmup >= 1 else settings.warmup * optimizer_steps
@@ -123,26 +146,27 @@ def _train(
     )
     state = RunState.resume(checkpoint, model, optimizer, schedule)
     trained = accelerator.prepare_model(model)
-    saved, spoken = state.step, 0.0
+    validated = validation_steps(feed.steps, accumulate=settings.accumulate, evaluations=evaluations)
+    share, spoken = Share(accelerator.process_index, accelerator.num_processes), 0.0
     with recomputing(model.lm, settings.gradient_checkpointing):
         while state.step < feed.steps and state.best_score < stop_at:
             before_step(model, state.step)
             set_modes(model, settings.rates)
-            loss, ends = one_batch(accelerator, trained, optimizer, feed, settings, seed, state.step)
+            try:
+                loss, ends = one_batch(accelerator, trained, optimizer, feed, settings, seed, state.step)
+            except NotFiniteError as fault:
+                raise ValueError(of_first_process(NOT_FINITE.format(fault, state.last_good()))) from fault
             if ends:
                 schedule.step()
-            lr = schedule.get_last_lr()[0]
-            state.rows.append({"step": state.step, "loss": loss, "lr": lr, "score": float("nan")})
-            state.step += 1
+            state.note(loss, schedule.get_last_lr()[0])
+            if state.step in validated:
+                state.judge(model, evaluate, watch, share)
             last = state.step == feed.steps
-            if state.step % evaluate_every == 0 or last:
-                state.judge(model, evaluate, watch)
             if accelerator.is_main_process and (last or time.monotonic() - spoken > PRINT_EVERY_S):
                 spoken, best = time.monotonic(), state.best_score
                 print(f"step {state.step}/{feed.steps}  loss {loss:.3f}  best validation {best:.3f}", flush=True)
-            if accelerator.is_main_process and ends and state.step - saved >= save_every:
-                saved = state.step
-                state.save(checkpoint, model, optimizer, schedule)
+            if accelerator.is_main_process and ends:
+                state.save_if_due(model, optimizer, schedule, minutes=save_minutes)
     if leave_result and accelerator.is_main_process:
-        state.save(checkpoint, model, optimizer, schedule)
+        state.save(model, optimizer, schedule)
     return state

@@ -9,8 +9,10 @@ from accelerate import Accelerator
 from torch import nn
 
 from lib.feed import Feed
-from lib.run_state import seed_of
+from lib.run_state import check_finite, seed_of
 from lib.vlm import VLM
+
+CLIP = 1.0  # of the gradient's norm, in every stage
 
 
 class Settings(NamedTuple):
@@ -22,8 +24,16 @@ class Settings(NamedTuple):
     clip: float
     lr_end: float = 0.1  # last learning rate, as a share of the peak: it falls along a half cosine
     accumulate: int = 1  # batches summed into one optimiser step
+    batch_tokens: int = 65536  # tokens that go through the model at once, padding included: a batch is split by them
+    betas: tuple[float, float] = (0.9, 0.999)  # AdamW's
     mixed_precision: str = "no"  # "no" or "bf16"
     gradient_checkpointing: bool = False  # recompute the language model's blocks in the backward pass
+
+
+def settings_of(parameters: dict, rates: dict[str, float]) -> Settings:
+    """The settings that a notebook's parameters of the same names give."""
+    named = {name: parameters[name] for name in Settings._fields if name in parameters}
+    return Settings(**named, rates=rates, clip=CLIP, betas=(parameters["beta1"], parameters["beta2"]))
 
 
 def parameter_groups(model: nn.Module, rates: dict[str, float]) -> list[dict]:
@@ -67,23 +77,43 @@ def recomputing(lm: nn.Module, on: bool) -> Iterator[None]:
 def one_batch(
     accelerator: Accelerator, trained: nn.Module, optimizer, feed: Feed, settings: Settings, seed: int, step: int
 ) -> tuple[float, bool]:
-    """One batch: its loss, a mean over all processes, and whether an optimiser step ended with it."""
-    rank, processes, device = accelerator.process_index, accelerator.num_processes, accelerator.device
+    """One batch: its loss, a mean over all processes, and whether an optimiser step ended with it.
+
+    Raises NotFiniteError, on all processes alike and before any weight is changed, if the loss or the gradient's norm
+    is no number.
+    """
+    processes = accelerator.num_processes
     first = step - step % settings.accumulate
     together = range(first, min(first + settings.accumulate, feed.steps))
     ends = step == together[-1]
+    log_prob, aux = _gradients(accelerator, trained, feed, settings, seed, step, together)
+    log_prob, aux = accelerator.reduce(torch.stack([log_prob, aux]), "sum").tolist()
+    loss = aux / processes - log_prob / feed.answer_tokens(step)
+    check_finite("loss", loss, step)
+    if ends:
+        check_finite("gradient's norm", float(accelerator.clip_grad_norm_(trained.parameters(), settings.clip)), step)
+        optimizer.step()
+        optimizer.zero_grad()
+    return loss, ends
+
+
+def _gradients(
+    accelerator: Accelerator, trained: nn.Module, feed: Feed, settings: Settings, seed: int, step: int, together: range
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Add up the gradients of this process's slides, part by part; their log-probability and the compressor's loss."""
+    rank, processes, device = accelerator.process_index, accelerator.num_processes, accelerator.device
     noise = seed_of(seed, step, rank)
     torch.manual_seed(noise)  # dropout
     generator = torch.Generator(device).manual_seed(noise)
-    batch, texts = feed(step, rank, processes)
-    with nullcontext() if ends else accelerator.no_sync(trained):
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.mixed_precision == "bf16"):
-            log_probs, aux_loss = trained(batch.to(device), texts.to(device), generator)
-        log_prob, tokens = log_probs.sum(), sum(feed.answer_tokens(i) for i in together)
-        accelerator.backward(aux_loss / len(together) - log_prob * processes / tokens)  # gradients are averaged
-    if ends:
-        accelerator.clip_grad_norm_(trained.parameters(), settings.clip)
-        optimizer.step()
-        optimizer.zero_grad()
-    log_prob, aux = accelerator.reduce(torch.stack([log_prob.detach(), aux_loss.detach()]), "sum").tolist()
-    return aux / processes - log_prob / feed.answer_tokens(step), ends
+    tokens = sum(feed.answer_tokens(i) for i in together)
+    parts = feed.parts(step, rank, processes, batch_tokens=settings.batch_tokens)
+    sums = []
+    for part in parts:
+        batch, texts = part.tensors()
+        with nullcontext() if step == together[-1] and part is parts[-1] else accelerator.no_sync(trained):
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.mixed_precision == "bf16"):
+                log_probs, aux_loss = trained(batch.to(device), texts.to(device), generator)
+            log_prob, aux = log_probs.sum(), aux_loss * part.weight
+            accelerator.backward(aux / len(together) - log_prob * processes / tokens)  # gradients are averaged
+        sums.append((log_prob.detach(), aux.detach()))
+    return tuple(torch.stack(column).sum() for column in zip(*sums, strict=True))

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from tiny_notebooks import write_notebook
 
 from flows import graph
 from flows.graph import Options, plan
 from flows.stages import Stage, apply_settings, check_inputs, with_needs
+from lib.manifest import COLUMNS as MANIFEST_COLUMNS
+from lib.questions import COLUMNS
 
 COMMON = 'manifest: str = ""  # in: manifest\nk: int = 8  # tokens kept\nseed: int = 0  # seed\n'
 TRAINED = COMMON + (
@@ -126,6 +129,23 @@ def test_stages_passed_before_are_waited_for_and_their_tables_not_read(notebooks
     toy = Stage("01_make", write_notebook(notebooks / "01_make.ipynb"), "data", {})
     by_id = {s.id: s for s in plan(OPTIONS, before=(toy,), notebooks=notebooks)}
     assert by_id["10_tile_slides"].needs == ("01_make",)
+
+
+@pytest.mark.parametrize("tested", [1, 2])
+def test_a_single_test_slide_is_refused_while_it_is_planned(notebooks, tmp_path, monkeypatch, tested):
+    monkeypatch.undo()
+    splits = ["train"] * 3 + ["val"] * 2 + ["test"] * 2
+    rows = pd.DataFrame("", index=range(7), columns=list(MANIFEST_COLUMNS)).assign(split=splits)
+    rows = rows.assign(slide_id=[f"s{i}" for i in range(7)], case_id=[f"p{i}" for i in range(7)], feature_path="f.h5")
+    rows.to_csv(tmp_path / "m.csv", index=False)
+    asked = [(i, f"s{i}", "x", "y", "Is it?", "yes", "no", "", "", "A") for i in range(5 + tested)]
+    pd.DataFrame(asked, columns=list(COLUMNS)).to_csv(tmp_path / "q.csv", index=False)
+    options = OPTIONS._replace(manifest=str(tmp_path / "m.csv"), questions=str(tmp_path / "q.csv"))
+    if tested == 1:
+        with pytest.raises(ValueError, match=r"about 1 test slide, .*-p 60\.wrong_slide=false"):
+            graph.check_options(options)
+        options = options._replace(settings=("60.wrong_slide=false",))
+    assert graph.check_options(options) is False
 
 
 def test_settings_reach_the_stages_they_name(notebooks):

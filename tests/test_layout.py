@@ -10,12 +10,13 @@ from lib.file_hashes import ROOT
 # A lib module imports only from names before its own; a package counts as one name. A new module gets its place here.
 LIST = """
 whole_files syntax parameters file_hashes code_hashes recipes receipts
-manifest site_order audit slides slide_pixels tiling overviews stain_texture encoders
-features batch bag_files feature_csv importers ledger slide_loop tile_jobs encode_jobs
-soft_topk compressors positions standardised mae prompts prefix_lm latent_reader flops vlm checkpoints
-questions slideinstruct slidechat_cohort benchmark_tables examples stats selection answers
+manifest site_order audit features slides slide_pixels tiling overviews stain_texture encoders
+batch bag_files feature_csv importers ledger slide_loop tile_jobs encode_jobs
+soft_topk compressors positions standardised mae prompts token_budget prefix_lm latent_reader flops vlm checkpoints
+answer_sums shares
+questions slideinstruct slidechat_cohort benchmark_tables examples validation stats selection answers
 classification published comparison variants head_to_head budget label_cohort scoring answer_costs
-feed launch_training run_state training_step training mae_training reconstruction
+feed launch_training run_files run_state training_step training mae_training reconstruction
 mil mil_models mil_cohort mil_tasks mil_folds mil_scores
 lengths token_maps slots gate_mass soft_hard leak leak_tiles soft_hard_words redundancy relevance
 cost_models cost activations cost_tables
@@ -62,6 +63,22 @@ def test_lib_imports_run_one_way(name):
     place = ORDER.index(name.split(".")[1])
     inner = {n.split(".")[1] for n in IMPORTS[name] if n.startswith("lib.")} - {name.split(".")[1]}
     assert {n for n in inner if ORDER.index(n) > place} == set()
+
+
+def reached(name: str) -> set[str]:
+    """List all that a module imports, and what that imports in turn."""
+    seen, ahead = set(), {name}
+    while ahead:
+        one = ahead.pop()
+        seen.add(one)
+        ahead |= IMPORTS.get(one, set()) - seen
+    return seen
+
+
+@pytest.mark.parametrize("name", ["lib.training", "lib.checkpoints", "lib.scoring", "lib.importers", "lib.cost"])
+def test_training_and_answering_need_no_slides(name):
+    """A GPU machine that has features needs no OpenSlide."""
+    assert {n.split(".")[0] for n in reached(name)} & {"openslide", "tifffile", "imagecodecs", "papermill"} == set()
 
 
 def test_lib_knows_no_orchestration():

@@ -15,7 +15,7 @@ from lib.questions import LETTERS, Question
 from lib.vlm import VLM
 
 K = 7
-HOW = {"answer_form": "text", "batch_slides": 4}
+HOW = {"answer_form": "text", "batch_tokens": 120}
 
 
 def test_bins_at_their_edges():
@@ -73,14 +73,14 @@ class KnownBest(VLM):
         self.best = {s: bag.x[:, 0].max() for s, bag in bags.items()}
 
 
-def answer_by_best_tile(model, questions, bags, *, answer_form, batch_slides):
+def answer_by_best_tile(model, questions, bags, *, answer_form, batch_tokens):
     """Say yes while the slide's single best tile is offered."""
     asked = [q for q in questions if q.slide_id in bags]
     said = ["A" if bags[q.slide_id].x[:, 0].max() == model.best[q.slide_id] else "B" for q in asked]
     return pd.DataFrame({"ID": [q.id for q in asked], "Slide": [q.slide_id for q in asked], "predicted": said})
 
 
-def keep_best(model, bags, *, batch_slides):
+def keep_best(model, bags, *, batch_tokens):
     """Keep the K tiles of the highest first feature: a scorer that looks at each tile alone."""
     best = {s: np.argsort(-bag.x[:, 0])[:K] for s, bag in bags.items()}
     return {s: (tiles, bags[s].x[tiles, 0]) for s, tiles in best.items()}
@@ -110,7 +110,7 @@ def test_overlaps_are_in_the_numbering_of_the_whole_bag(cohort, monkeypatch):
     bags, questions = cohort
     monkeypatch.setattr(lengths, "answer", answer_by_best_tile)
     monkeypatch.setattr(
-        lengths, "select", lambda model, bags, batch_slides: {s: (np.arange(K), np.zeros(K)) for s in bags}
+        lengths, "select", lambda model, bags, batch_tokens: {s: (np.arange(K), np.zeros(K)) for s in bags}
     )
     model = KnownBest(bags)
     full = answer_by_best_tile(model, questions, bags, **HOW)
@@ -126,7 +126,7 @@ def test_a_method_that_keeps_no_tile_has_no_overlap(cohort, monkeypatch):
     bags, questions = cohort
     monkeypatch.setattr(lengths, "answer", answer_by_best_tile)
     nothing = (np.empty(0, np.int64), np.empty(0))
-    monkeypatch.setattr(lengths, "select", lambda model, bags, batch_slides: dict.fromkeys(bags, nothing))
+    monkeypatch.setattr(lengths, "select", lambda model, bags, batch_tokens: dict.fromkeys(bags, nothing))
     model = KnownBest(bags)
     full = answer_by_best_tile(model, questions, bags, **HOW).assign(predicted=LETTERS[1])
     table = summary(stability(model, questions, bags, full=full, sizes=[10], draws=1, seed=0, **HOW), draws=9, seed=0)

@@ -10,7 +10,7 @@ from lib.batch import collate
 from lib.compressors.locpath import LoCPath
 from lib.features import make_bag
 from lib.mae import MaskedAutoencoder, draw_visible, keep, loss
-from lib.mae_training import Settings, pretrain, slides_of_step
+from lib.mae_training import Settings, gradients, pretrain, slides_of_step
 
 D, STEP = 13, 224
 
@@ -143,7 +143,7 @@ def run(folder, steps_before_kill: int | None = None):
     named = sorted(bags)
     table = pretrain(
         ours, bags, named[:6], named[6:], settings if not steps_before_kill else settings._replace(steps=24),
-        seed=1, checkpoint=folder / "checkpoint.pt", save_every=5, evaluate_every=8, device="cpu",
+        seed=1, checkpoint=folder / "checkpoint.pt", save_minutes=0, evaluations=3, device="cpu",
     )  # fmt: skip
     return ours, table
 
@@ -153,8 +153,7 @@ class Killed(Exception):
 
 
 def test_a_killed_pre_training_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
-    whole, table = run(tmp_path)
-    (tmp_path / "checkpoint.pt").unlink()
+    whole, table = run(tmp_path / "whole")
     import lib.mae_training as module
 
     clip, calls = torch.nn.utils.clip_grad_norm_, []
@@ -167,9 +166,9 @@ def test_a_killed_pre_training_goes_on_as_if_it_had_not_been(tmp_path, monkeypat
 
     monkeypatch.setattr(module.torch.nn.utils, "clip_grad_norm_", clip_or_die)
     with pytest.raises(Killed):
-        run(tmp_path)
-    again, resumed = run(tmp_path)
-    assert len(calls) == 14 + 24 - 10  # on from the checkpoint of step 10
+        run(tmp_path / "cut")
+    again, resumed = run(tmp_path / "cut")
+    assert len(calls) == 14 + 24 - 13  # on from the last whole step
     assert resumed.drop(columns="lr").equals(table.drop(columns="lr"))
     for name, value in whole.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
@@ -186,7 +185,7 @@ def test_settings_without_sense_are_refused(tmp_path, wrong):
     with pytest.raises(ValueError, match=r"pre-training: got .* steps of"):
         pretrain(
             model(), {"s": bag("s", 3, 3)}, ["s"], ["s"], Settings(0.1, 1, 1)._replace(**wrong), seed=0,
-            checkpoint=tmp_path / "c.pt", save_every=1, evaluate_every=1, device="cpu",
+            checkpoint=tmp_path / "c.pt", save_minutes=0, evaluations=1, device="cpu",
         )  # fmt: skip
 
 
@@ -194,5 +193,35 @@ def test_no_validation_slides_are_an_error(tmp_path):
     with pytest.raises(ValueError, match="got 1 training and 0 validation slides"):
         pretrain(
             model(), {"s": bag("s", 3, 3)}, ["s"], [], Settings(0.1, 1, 1), seed=0,
-            checkpoint=tmp_path / "c.pt", save_every=1, evaluate_every=1, device="cpu",
+            checkpoint=tmp_path / "c.pt", save_minutes=0, evaluations=1, device="cpu",
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("budget", [1, 70, 10**6])
+def test_a_step_in_parts_has_the_loss_of_all_its_hidden_tokens(monkeypatch, budget):
+    """Tokens are hidden by their slide alone here, so that parts hide the same ones."""
+
+    def hide(mask, ratio, generator):
+        place = mask.cumsum(-1)
+        return mask & (place <= (0.25 * mask.sum(-1, keepdim=True)).ceil())
+
+    monkeypatch.setattr("lib.mae.draw_visible", hide)
+    bags = [bag("a", 9, 7), bag("b", 5, 3), bag("c", 1, 1), bag("d", 11, 4)]
+    ours, whole = model(), model()
+    value = gradients(ours, bags, Settings(0.1, 1, 4, batch_tokens=budget), torch.Generator())
+    expected = loss(whole(collate(bags), torch.Generator()))
+    expected.backward()
+    assert value == pytest.approx(float(expected.detach()), abs=1e-6)
+    for (name, one), other in zip(ours.named_parameters(), whole.parameters(), strict=True):
+        if other.grad is not None:
+            assert torch.allclose(one.grad, other.grad, atol=1e-6), name
+
+
+def test_a_loss_that_is_no_number_ends_it_and_says_where(tmp_path):
+    bags = {f"s{i}": bag(f"s{i}", 5, 4 + i) for i in range(4)}
+    bags["s1"] = bags["s1"]._replace(x=bags["s1"].x * np.nan)
+    with pytest.raises(ValueError, match=r"pre-training: step \d: the loss is nan; it stops.*lower mae_base_lr"):
+        pretrain(
+            model(), bags, ["s0", "s1", "s2"], ["s3"], Settings(0.1, 9, 2), seed=0,
+            checkpoint=tmp_path / "c.pt", save_minutes=99, evaluations=1, device="cpu",
         )  # fmt: skip

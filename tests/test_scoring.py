@@ -16,7 +16,9 @@ from lib.features import make_bag
 from lib.prefix_lm import text_logits
 from lib.prompts import Turn, pack
 from lib.questions import Question, prompt
+from lib.shares import Share
 from lib.synthetic.language import build_lm, build_tokenizer
+from lib.token_budget import chunks
 
 D, K = 21, 5
 WORDS = ("necrosis", "cyst", "abscess", "thrombus")
@@ -50,7 +52,7 @@ def questions(bags):
 
 
 def test_each_option_scores_what_it_scores_when_asked_alone(model, bags, questions):
-    table = scoring.answer(model, questions, bags, answer_form="text", batch_slides=3).set_index("ID")
+    table = scoring.answer(model, questions, bags, answer_form="text", batch_tokens=90).set_index("ID")
     for question in (q for q in questions if q.slide_id in bags):
         alone = []
         for option in question.options:
@@ -64,19 +66,78 @@ def test_each_option_scores_what_it_scores_when_asked_alone(model, bags, questio
         assert all(np.isnan(row[f"logp_{letter}"]) for letter in "ABCD"[len(alone) :])
 
 
+def test_no_batch_exceeds_the_budget_and_none_changes_an_answer(model, bags, questions, monkeypatch):
+    """Budgets of one slide to all, and turns in chunks: a slide is compressed once, its answers are the same."""
+    logp, seen = [f"logp_{letter}" for letter in "ABCD"], []
+    model.compressor.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[:2]))
+    tables = []
+    for budget, text in ((10**6, 2048), (10**6, 30), (120, 2048), (1, 1)):
+        monkeypatch.setattr("lib.answer_sums.chunks", lambda turns, text=text: chunks(turns, text))
+        seen.clear()
+        tables.append(scoring.answer(model, questions, bags, answer_form="text", batch_tokens=budget).set_index("ID"))
+        assert sum(b for b, _ in seen) == 4 and all(b * n <= budget or b == 1 for b, n in seen)
+    model.compressor._forward_pre_hooks.clear()
+    for table in tables[1:]:
+        assert table.loc[tables[0].index, logp].to_numpy(float) == pytest.approx(
+            tables[0][logp].to_numpy(float), abs=2e-5, nan_ok=True
+        )
+
+
+def test_processes_divide_the_slides_and_sum_to_the_whole(model, bags, questions, monkeypatch):
+    captions = [Example(s, None, (("Describe", w),)) for s, w in zip(bags, WORDS, strict=True)]
+    captions += [Example("s30", None, (("Is", "no"),)), Example("s29", (0, 0, 64 * 9, 64), (("Is", "no"),))]
+    right = partial(scoring.answer_accuracy, model, questions, bags, answer_form="text", batch_tokens=90)
+    words = partial(scoring.answer_probability, model, captions, bags, max_tiles=27, batch_tokens=90)
+    watch = partial(scoring.soft_watch, model, bags, lambda model, seed, share: 0.0, seed=1, batch_tokens=90)
+    whole, sums = (right(), words(), watch()["mass"]), []
+
+    class Noting(Share):
+        def total(self, *numbers):
+            sums[-1].append(numbers)
+            return list(numbers)
+
+    for rank in range(3):
+        sums.append([])
+        right(share=Noting(rank, 3)), words(share=Noting(rank, 3)), watch(share=Noting(rank, 3))
+    right, words, mass = ([sum(column) for column in zip(*parts, strict=True)] for parts in zip(*sums, strict=True))
+    assert right[0] / len(questions) == whole[0] and right[2] == 8  # the slide that is absent is nobody's
+    assert np.exp(words[0] / words[1]) == pytest.approx(whole[1], rel=1e-5)
+    assert mass[0] / mass[1] == pytest.approx(whole[2], abs=1e-6) and mass[1] == 4
+
+
+def test_a_score_that_is_no_number_is_no_answer(model, bags, questions):
+    spoilt = dict(bags)
+    spoilt["s29"] = bags["s29"]._replace(x=bags["s29"].x * np.nan)
+    how = {"answer_form": "text", "batch_tokens": 90}
+    table = scoring.answer(model, questions, spoilt, **how)
+    lost = table["Slide"] == "s29"
+    assert table.loc[lost, "predicted"].isna().all() and table.loc[~lost, "predicted"].notna().all()
+    whole = scoring.answer_all(model, questions, spoilt, method="mine", wrong_slide=False, control_seed=0, **how)
+    lost = whole["Slide"].isin(["s29", "absent"])
+    assert lost.sum() == 8 and not whole.loc[lost, ["covered", "correct"]].any(axis=None)
+    assert whole.loc[~lost, "covered"].all()
+    key = {q.id: q.answer for q in questions}
+    right = [
+        key[i] == "ABCD".index(p) for i, p in zip(table["ID"], table["predicted"], strict=True) if isinstance(p, str)
+    ]
+    assert scoring.answer_accuracy(model, questions, spoilt, **how) == sum(right) / len(questions)
+    only = {"s29": spoilt["s29"]}
+    assert np.isnan(scoring.answer_accuracy(model, [q for q in questions if q.slide_id == "s29"], only, **how))
+
+
 def test_letters_are_scored_when_asked_for(model, bags, questions):
-    table = scoring.answer(model, questions[:1], bags, answer_form="letter", batch_slides=3)
+    table = scoring.answer(model, questions[:1], bags, answer_form="letter", batch_tokens=90)
     texts = pack([[model.chat.turn(prompt(questions[0]), ["C"])]])
     with torch.no_grad():
         expected = float(model(collate([bags[questions[0].slide_id]]), texts)[0].sum())
     assert table["logp_C"][0] == pytest.approx(expected, abs=2e-4)
     with pytest.raises(ValueError, match="answer_form: got 'word'"):
-        scoring.answer(model, questions[:1], bags, answer_form="word", batch_slides=3)
+        scoring.answer(model, questions[:1], bags, answer_form="word", batch_tokens=90)
 
 
 def test_the_soft_path_is_seeded_differs_from_the_hard_one_and_is_left_again(model, bags, questions):
     def scores(seed):
-        return scoring.answer(model, questions, bags, answer_form="text", batch_slides=2, seed=seed)["logp_A"].tolist()
+        return scoring.answer(model, questions, bags, answer_form="text", batch_tokens=90, seed=seed)["logp_A"].tolist()
 
     assert scores(1) == scores(1) != scores(2)
     assert scores(None) != scores(1)
@@ -85,7 +146,7 @@ def test_the_soft_path_is_seeded_differs_from_the_hard_one_and_is_left_again(mod
 
 def test_a_question_without_features_is_there_uncovered_and_wrong(model, bags, questions):
     whole = scoring.answer_all(
-        model, questions, bags, method="mine", answer_form="text", batch_slides=2, wrong_slide=True, control_seed=0
+        model, questions, bags, method="mine", answer_form="text", batch_tokens=90, wrong_slide=True, control_seed=0
     )
     assert set(whole["method"]) == {"mine", "mine_soft", "mine_wrong_slide"}
     assert (whole.groupby("method").size() == len(questions)).all()
@@ -106,7 +167,7 @@ def test_nobody_keeps_their_own_slide():
 
 
 def test_selection_is_the_k_best_scores_best_first(model, bags):
-    chosen = scoring.select(model, bags, batch_slides=3)
+    chosen = scoring.select(model, bags, batch_tokens=90)
     for slide, bag in bags.items():
         with torch.no_grad():
             batch = collate([bag])
@@ -140,7 +201,7 @@ def test_caption_score_is_the_geometric_mean_over_tokens_boxes_included(model, b
         with torch.no_grad():
             total += float(model(collate([bag]), texts)[0].sum())
         count += sum(len(model.chat.turn(p, [a]).answers[0]) for p, a in caption.turns)
-    got = scoring.answer_probability(model, captions, bags, batch_slides=2)
+    got = scoring.answer_probability(model, captions, bags, max_tiles=27, batch_tokens=90)
     assert got == pytest.approx(np.exp(total / count), rel=1e-4)
 
 
@@ -182,9 +243,9 @@ def test_generated_answers_are_those_of_running_everything_anew_for_each_word(mo
 
 def test_what_is_watched_in_training(model, bags, questions):
     """Mass by the equation: sum of alpha over the k best, over k; 1 on a slide of at most k tiles."""
-    evaluate = partial(scoring.answer_accuracy, questions=questions, bags=bags, answer_form="text", batch_slides=3)
+    evaluate = partial(scoring.answer_accuracy, questions=questions, bags=bags, answer_form="text", batch_tokens=90)
     model.compressor.tau.fill_(0.3)
-    seen = scoring.soft_watch(model, bags, evaluate, seed=4, batch_slides=3)
+    seen = scoring.soft_watch(model, bags, evaluate, seed=4, batch_tokens=90)
     masses = []
     for bag in bags.values():
         batch = collate([bag])
@@ -199,21 +260,21 @@ def test_what_is_watched_in_training(model, bags, questions):
         masses.append(float(alpha[s.argsort(descending=True)[:K]].sum() / K) if len(s) > K else 1.0)
     assert seen["mass"] == pytest.approx(np.mean(masses), abs=1e-4) and min(masses) < 0.95
     assert seen["tau"] == pytest.approx(0.3)
-    soft = scoring.answer(model, questions, bags, answer_form="text", batch_slides=3, seed=4)
+    soft = scoring.answer(model, questions, bags, answer_form="text", batch_tokens=90, seed=4)
     assert seen["soft_score"] == scoring.accuracy(soft, questions) == evaluate(model, seed=4)
     assert evaluate(model) == scoring.accuracy(
-        scoring.answer(model, questions, bags, answer_form="text", batch_slides=3), questions
+        scoring.answer(model, questions, bags, answer_form="text", batch_tokens=90), questions
     )
 
 
 def test_a_method_without_scores_has_nothing_to_watch(model, bags):
     selector, model.compressor = model.compressor, MeanPool(D, K)
-    seen = scoring.soft_watch(model, bags, lambda model, seed: 1.0, seed=4, batch_slides=3)
+    seen = scoring.soft_watch(model, bags, lambda model, seed, share: 1.0, seed=4, batch_tokens=90)
     model.compressor = selector
     assert list(seen) == ["soft_score", "mass", "tau"] and np.isnan(list(seen.values())).all()
 
 
 def test_caption_score_on_the_soft_path_is_seeded(model, bags):
     captions = [Example("s30", None, (("Describe", "cyst ."),))]
-    score = partial(scoring.answer_probability, model, captions, bags, batch_slides=2)
+    score = partial(scoring.answer_probability, model, captions, bags, max_tiles=27, batch_tokens=90)
     assert score(seed=1) == score(seed=1) != score(seed=2) != score()

@@ -22,7 +22,7 @@ from lib.synthetic.language import build_lm, build_tokenizer
 
 K, D = 7, 33
 SIZES = (75, 41, 9, 5)
-HOW = {"answer_form": "text", "batch_slides": 3}
+HOW = {"answer_form": "text", "batch_tokens": 90}
 
 
 def scores_of(n: int, seed: int = 0) -> torch.Tensor:
@@ -201,8 +201,8 @@ def test_methods_without_a_scorer_are_refused(lm, cohort):
 
 def test_scores_are_the_scorers_and_ignore_padding(lm, cohort):
     model = build(lm)
-    scores = gate_mass.tile_scores(model, cohort[0], batch_slides=3)
-    for slide, (kept, best) in select(model, cohort[0], batch_slides=1).items():
+    scores = gate_mass.tile_scores(model, cohort[0], batch_tokens=90)
+    for slide, (kept, best) in select(model, cohort[0], batch_tokens=90).items():
         assert scores[slide].shape == (len(cohort[0][slide].x),)
         assert scores[slide][kept] == pytest.approx(best, abs=1e-4)
 
@@ -243,7 +243,9 @@ def test_random_jaccard_by_enumeration():
 
 def test_kept_sets_of_one_checkpoint_twice_are_the_same_and_of_other_seeds_near_chance(lm, cohort):
     bags, _ = cohort
-    one, other = ({s: kept for s, (kept, _) in select(build(lm, seed=i), bags, batch_slides=3).items()} for i in (1, 4))
+    one, other = (
+        {s: kept for s, (kept, _) in select(build(lm, seed=i), bags, batch_tokens=90).items()} for i in (1, 4)
+    )
     same = kept_agreement([one, one], bags, draws=50, seed=0)
     assert same["value"].item() == 1 and same["ci_low"].item() == 1
     apart = kept_agreement([one, other], bags, draws=50, seed=0)

@@ -13,6 +13,7 @@ from lib.checkpoints import build_vlm
 from lib.examples import Example
 from lib.features import make_bag
 from lib.synthetic.language import build_lm, build_tokenizer
+from lib.token_budget import chunks
 from lib.training import Feed, Phase, Settings, cooling, fit, parameter_groups
 
 D, K = 33, 7
@@ -63,7 +64,7 @@ def kill_at(when: int | None, how=None):
 def train(lm_folder, checkpoint, *, when: int | None = None, how=None, accumulate: int = 1):
     model, feed = model_and_feed(lm_folder)
 
-    def evaluate(model):  # best after step 6, so that late kills must find the best weights in the checkpoint
+    def evaluate(model, share):  # best after step 6, so that late kills must find the best weights in the checkpoint
         assert not model.training
         return -abs(1 / float(model.compressor.tau) - 6)
 
@@ -73,9 +74,9 @@ def train(lm_folder, checkpoint, *, when: int | None = None, how=None, accumulat
         Settings({"compressor": 1e-2, "projector": 1e-2, "lm": 1e-2}, 0.01, 2, 1.0, accumulate=accumulate),
         seed=8,
         checkpoint=checkpoint,
-        save_every=2,
+        save_minutes=0,
         evaluate=evaluate,
-        evaluate_every=2,
+        evaluations=6,
         before_step=kill_at(when, how),
     )
     return model, table
@@ -123,7 +124,7 @@ def test_run_resumed_after_sigkill_equals_the_uninterrupted_one(lm_folder, tmp_p
     process.start()
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
-    assert torch.load(tmp_path / "cut.pt", weights_only=True)["step"] == 6
+    assert torch.load(tmp_path / "cut.pt", weights_only=True)["step"] == 7
     resumed, again = train(lm_folder, tmp_path / "cut.pt")
     whole, table = train(lm_folder, tmp_path / "whole.pt")
     torch.set_num_threads(threads)
@@ -143,13 +144,13 @@ def test_best_weights_are_kept_not_the_last(lm_folder, tmp_path):
     model, feed = model_and_feed(lm_folder)
     scores, weights = iter([0.1, 0.7, 0.7, 0.3, 0.2, 0.0]), []
 
-    def evaluate(model):
+    def evaluate(model, share):
         weights.append({name: value.clone() for name, value in model.state_dict().items()})
         return next(scores)
 
     table = fit(
-        model, feed, Settings({"projector": 1e-2}, 0.0, 0, 1.0), seed=0, checkpoint=tmp_path / "c.pt", save_every=100,
-        evaluate=evaluate, evaluate_every=2,
+        model, feed, Settings({"projector": 1e-2}, 0.0, 0, 1.0), seed=0, checkpoint=tmp_path / "c.pt", save_minutes=99,
+        evaluate=evaluate, evaluations=6,
     )  # fmt: skip
     assert table["score"].dropna().tolist() == [0.1, 0.7, 0.7, 0.3, 0.2, 0.0]
     assert table.index[table["score"].notna()].tolist() == [1, 3, 5, 7, 9, 10]
@@ -164,8 +165,8 @@ def test_training_ends_once_the_score_is_reached(lm_folder, tmp_path):
     model, feed = model_and_feed(lm_folder)
     scores = iter([0.1, 0.8, 0.9])
     table = fit(
-        model, feed, Settings({"projector": 1e-2}, 0.0, 0, 1.0), seed=0, checkpoint=tmp_path / "c.pt", save_every=100,
-        evaluate=lambda m: next(scores), evaluate_every=3, stop_at=0.8,
+        model, feed, Settings({"projector": 1e-2}, 0.0, 0, 1.0), seed=0, checkpoint=tmp_path / "c.pt", save_minutes=99,
+        evaluate=lambda m, share: next(scores), evaluations=4, stop_at=0.8,
     )  # fmt: skip
     assert len(table) == 6
 
@@ -175,7 +176,7 @@ def test_rate_warms_up_and_falls_by_a_cosine_to_a_tenth(lm_folder, tmp_path, acc
     model, feed = model_and_feed(lm_folder, steps=(6, 6))
     table = fit(
         model, feed, Settings({"projector": 1e-3}, 0.0, 2, 1.0, accumulate=accumulate), seed=0,
-        checkpoint=tmp_path / "c.pt", save_every=100, evaluate=lambda m: 0.0, evaluate_every=100,
+        checkpoint=tmp_path / "c.pt", save_minutes=1000, evaluate=lambda m, share: 0.0, evaluations=1,
     )  # fmt: skip
     total = 12 // accumulate
     rates = table["lr"].to_numpy()[accumulate - 1 :: accumulate]  # after each optimiser step
@@ -255,7 +256,7 @@ def test_accumulated_batches_are_one_big_batch(lm_folder, tmp_path):
                 module.p = 0.0
         table = fit(
             model, feed, Settings(rates, 0.01, 0, 1.0, accumulate=accumulate), seed=8, checkpoint=tmp_path / "no.pt",
-            save_every=1000, evaluate=lambda model: 0.0, evaluate_every=1000,
+            save_minutes=1000, evaluate=lambda model, share: 0.0, evaluations=1,
         )  # fmt: skip
         assert len(table) == 4 * accumulate
         states.append(model.state_dict())
@@ -263,12 +264,94 @@ def test_accumulated_batches_are_one_big_batch(lm_folder, tmp_path):
         assert max(float((states[0][name] - other[name]).abs().max()) for name in other) < 1e-5
 
 
+@pytest.mark.parametrize(("compressor", "options"), [("mean", {}), ("tcssa", {"routing_noise": 0.0})])
+def test_a_batch_in_parts_is_the_whole_batch(lm_folder, tmp_path, monkeypatch, compressor, options):
+    """Whatever the budget of tokens, and with turns in chunks; the compressor's own loss counts slides."""
+    states, losses, runs = [], [], []
+    for budget, text in ((10**6, 2048), (150, 2048), (1, 2048), (150, 1)):
+        monkeypatch.setattr("lib.feed.chunks", lambda turns, text=text: chunks(turns, text))
+        options = {"expert_dropout": 0.0} | options if compressor == "tcssa" else {}
+        model = build_vlm(lm_folder, compressor, d=D, k=K, seed=1, options=options, projector_width=19)
+        model.fit_features(collate(list(bags().values())))
+        questions = [Example(f"s{i}", None, (("Is What", WORDS[i]), ("grade?", WORDS[5 - i]))) for i in range(5)]
+        feed, passes = Feed(model, bags(), [Phase(questions, 6, 4)], seed=4, max_tiles=29), []
+        model.compressor.register_forward_pre_hook(lambda _, given, passes=passes: passes.append(given[0].shape))
+        settings = Settings({"projector": 1e-2, "compressor": 1e-2}, 0.01, 0, 1.0, accumulate=2, batch_tokens=budget)
+        losses.append(
+            fit(
+                model, feed, settings, seed=8, checkpoint=tmp_path / "no.pt", save_minutes=99,
+                evaluate=lambda model, share: 0.0, evaluations=1,
+            )["loss"].to_numpy()
+        )  # fmt: skip
+        states.append(model.state_dict())
+        runs.append(passes)
+    assert [len(passes) for passes in runs[::2]] == [6, 24] and len(runs[3]) == 48 and 6 < len(runs[1]) < 24
+    assert all(shape[0] * shape[1] <= 150 for shape in runs[1])
+    for loss, state in zip(losses[1:], states[1:], strict=True):
+        assert loss == pytest.approx(losses[0], abs=2e-6)
+        apart = {name: float((states[0][name] - state[name]).abs().max()) for name in state}
+        assert max(apart.values()) < 1e-3  # steps of Adam are 1e-2, and it makes steps of rounding errors, too
+
+
+def test_parts_hold_a_process_s_slides_and_weigh_by_them(lm_folder):
+    _, feed = model_and_feed(lm_folder, steps=(4, 10))
+    for step, shards, budget in ((0, 3, 40), (1, 1, 60), (7, 2, 1), (7, 1, 10**6)):
+        for shard in range(shards):
+            whole, texts = feed(step, shard, shards)
+            parts = feed.parts(step, shard, shards, batch_tokens=budget)
+            assert sum(part.weight for part in parts) == pytest.approx(1)
+            sizes = sorted(int(n) for part in parts for n in part.tensors()[0].mask.sum(1))
+            assert sizes == sorted(whole.mask.sum(1).tolist())
+            assert sum(int((part.tensors()[1].answer >= 0).sum()) for part in parts) == int((texts.answer >= 0).sum())
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_a_run_that_is_no_number_ends_before_its_step_and_says_where(lm_folder, tmp_path, where):
+    def train_to(when):
+        model, feed = model_and_feed(lm_folder, steps=(0, 8))
+        weights = []
+
+        def spoil(model, step):
+            weights.append({name: value.clone() for name, value in model.state_dict().items()})
+            if step == when and where == "loss":
+                model.feature_mean.fill_(float("nan"))
+            elif step == when:
+                model.projector[0].weight.register_hook(lambda gradient: gradient * float("inf"))
+
+        rates = {"projector": 1e-2, "lm": 1e-2}
+        return model, weights, lambda: fit(
+            model, feed, Settings(rates, 0.0, 0, 1.0, accumulate=2), seed=0, checkpoint=tmp_path / "c.pt",
+            save_minutes=0, evaluate=lambda m, share: 0.5, evaluations=2, before_step=spoil,
+        )  # fmt: skip
+
+    model, weights, run = train_to(5)
+    said = {"loss": r"step 5: the loss is nan", "gradient": r"step 5: the gradient's norm is (nan|inf)"}[where]
+    with pytest.raises(ValueError, match=rf"training: {said}.*last good checkpoint of step 4 in .*c\.pt; lower"):
+        run()
+    after = model.state_dict()
+    learns = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert learns and all(torch.equal(after[name], weights[-1][name]) for name in learns)
+    assert torch.load(tmp_path / "c.pt", weights_only=True)["step"] == 4
+    _, weights, run = train_to(None)
+    run()
+    assert len(weights) == 4  # on from the last good step
+
+
+def test_a_training_without_a_finite_score_is_none(lm_folder, tmp_path):
+    model, feed = model_and_feed(lm_folder, steps=(0, 2))
+    with pytest.raises(ValueError, match="no validation gave a finite score"):
+        fit(
+            model, feed, Settings({"projector": 1e-2}, 0.0, 0, 1.0), seed=0, checkpoint=tmp_path / "c.pt",
+            save_minutes=99, evaluate=lambda m, share: float("nan"), evaluations=2,
+        )  # fmt: skip
+
+
 def test_the_last_optimiser_step_takes_what_is_left(lm_folder, tmp_path):
     model, feed = model_and_feed(lm_folder, steps=(0, 5))
     before = model.projector[0].weight.clone()
     rates = fit(
         model, feed, Settings({"projector": 1e-3}, 0.0, 0, 1.0, accumulate=4), seed=0, checkpoint=tmp_path / "c.pt",
-        save_every=100, evaluate=lambda m: 0.0, evaluate_every=100,
+        save_minutes=1000, evaluate=lambda m, share: 0.0, evaluations=1,
     )["lr"].to_numpy()  # fmt: skip
     assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 0.55e-3, 1e-4])  # two steps on the cosine
     assert (model.projector[0].weight - before).abs().max() > 1.5e-3 * 0.9  # 1e-3 and 0.55e-3 by Adam
@@ -284,8 +367,8 @@ def test_frozen_parts_do_not_drop_out(lm_folder, tmp_path):
         drops = [m for m in model.lm.modules() if isinstance(m, torch.nn.Dropout)]
         drops[0].register_forward_pre_hook(lambda *_: modes.append(drops[0].training))
         fit(
-            model, feed, Settings(rates, 0.0, 0, 1.0, gradient_checkpointing=True), seed=0, evaluate_every=9,
-            checkpoint=tmp_path / "c.pt", save_every=100, evaluate=lambda m: 0.0,
+            model, feed, Settings(rates, 0.0, 0, 1.0, gradient_checkpointing=True), seed=0, evaluations=1,
+            checkpoint=tmp_path / "c.pt", save_minutes=1000, evaluate=lambda m, share: 0.0,
         )  # fmt: skip
 
     look(lm_folder, {"projector": 1e-3, "lm": 0.0})
@@ -305,8 +388,8 @@ def test_recomputed_blocks_train_the_same_weights(lm_folder, tmp_path, rates):
         for block in blocks:
             block.self_attn.register_forward_pre_hook(lambda *_, ran=ran: ran.append(1))
         fit(
-            model, feed, Settings(rates, 0.01, 0, 1.0, gradient_checkpointing=again), seed=8, save_every=1000,
-            checkpoint=tmp_path / "no.pt", evaluate=lambda model: 0.0, evaluate_every=1000,
+            model, feed, Settings(rates, 0.01, 0, 1.0, gradient_checkpointing=again), seed=8, save_minutes=99,
+            checkpoint=tmp_path / "no.pt", evaluate=lambda model, share: 0.0, evaluations=1,
         )  # fmt: skip
         states.append(model.state_dict())
         runs.append(len(ran))
@@ -335,7 +418,7 @@ def test_bf16_computes_in_half_and_learns_in_single(tmp_path):
     rates = {"compressor": 1e-2, "projector": 1e-2, "lm": 1e-2}
     table = fit(
         model, feed, Settings(rates, 0.01, 2, 1.0, mixed_precision="bf16"), seed=8, checkpoint=tmp_path / "c.pt",
-        save_every=1000, evaluate=lambda model: 0.0, evaluate_every=5,
+        save_minutes=1000, evaluate=lambda model, share: 0.0, evaluations=3,
     )  # fmt: skip
     half, single = torch.bfloat16, torch.float32
     assert seen == {"scorer": half, "projector": half, "embeds": half, "log_probs": single, "aux": single}
@@ -351,8 +434,8 @@ def test_bf16_computes_in_half_and_learns_in_single(tmp_path):
 def train_exactly(folder, checkpoint):
     model, feed = model_and_feed(str(folder))
     return model, fit(
-        model, feed, Settings({"compressor": 1e-2}, 0.01, 2, 1.0), seed=8, checkpoint=checkpoint, save_every=1000,
-        evaluate=lambda model: 0.0, evaluate_every=1000, stop_at=0.0,
+        model, feed, Settings({"compressor": 1e-2}, 0.01, 2, 1.0), seed=8, checkpoint=checkpoint, save_minutes=99,
+        evaluate=lambda model, share: 0.0, evaluations=1, stop_at=0.0,
     )  # fmt: skip
 
 
@@ -361,12 +444,12 @@ def test_what_cannot_be_is_refused_before_it_starts(lm_folder, tmp_path):
     with pytest.raises(ValueError, match="mixed_precision: got 'fp16'; expected no or bf16"):
         fit(
             model, feed, Settings({}, 0.0, 0, 1.0, mixed_precision="fp16"), seed=0, checkpoint=tmp_path / "c.pt",
-            save_every=1, evaluate=lambda m: 0.0, evaluate_every=1,
+            save_minutes=0, evaluate=lambda m, share: 0.0, evaluations=1,
         )  # fmt: skip
     with pytest.raises(ValueError, match=r"got cuda for 99 processes; this machine has \d+ GPUs"):
         fit(
-            model, feed, Settings({}, 0.0, 0, 1.0), seed=0, checkpoint=tmp_path / "c.pt", save_every=1,
-            evaluate=lambda m: 0.0, evaluate_every=1, device="cuda", processes=99,
+            model, feed, Settings({}, 0.0, 0, 1.0), seed=0, checkpoint=tmp_path / "c.pt", save_minutes=0,
+            evaluate=lambda m, share: 0.0, evaluations=1, device="cuda", processes=99,
         )  # fmt: skip
     with pytest.raises(ValueError, match="schedule of tau: got 'steps'"):
         cooling(1.0, 0.1, 10, schedule="steps")
@@ -389,8 +472,8 @@ def test_tau_cools_as_told(lm_folder):
 def test_what_is_watched_stands_beside_the_score(lm_folder, tmp_path):
     model, feed = model_and_feed(lm_folder)
     table = fit(
-        model, feed, Settings({"projector": 1e-2}, 0.0, 0, 1.0), seed=0, checkpoint=tmp_path / "c.pt", save_every=100,
-        evaluate=lambda m: 0.5, evaluate_every=4, watch=lambda m: {"mass": 0.25, "tau": float("nan")},
+        model, feed, Settings({"projector": 1e-2}, 0.0, 0, 1.0), seed=0, checkpoint=tmp_path / "c.pt", save_minutes=99,
+        evaluate=lambda m, share: 0.5, evaluations=3, watch=lambda m, share: {"mass": 0.25, "tau": float("nan")},
     )  # fmt: skip
     assert table.columns.tolist() == ["step", "loss", "lr", "score", "mass", "tau"]
     judged = table["score"].notna()
@@ -407,9 +490,9 @@ def test_on_a_gpu_a_cut_run_in_bf16_goes_on_where_it_was(lm_folder, tmp_path):
         rates = {"compressor": 1e-2, "projector": 1e-2, "lm": 1e-2}
         settings = Settings(rates, 0.01, 2, 1.0, mixed_precision="bf16", gradient_checkpointing=True)
         table = fit(
-            model, feed, settings, seed=8, checkpoint=tmp_path / name, save_every=2,
-            evaluate=lambda m: float(m.compressor.tau),
-            evaluate_every=20, before_step=kill_at(when, stop), device="cuda",
+            model, feed, settings, seed=8, checkpoint=tmp_path / name, save_minutes=0,
+            evaluate=lambda m, share: float(m.compressor.tau),
+            evaluations=1, before_step=kill_at(when, stop), device="cuda",
         )  # fmt: skip
         return model, table
 
