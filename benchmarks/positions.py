@@ -10,6 +10,7 @@ for all three. `all` keeps the 40, `random` 16 of them.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Annotated
@@ -50,8 +51,16 @@ def draw_bag(rng: np.random.Generator, looks: dict[str, np.ndarray], *, longer: 
     return linspace_cap(make_bag("bag", x, None, {}), CAP), question
 
 
-def draw(seed: int, looks, *, count: int, longer: int, split: int) -> list[tuple[Bag, Question]]:
-    rng = np.random.default_rng([seed, split, longer])
+def looks_of(seed: int) -> dict[str, np.ndarray]:
+    """What a tile of each finding and tissue looks like, but for noise."""
+    rng = np.random.default_rng([seed, 0])
+    return {name: rng.standard_normal(D) for name in (*FINDINGS, *TISSUES)}
+
+
+@lru_cache(maxsize=4)
+def draw(seed: int, *, count: int, longer: int, split: int) -> list[tuple[Bag, Question]]:
+    """Draw the bags of a split; the same for whoever asks."""
+    rng, looks = np.random.default_rng([seed, split, longer]), looks_of(seed)
     return [draw_bag(rng, looks, longer=longer) for _ in range(count)]
 
 
@@ -86,13 +95,11 @@ def accuracy(model: VLM, drawn: list[tuple[Bag, Question]], *, batch: int) -> fl
 
 def trial(lm: str, method: str, way: PositionIds, seed: int, *, steps: int, batch: int, test: int) -> dict:
     """Train once; accuracy at training length and at ten times as many tiles."""
-    rng = np.random.default_rng([seed, 0])
-    looks = {name: rng.standard_normal(D) for name in (*FINDINGS, *TISSUES)}
     model = build_vlm(
         lm, method, d=D, k=K, seed=seed, options={}, projector_width=96, position_ids=way, position_span=SPAN
     )
-    fit(model, draw(seed, looks, count=steps * batch, longer=1, split=1), batch=batch, lr=3e-3, seed=seed)
-    found = {n: accuracy(model, draw(seed, looks, count=test, longer=n, split=2), batch=batch) for n in (1, LONGER)}
+    fit(model, draw(seed, count=steps * batch, longer=1, split=1), batch=batch, lr=3e-3, seed=seed)
+    found = {n: accuracy(model, draw(seed, count=test, longer=n, split=2), batch=batch) for n in (1, LONGER)}
     return {"method": method, "position_ids": way, "seed": seed, "trained": found[1], "ten_times": found[LONGER]}
 
 
