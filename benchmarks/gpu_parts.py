@@ -218,18 +218,19 @@ def train_in(folder: Path, args: argparse.Namespace) -> dict[str, torch.Tensor]:
         print(f"at step {step}", flush=True)
         time.sleep(0.02)  # it is to be caught
 
-    fit(model, feed, args, checkpoint=folder / "checkpoint.pt", before_step=tell, evaluate=lambda m: float("-inf"))
+    fit(model, feed, args, checkpoint=folder / "checkpoint.pt", before_step=tell, save_minutes=0)
     return {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
 
 
-def fit(model, feed, args: argparse.Namespace, *, checkpoint: Path, before_step, evaluate):
+def fit(model, feed, args: argparse.Namespace, *, checkpoint: Path, before_step, save_minutes: float):
     from lib import training
 
     rates = {"compressor": 1e-3, "projector": 1e-3, "reader": 2e-3, "lm": 1e-3}
     half = "bf16" if args.device == "cuda" else "no"
     settings = training.Settings(rates, 0.01, warmup=10, clip=1.0, mixed_precision=half)
     return training.fit(
-        model, feed, settings, seed=0, checkpoint=checkpoint, save_every=5, evaluate=evaluate, evaluate_every=10**9,
+        model, feed, settings, seed=0, checkpoint=checkpoint, save_minutes=save_minutes,
+        evaluate=lambda model, share: 0.0, evaluations=1,
         before_step=before_step, device=args.device,
     )  # fmt: skip
 
@@ -299,7 +300,7 @@ def bags(args: argparse.Namespace) -> Iterator[dict]:
             start = now(args.device)
             table = fit(
                 model, feed, args, checkpoint=Path(folder) / "checkpoint.pt",
-                before_step=training.cooling(1.0, 0.1, steps // 2), evaluate=lambda m: 0.0,
+                before_step=training.cooling(1.0, 0.1, steps // 2), save_minutes=10,
             )  # fmt: skip
             seconds = now(args.device) - start
         row = {"method": compressor, "k": 8, "steps": steps, "ms_a_step": 1000 * seconds / steps}
@@ -333,7 +334,7 @@ def unseen_auroc(model, held, slides: list[str], answer: dict[str, str]) -> floa
     from lib.scoring import answer as ask
 
     asked = [Question(s, s, "", "", "Is cyst present?", ("yes", "no"), ("yes", "no").index(answer[s])) for s in slides]
-    table = ask(model, asked, held, answer_form="text", batch_slides=16).set_index("ID").loc[slides]
+    table = ask(model, asked, held, answer_form="text", batch_tokens=65_536).set_index("ID").loc[slides]
     return float(roc_auc_score([answer[s] == "yes" for s in slides], table["logp_A"] - table["logp_B"]))
 
 
