@@ -269,7 +269,9 @@ def soft_watch(
 def wrong_slides(slide_ids: Sequence[str], seed: int) -> dict[str, str]:
     """Give every slide another slide's place (a cyclic shift of a seeded shuffle: nobody keeps their own)."""
     if len(slide_ids) < 2:
-        raise ValueError(f"wrong-slide control: got {len(slide_ids)} slides; expected at least 2")
+        raise ValueError(
+            f"wrong-slide control: got {len(slide_ids)} slides; expected 2 or more; set wrong_slide to false"
+        )
     shuffled = [sorted(slide_ids)[i] for i in np.random.default_rng(seed).permutation(len(slide_ids))]
     return dict(zip(shuffled, [*shuffled[1:], shuffled[0]], strict=True))
 

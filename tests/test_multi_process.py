@@ -60,9 +60,18 @@ def model_and_feed(lm_folder: str, compressor: str, *, lora: bool = True, option
 
 
 def train(
-    lm_folder, checkpoint, *, processes: int, compressor="mean", accumulate=1, when=None, device=None, **model_options
+    lm_folder,
+    checkpoint,
+    *,
+    processes: int,
+    compressor="mean",
+    accumulate=1,
+    when=None,
+    device=None,
+    batch_tokens=65536,
+    **options,
 ):
-    model, feed = model_and_feed(lm_folder, compressor, **model_options)
+    model, feed = model_and_feed(lm_folder, compressor, **options)
     done = {}
 
     def stop(model, step):
@@ -73,7 +82,7 @@ def train(
     table = fit(
         model,
         feed,
-        Settings(RATES, 0.01, 2, 1.0, accumulate=accumulate),
+        Settings(RATES, 0.01, 2, 1.0, accumulate=accumulate, batch_tokens=batch_tokens),
         seed=8,
         checkpoint=checkpoint,
         save_minutes=0,
@@ -112,6 +121,16 @@ def test_two_processes_train_what_one_does(train_apart, lm_folder, tmp_path, com
     told = table.dropna(subset="score")
     assert len(table) == 7 and told["step"].tolist() == {1: [2, 4, 6], 2: [3, 5, 6]}[accumulate]
     assert (told["rank"] == 0).all() and (told["pid"] != os.getpid()).all()  # the first process's word
+
+
+def test_processes_whose_batches_fall_into_different_parts_train_what_one_does(train_apart, lm_folder, tmp_path):
+    one, alone = train(lm_folder, tmp_path / "one.pt", processes=1)
+    two, table = train_apart(lm_folder, tmp_path / "two.pt", processes=2, batch_tokens=60)
+    _, feed = model_and_feed(lm_folder, "mean")
+    parts = [[len(feed.parts(step, rank, 2, batch_tokens=60)) for rank in range(2)] for step in range(7)]
+    assert any(first != second for first, second in parts)
+    assert distance(one, two) < 1e-5
+    assert table["loss"].to_numpy() == pytest.approx(alone["loss"].to_numpy(), abs=1e-5)
 
 
 def test_a_run_goes_on_in_other_processes_where_it_was_cut(train_apart, lm_folder, tmp_path):
