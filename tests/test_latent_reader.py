@@ -18,6 +18,7 @@ from transformers import (
 from lib.latent_reader import Adapter, LatentReader, evenly_spaced, log_gate_of_top, mean_of_questions
 from lib.prefix_lm import Prefix, answer_log_probs, greedy
 from lib.prompts import Turn, pack
+from lib.training_step import recomputing
 
 H, W, M, K, HEAD = 24, 16, 9, 4, [11, 12]
 SHAPE = {
@@ -193,6 +194,18 @@ def test_gradients_reach_latents_importance_and_adapters_but_not_the_language_mo
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
     assert reader.importance.asked.weight.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in lm.parameters())
+
+
+def test_recomputed_blocks_pass_the_same_gradients():
+    texts, gradients = pack(ROWS), []
+    for again in (False, True):
+        lm, z = decoder(), latents().requires_grad_()
+        reader = reader_of(lm)
+        with recomputing(lm, again):
+            reader.read(lm.train(), z, texts)
+            log_probs(lm, texts, reader).sum().backward()
+        gradients.append(z.grad)
+    assert torch.equal(*gradients) and gradients[0].abs().max() > 0
 
 
 def test_with_importance_off_every_latent_is_read_alike():
