@@ -101,7 +101,7 @@ class LatentReader(nn.Module):
 
     def _attended(self, number: int):
         def add(attention, args, output):
-            entered = self._entered.pop(number)
+            entered = self._entered[number]  # stays: recomputing a block enters it no second time
             if self._reading is None:
                 return None
             mixed, *rest = output

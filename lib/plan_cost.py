@@ -12,6 +12,7 @@ gradients of inputs and of weights), what only passes gradients on twice, recomp
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from lib import flops
@@ -66,20 +67,21 @@ def stage_cost(kind: str, values: Mapping[str, object], data: Data, lm: Language
     loads_read = [reading_load(held, values, data.head)] if seen else []
     moments = 8 * model.learnt
     each = {phase: phase.batches * phase.batch for phase in fed}
+    reading = {"head": data.head, "cap": cap, "passes": passes(model)}
+    tokens, operations = (
+        sum(n * mean(phase.work, partial(of_item, model, head=data.head, cap=cap)) for phase, n in each.items())
+        for of_item in (trained_tokens, partial(step_operations, recompute=bool(values["gradient_checkpointing"])))
+    )
     return Cost(
         steps,
-        sum(n * mean(phase.work, lambda item: trained_tokens(model, item, data.head, cap)) for phase, n in each.items()),
-        times * read_tokens(model, held, seen, head=data.head, cap=cap, passes=passes(model)),
+        round(tokens),
+        times * read_tokens(model, held, seen, **reading),
         model.learnt * (WRITTEN_BYTES + BEST_BYTES),
         max(
             *(training_bytes(model, load, values) for load in loads),
             *(reading_bytes(model, load, values, training=moments) for load in loads_read), 0, 0,
         ),
-        sum(
-            n * mean(phase.work, lambda item: step_operations(model, item, data.head, cap, values))
-            for phase, n in each.items()
-        )
-        + times * read_operations(model, held, seen, head=data.head, cap=cap, passes=passes(model)),
+        round(operations) + times * read_operations(model, held, seen, **reading),
         model.learnt * PARAMETER_BYTES,
         max((load.slides * (load.n + load.text) for load in (*loads, *loads_read)), default=0),
         data.assumed,
@@ -106,9 +108,13 @@ def steps_of(kind: str, values: Mapping[str, object], data: Data) -> int | None:
     return math.ceil(sum(phase.batches for phase in phases(kind, values, data)) / int(values["accumulate"]))
 
 
-def trained_tokens(model: Model, item: Item, head: int, cap: int) -> int:
-    sizes = sizes_at(model, item, head, cap)
-    return flops.visual_tokens(model.method, sizes, training=True) + sizes.text
+def trained_tokens(model: Model, item: Item, *, head: int, cap: int) -> int:
+    return seen_tokens(model, item, cap=cap, soft=True) + head + item.text
+
+
+def seen_tokens(model: Model, item: Item, *, cap: int, soft: bool) -> int:
+    """Visual tokens of one item, `soft` as in training."""
+    return flops.visual_tokens(model.method, sizes_at(model, item, 0, cap), training=soft)
 
 
 def read_tokens(model: Model, work: Work, items: int, *, head: int, cap: int, passes: Sequence[bool]) -> int:
@@ -116,34 +122,33 @@ def read_tokens(model: Model, work: Work, items: int, *, head: int, cap: int, pa
     if not items:
         return 0
     slides, text, chunks = grouped(work, items)
-    before = sum(
-        head + mean(work, lambda item: flops.visual_tokens(model.method, sizes_at(model, item, 0, cap), training=soft))
-        for soft in passes
-    )
+    before = sum(head + mean(work, partial(seen_tokens, model, cap=cap, soft=soft)) for soft in passes)
     return round(slides * chunks * before + len(passes) * items * text)
 
 
 def grouped(work: Work, items: int) -> tuple[int, float, int]:
-    """How many slides a sample of items is about (patients go first: as many as there can be), an item's text, chunks."""
+    """Slides of a sample of items (as many as there can be: patients take turns), an item's text, chunks a slide."""
     slides, text = min(items, work.slides), mean(work, lambda item: item.text)
     return slides, text, max(1, math.ceil(items / slides * text / MOST_TEXT))
 
 
-def step_operations(model: Model, item: Item, head: int, cap: int, values: Mapping[str, object]) -> int:
-    """Both passes over one item of a training batch."""
+def step_operations(model: Model, item: Item, *, head: int, cap: int, recompute: bool) -> int:
+    """Both passes over one item of a training batch; `recompute`: the decoder's blocks, in the second one."""
     lm, sizes = model.lm.decoder, sizes_at(model, item, head, cap)
     parts = flops.forward(model.method, lm, sizes, training=True)
-    grows, total = False, 0
+    grows, total, again = False, 0, int(recompute)
     for part, own in parts.items():
         learns = PARTS[part] in model.learns
         if part != "language model":
-            total += own.total * (3 if learns else 2 if grows and part != "slide encoder" else 1)
+            within = again if part == "reader" else 0  # the blocks that are recomputed hold the adapters
+            total += own.total * ((3 if learns else 2 if grows else 1) + within)
         grows = grows or learns
-    passed, again = parts["language model"], 1 if values["gradient_checkpointing"] else 0
+    passed = parts["language model"]
     back = 1.0 if "lm" in model.learns else _reached(model) if grows else 0.0
-    tokens = flops.visual_tokens(model.method, sizes, training=True) + sizes.text
+    tokens = trained_tokens(model, item, head=head, cap=cap)
     adapters = 2 * model.lora_rank * model.lm.lora_sides * tokens * ((3 if "lm" in model.learns else 1) + again)
-    total += passed.linear * (1 + back + again) + passed.attention * (1 + 2 * back + again) + adapters
+    last = 0 if "lm" in model.learns else lm.layers * lm.width * lm.ffn / lm.weights  # recomputing stops before it
+    total += passed.linear * (1 + back + again * (1 - last)) + passed.attention * (1 + 2 * back + again) + adapters
     return round(total + (1 + (back > 0)) * flops.lm_head(lm, item.predicted).total)
 
 
@@ -154,16 +159,16 @@ def read_operations(model: Model, work: Work, items: int, *, head: int, cap: int
     slides, text, chunks = grouped(work, items)
     lm, together = model.lm.decoder, round(items / slides * text / chunks)
 
-    def of_slide(item: Item, soft: bool) -> int:
+    def of_slide(item: Item, *, soft: bool) -> int:
         parts = flops.forward(model.method, lm, sizes_at(model, item, head, cap), training=soft)
-        before = head + flops.visual_tokens(model.method, sizes_at(model, item, 0, cap), training=soft)
+        before = head + seen_tokens(model, item, cap=cap, soft=soft)
         chain = items == slides and item.answers == 1
         read = [parts["language model"]] if chain else [flops.decoder(lm, before), flops.behind(lm, together, before)]
         adapted = 2 * model.lora_rank * model.lm.lora_sides * (before + together)
         ours = sum(own.total for part, own in parts.items() if part != "language model")
         return ours + sum(own.total for own in read) + adapted
 
-    each = sum(mean(work, lambda item: of_slide(item, soft)) for soft in passes)
+    each = sum(mean(work, partial(of_slide, soft=soft)) for soft in passes)
     said = len(passes) * items * mean(work, lambda item: flops.lm_head(lm, item.predicted).total)
     return round(slides * chunks * each + said)
 

@@ -9,8 +9,9 @@ A block of the decoder keeps, for each token, so many bytes of its width w, its 
     float32    16 w + 8 e + 12 f    with low-rank adapters and dropout    64 w + 8 e + 20 f + 28 r
     bfloat16   12 w + 4 e +  6 f    (norms are taken in float32)          48 w + 4 e + 12 f + 14 r
 
-Recomputing keeps a block's input, and one block at a time as above. All this was counted once for Qwen2 (saved tensors),
-as were the values of ours in KEPT. Neither a framework's own memory (about 1 GiB on a GPU) nor fragments are in it.
+Recomputing keeps a block's input, and one block at a time as above. All this was counted once for Qwen2 by its saved
+tensors, as were the values of ours in KEPT. Neither a framework's own memory (about 1 GiB on a GPU) nor fragments are
+in it.
 """
 
 from collections.abc import Mapping

@@ -94,8 +94,9 @@ def model_of(values: Mapping[str, object], lm: LanguageModel, *, d: int, rates: 
     known = {n: v for n, v in values.items() if n in Sizes._fields and n not in ("n", "k", "text", "d", "windows")}
     return Model(
         lm, Method(name, str(values["slide_encoder"]), adapters=adapters), Sizes(0, k, 0, d=d, **known), counts,
-        {part: n for part, n in counts.items() if rates.get(part)},
-        hasattr(parts["compressor"], "scores") and hasattr(parts["compressor"], "tau"), rank, int(values.get("window", 2)),
+        {part: n for part, n in counts.items() if n and rates.get(part)},
+        hasattr(parts["compressor"], "scores") and hasattr(parts["compressor"], "tau"), rank,
+        int(values.get("window", 2)),
     )  # fmt: skip
 
 

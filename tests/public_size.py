@@ -1,4 +1,4 @@
-"""A stand-in for the public data in its numbers alone: words in place of captions and questions, no feature."""
+"""A stand-in for the public data in its numbers alone: no slide, no feature, words that mean nothing."""
 
 import json
 from pathlib import Path

@@ -215,6 +215,18 @@ def test_gradients_reach_latents_importance_and_adapters_but_not_the_language_mo
     assert all(parameter.grad is None for parameter in lm.parameters())
 
 
+def test_recomputed_blocks_pass_the_same_gradients():
+    texts, gradients = pack(ROWS), []
+    for again in (False, True):
+        lm, z = decoder(), latents().requires_grad_()
+        reader = reader_of(lm)
+        with recomputing(lm, again):
+            reader.read(lm.train(), z, texts)
+            log_probs(lm, texts, reader).sum().backward()
+        gradients.append(z.grad)
+    assert torch.equal(*gradients) and gradients[0].abs().max() > 0
+
+
 def test_with_importance_off_every_latent_is_read_alike():
     lm, texts = decoder(), pack(ROWS)
     reader = reader_of(lm, importance="none")
