@@ -47,6 +47,7 @@ class VLM(StandardisedFeatures):
         slide_encoder: nn.Module | None = None,
         reader: LatentReader | None = None,
         chat_template: str = "own",
+        chat: dict[str, str] | None = None,
     ):
         super().__init__(d)
         self.lm, self.tokenizer, self.compressor = lm, tokenizer, compressor
@@ -54,7 +55,7 @@ class VLM(StandardisedFeatures):
         self.reader = reader
         h = lm.get_input_embeddings().embedding_dim
         self.projector = Projector(d, projector_width, h) if reader is None else None
-        self.chat = ChatFormat(tokenizer, template=chat_template)
+        self.chat = ChatFormat(tokenizer, template=chat_template, rendered=chat)
         self.lm.requires_grad_(False)
         if reader is not None:
             reader.attach(lm)
