@@ -164,8 +164,8 @@ def _check_rows(name: str, tokenizer, rows: int) -> None:
     beyond = [token for token, number in tokenizer.get_vocab().items() if number >= rows and token not in unasked]
     if beyond:
         raise ValueError(
-            f"{name}: the tokenizer has {len(tokenizer):,} tokens, the embedding {rows:,} rows, none for {beyond[0]!r}; "
-            "give the tokenizer of these weights"
+            f"{name}: the tokenizer has {len(tokenizer):,} tokens, the embedding {rows:,} rows, none for {beyond[0]!r};"
+            " give the tokenizer of these weights"
         )
 
 
