@@ -4,6 +4,7 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+from flows.language_models import check_language_models
 from flows.methods import Method, parse_method
 from flows.stages import Stage, apply_settings, lies_in, make_stage, with_needs
 from lib.file_hashes import ROOT
@@ -77,7 +78,9 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
             stages += [stage for stage in branch if stage.id not in known]  # a pre-training serves every k
             runs.append(Run(method, k, fold, branch, start))
     stages += [*_look_closely(notebooks, options, runs, common), *_compare(notebooks, options, runs, common)]
-    return with_needs(_apply_changes(apply_settings(stages, options.settings), runs))
+    stages = with_needs(_apply_changes(apply_settings(stages, options.settings), runs))
+    check_language_models(stages, ROOT / options.manifest)
+    return stages
 
 
 def check_options(options: Options) -> bool:

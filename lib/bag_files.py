@@ -58,6 +58,10 @@ class BagFiles(Mapping[str, Bag]):
     def __len__(self) -> int:
         return len(self._slide_ids)
 
+    def count(self, slide_id: str) -> int | None:
+        """How many tiles a slide has, if its file's header tells."""
+        return self._count(slide_id)
+
     def n_tiles(self, slide_id: str) -> int:
         """Return how many tiles a slide has, without reading its features where the file's header says it."""
         if slide_id not in self._n_tiles:

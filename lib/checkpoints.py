@@ -15,16 +15,17 @@ from lib.compressors.locpath import LoCPath
 from lib.compressors.slidechat import LongNet
 from lib.compressors.slidechat_released import LongNetReleased
 from lib.features import Bag
+from lib.language_model import load_lm
 from lib.latent_reader import LatentReader
 from lib.mae import MaskedAutoencoder
 from lib.positions import PositionIds
-from lib.prefix_lm import load_lm
 from lib.vlm import VLM, without_peft_warnings
+from lib.weight_hashes import fingerprint
 
 SLIDE_ENCODERS = {"none": None, "longnet": LongNet, "longnet_released": LongNetReleased}
 MOST_SLIDES_FOR_STATISTICS = 200
 OF_THE_STAGE = ("position_ids", "position_span")
-OF_THE_START = ("projector_width", "slide_encoder", "chat_template", "standardise")
+OF_THE_START = ("projector_width", "slide_encoder", "chat_template", "standardise", "chat", "lm")
 MOST_TILES_FOR_STATISTICS = 2048  # of each slide, evenly spaced
 
 
@@ -38,6 +39,8 @@ def begin_model(
     seed: int,
     settings: dict,
     train_slides: list[str],
+    dtype: str = "auto",
+    device: str = "cpu",
 ) -> VLM:
     """The model a training stage begins with: fresh, or an earlier stage's parts (the compressor only if the same).
 
@@ -52,8 +55,9 @@ def begin_model(
         "options": _known_options(compressor, settings),
     }
     recipe |= {name: settings[name] for name in (*OF_THE_START, *OF_THE_STAGE) if name in settings}
+    place = {"dtype": dtype, "device": device}
     if start is None:
-        model = build_vlm(lm_path, compressor, **recipe)
+        model = build_vlm(lm_path, compressor, **recipe, **place)
         if model.standardise:
             model.fit_features(_sample(bags, train_slides))
         return model
@@ -61,7 +65,7 @@ def begin_model(
     recipe |= {name: before[name] for name in OF_THE_START if name in before}
     if before["compressor"] == compressor:
         recipe["options"] = recipe["options"] | before["options"]
-    model = _with_own_lm(start / "model", lm_path, compressor, recipe)
+    model = _with_own_lm(start / "model", lm_path, compressor, recipe | place)
     start_from(model, start / "model")
     return model
 
@@ -80,9 +84,17 @@ def build_vlm(
     position_ids: PositionIds = "original",
     position_span: int = 4096,
     standardise: bool = True,
+    chat: dict[str, str] | None = None,
+    lm: dict[str, str] | None = None,
+    dtype: str = "auto",
+    device: str = "cpu",
 ) -> VLM:
-    """A fresh model: weights of all parts but the language model's drawn from `seed`."""
-    lm, tokenizer = load_lm(lm_path)
+    """A fresh model: weights of all parts but the language model's drawn from `seed`.
+
+    `chat` is the chat turn as an earlier stage rendered it, `lm` the language model that it was trained with.
+    """
+    language_model, tokenizer = load_lm(lm_path, dtype=dtype, device=device)
+    base = same_lm(lm_path, lm)
     parts = {"projector_width": projector_width, "chat_template": chat_template, "standardise": standardise}
     parts |= {"position_ids": position_ids, "position_span": position_span}
     with torch.random.fork_rng(devices=[]):
@@ -92,12 +104,23 @@ def build_vlm(
         reader = None
         if _read_by_adapters(compressor):
             rest = {name: value for name, value in options.items() if name not in own}
-            reader = LatentReader(lm, module.width, k, **rest)
+            reader = LatentReader(language_model, module.width, k, **rest)
         encoder = _slide_encoder(slide_encoder, d)
-        model = VLM(lm, tokenizer, module, d=d, **parts, slide_encoder=encoder, reader=reader)
+        model = VLM(language_model, tokenizer, module, d=d, **parts, slide_encoder=encoder, reader=reader, chat=chat)
     model.recipe = {"compressor": compressor, "k": k, "seed": seed, "d": d, "options": options} | parts
-    model.recipe["slide_encoder"] = slide_encoder
+    model.recipe |= {"slide_encoder": slide_encoder, "chat": model.chat.rendered, "lm": base}
     return model
+
+
+def same_lm(lm_path: str, before: dict[str, str] | None) -> dict[str, str]:
+    """The language model's name and the fingerprint of its weights; ValueError if those of `before` are others."""
+    now = {"name": Path(lm_path).name if Path(lm_path).is_dir() else lm_path, "weights": fingerprint(lm_path)}
+    if before is not None and before["weights"] != now["weights"]:
+        raise ValueError(
+            f"trained with the language model {before['name']} (weights {before['weights']}), got {lm_path} "
+            f"(weights {now['weights']}); give the one it was trained with, or train again"
+        )
+    return now
 
 
 def _sample(bags: Mapping[str, Bag], slides: list[str]) -> Batch:
@@ -172,12 +195,12 @@ def _save(tensors: dict[str, Tensor], recipe: dict, folder: Path) -> None:
     (folder / "model.json").write_text(json.dumps(recipe, indent=1))
 
 
-def load_model(folder: Path, lm_path: str, *, device: str = "cpu") -> VLM:
+def load_model(folder: Path, lm_path: str, *, device: str = "cpu", dtype: str = "auto") -> VLM:
     """Rebuild a saved model on a language model given by folder or id; ready for evaluation."""
     recipe = json.loads((Path(folder) / "model.json").read_text())
     if "projector_width" not in recipe:
         raise ValueError(f"{folder}: a pre-trained compressor, which answers nothing; give a folder of stage 40 or 50")
-    model = _with_own_lm(Path(folder), lm_path, recipe.pop("compressor"), recipe)
+    model = _with_own_lm(Path(folder), lm_path, recipe.pop("compressor"), recipe | {"dtype": dtype, "device": device})
     fresh = start_from(model, folder)
     if fresh:
         raise ValueError(f"{folder}: incomplete, no {fresh}; rerun the stage that wrote it")
@@ -190,8 +213,10 @@ def load_model(folder: Path, lm_path: str, *, device: str = "cpu") -> VLM:
 def _with_own_lm(folder: Path, lm_path: str, compressor: str, recipe: dict) -> VLM:
     """A fresh model around the language model that was tuned in full, if the folder holds one."""
     own = folder / "lm"
-    model = build_vlm(str(own) if own.exists() else lm_path, compressor, **recipe)
-    model.own_lm = own.exists()
+    if not own.exists():
+        return build_vlm(lm_path, compressor, **recipe)
+    model = build_vlm(str(own), compressor, **(recipe | {"lm": None}))
+    model.recipe["lm"], model.own_lm = recipe["lm"], True  # what it grew from
     return model
 
 

@@ -15,6 +15,7 @@ from lib.compressors import COMPRESSORS
 from lib.compressors.slidechat import LongNet
 from lib.features import Bag, make_bag
 from lib.flops import Decoder, Sizes, method_named
+from lib.language_model import leave_out_cudnn_attention
 from lib.latent_reader import LatentReader
 from lib.vlm import VLM, Projector
 
@@ -68,6 +69,7 @@ def build(case: Case) -> VLM:
 
 
 def decoder(name: str, dtype: torch.dtype) -> nn.Module:
+    leave_out_cudnn_attention()
     width, ffn, layers, heads, kv_heads, vocabulary = DECODERS[name][:6]
     config = Qwen2Config(
         vocab_size=vocabulary, hidden_size=width, intermediate_size=ffn, num_hidden_layers=layers,

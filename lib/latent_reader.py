@@ -5,7 +5,8 @@ visual prefix); what is inside is our design. Importance of latent i to a questi
 
     s_i = (W_s z_i)^T (W_t mlp(q)) / sqrt(w) + w^T z_i,      u_i = sigmoid(s_i),      the k largest are kept
 
-Adapter of a chosen layer, between its self-attention and its feed-forward, h the hidden states there:
+Adapter of a chosen layer, between its self-attention and its feed-forward, h the hidden states there (where a family
+normalises its attention before adding it, as Gemma 2 and OLMo 2 do, after that norm):
 
     h <- h + tanh(gamma) r(h) W_o attention(W_q LN(h), W_k LN(z), W_v LN(z); + log u),  r(h) = sigmoid(w_r^T LN(h) + b)
 
@@ -71,8 +72,8 @@ class LatentReader(nn.Module):
         blocks = decoder_layers(lm)
         check_residual(lm, blocks[self.layers[0]])
         for number, layer in enumerate(self.layers):
-            blocks[layer].input_layernorm.register_forward_pre_hook(self._entering(number))  # inside what is recomputed
-            blocks[layer].self_attn.register_forward_hook(self._attended(number))
+            blocks[layer].register_forward_pre_hook(self._entering(number), with_kwargs=True)
+            adds_attention(blocks[layer]).register_forward_hook(self._attended(number))
 
     def read(
         self, lm: nn.Module, latents: Float[Tensor, "b m w"], texts: Texts
@@ -94,8 +95,8 @@ class LatentReader(nn.Module):
         return self.importance(latents, questions.to(latents.dtype))
 
     def _entering(self, number: int):
-        def remember(norm, args) -> None:
-            self._entered[number] = args[0]
+        def remember(layer, args, kwargs) -> None:
+            self._entered[number] = args[0] if args else kwargs["hidden_states"]
 
         return remember
 
@@ -104,8 +105,9 @@ class LatentReader(nn.Module):
             entered = self._entered[number]  # stays: recomputing a block enters it no second time
             if self._reading is None:
                 return None
-            mixed, *rest = output
-            return (mixed + self.adapters[number](entered + mixed, *self._reading.of(number)), *rest)
+            mixed, *rest = output if isinstance(output, tuple) else (output,)
+            read = mixed + self.adapters[number](entered + mixed, *self._reading.of(number))
+            return (read, *rest) if isinstance(output, tuple) else read
 
         return add
 
@@ -194,23 +196,32 @@ def decoder_layers(lm: nn.Module) -> nn.ModuleList:
     return layers
 
 
+def adds_attention(layer: nn.Module) -> nn.Module:
+    """The part of a decoder layer whose output is added to what entered it: its attention, or the norm behind that."""
+    if hasattr(layer, "post_self_attn_layernorm"):  # GLM-4
+        return layer.post_self_attn_layernorm
+    behind = hasattr(layer, "pre_feedforward_layernorm") or hasattr(layer, "post_feedforward_layernorm")
+    return getattr(layer, "post_attention_layernorm", layer.self_attn) if behind else layer.self_attn  # Gemma 3, OLMo 2
+
+
 @torch.no_grad()
 def check_residual(lm: nn.Module, layer: nn.Module) -> None:
-    """Raise ValueError unless the layer goes on with what entered it plus its attention (a pre-norm decoder)."""
+    """Raise ValueError unless a part of the layer takes up what entered the layer plus its attention."""
     seen: dict[str, Tensor] = {}
+    sums: list[Tensor] = []
 
     def enters(_, args, kwargs):
         seen["entered"] = args[0] if args else kwargs["hidden_states"]
 
     def attends(_, args, output):
-        seen["mixed"] = output[0]
+        seen["mixed"] = output[0] if isinstance(output, tuple) else output
 
     def goes_on(_, args):
-        seen["sum"] = args[0]
+        sums.extend(arg for arg in args[:1] if isinstance(arg, Tensor) and "mixed" in seen)
 
-    after = getattr(layer, "post_attention_layernorm", None)
-    hooks = [layer.register_forward_pre_hook(enters, with_kwargs=True), layer.self_attn.register_forward_hook(attends)]
-    hooks += [after.register_forward_pre_hook(goes_on)] if after is not None else []
+    hooks = [layer.register_forward_pre_hook(enters, with_kwargs=True)]
+    hooks += [adds_attention(layer).register_forward_hook(attends)]
+    hooks += [part.register_forward_pre_hook(goes_on) for part in layer.children()]
     try:
         embeds = torch.randn(1, 2, lm.get_input_embeddings().embedding_dim, generator=torch.Generator().manual_seed(0))
         weight = lm.get_input_embeddings().weight
@@ -218,7 +229,7 @@ def check_residual(lm: nn.Module, layer: nn.Module) -> None:
     finally:
         for hook in hooks:
             hook.remove()
-    if "sum" not in seen or not torch.equal(seen["sum"], seen["entered"] + seen["mixed"]):
+    if not any(torch.equal(part, seen["entered"] + seen["mixed"]) for part in sums):
         raise ValueError(
             f"cross-attention adapters: in {type(lm).__name__} a layer does not go on with its input plus its "
             "attention; use a pre-norm decoder such as Qwen2, Llama or Mistral"

@@ -2,17 +2,21 @@
 
     [head of the user's turn | visual tokens | the question ... | the answer]
 
-Visual tokens claim the positions their compressor gives them; text starts at the end of the visual span. Any
-`transformers` causal LM works: only `inputs_embeds`, `position_ids`, masks and the key-value cache are used. There are
-three ways through the language model, and they agree to rounding:
+Visual tokens claim the positions their compressor gives them; text starts at the end of the visual span. Only
+`inputs_embeds`, `position_ids`, masks and the key-value cache of a `transformers` causal LM are used (which families:
+`language_model`). There are four ways through it, and they agree to rounding with one plain sequence for each answer:
 
 chain     each slide has one turn with one answer: plain causal attention, no mask, flash kernels     linear memory
 shared    no gradient: the prefix once into a cache, then all turns and answers behind it             linear in m
 packed    a gradient through several turns or answers: one dense mask over [prefix | texts]           (m + t)^2
+separate  a family that reads places off the index of a key (ALiBi, GPT-Neo): each answer as a chain  m for each answer
+
+Sliding windows are put into the masks of shared and packed (`attention_masks`); a chain is masked by the model itself.
+The cache of the shared way drops nothing, which a model's own cache of a sliding layer would.
 
 Positions have gaps where tiles were not kept. With no mask at all, `transformers` takes a gap for the seam between two
 packed sequences, so an explicit one, all ones, is given; its flash_attention_2 looks for gaps all the same, which is
-why the language model is loaded with sdpa (the flash kernel is PyTorch's).
+why the language model is loaded with sdpa (the flash kernel is PyTorch's), or eager where a family has no sdpa.
 """
 
 from collections.abc import Callable
@@ -22,9 +26,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
-from transformers.utils.logging import disable_progress_bar
+from transformers import DynamicCache
 
+from lib.attention_masks import prefix_sees, ready_masks
+from lib.decoder_families import is_by_index
+from lib.language_model import check_longest
 from lib.prompts import IGNORE, Texts
 
 
@@ -52,13 +58,6 @@ class Prefix(NamedTuple):
         return torch.full_like(self.positions, IGNORE)
 
 
-def load_lm(path_or_id: str) -> tuple[nn.Module, object]:
-    """Load any causal language model and its tokenizer by folder or hub id, in the type its weights are stored in."""
-    disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(path_or_id)
-    return AutoModelForCausalLM.from_pretrained(path_or_id, dtype="auto", attn_implementation="sdpa"), tokenizer
-
-
 def answer_log_probs(lm: nn.Module, head: list[int], prefix: Prefix, texts: Texts) -> Float[Tensor, "b t"]:
     """Log-probability of each answer token after [head | prefix | its prompt]; 0 elsewhere. In float32.
 
@@ -79,8 +78,11 @@ def text_logits(
     """Run [head | prefix | texts] through the language model; the logits at the text's tokens, or at some of them."""
     columns = torch.arange(texts.ids.shape[1], device=texts.ids.device) if columns is None else columns
     front = real_tokens_first(with_head(lm, head, prefix))
+    check_longest(lm, int((front.span + texts.offset.amax(1)).max()) + 1)
     if is_chain(texts):
         return chain_logits(lm, front, texts, columns)
+    if is_by_index(lm.config):
+        return separate_logits(lm, front, texts, columns)
     return (packed_logits if torch.is_grad_enabled() else shared_logits)(lm, front, texts, columns)
 
 
@@ -104,16 +106,17 @@ def chain_logits(lm: nn.Module, front: Prefix, texts: Texts, columns: Int[Tensor
 
 def shared_logits(lm: nn.Module, front: Prefix, texts: Texts, columns: Int[Tensor, " u"]) -> Float[Tensor, "b u v"]:
     """The prefix once, then every turn and answer at once on its keys and values; a mask of t x (m + t)."""
-    cache = DynamicCache(config=lm.config)
+    cache = DynamicCache()
     if front.mask.shape[1]:
         front.tell(front.outside)
         lm(**_causal(front), past_key_values=cache, use_cache=True, logits_to_keep=1)
     embeds = lm.get_input_embeddings()(texts.ids)
     allowed = torch.cat([front.mask.unsqueeze(1).expand(-1, texts.ids.shape[1], -1), texts.sees], dim=2)
+    order = orders(front, texts)
     front.tell(texts.turn)
     return lm(
         inputs_embeds=embeds,
-        attention_mask=additive_mask(allowed, embeds.dtype),
+        attention_mask=ready_masks(lm.config, allowed, order[:, -texts.ids.shape[1] :], order, embeds.dtype),
         position_ids=front.span.unsqueeze(-1) + texts.offset,
         past_key_values=cache,
         use_cache=True,
@@ -127,14 +130,42 @@ def packed_logits(lm: nn.Module, front: Prefix, texts: Texts, columns: Int[Tenso
     Real tokens may stand anywhere in `front`.
     """
     embeds = torch.cat([front.embeds, lm.get_input_embeddings()(texts.ids)], dim=1)
+    order = orders(front, texts)
     front.tell(front.outside, texts.turn)
     return lm(
         inputs_embeds=embeds,
-        attention_mask=additive_mask(prefix_sees(front.mask, texts.sees), embeds.dtype),
+        attention_mask=ready_masks(lm.config, prefix_sees(front.mask, texts.sees), order, order, embeds.dtype),
         position_ids=torch.cat([front.positions, front.span.unsqueeze(-1) + texts.offset], dim=1),
         logits_to_keep=front.mask.shape[1] + columns,
         use_cache=False,
     ).logits
+
+
+def separate_logits(lm: nn.Module, front: Prefix, texts: Texts, columns: Int[Tensor, " u"]) -> Float[Tensor, "b u v"]:
+    """Each answer (or a prompt without one) as a chain of its own, one after the other; prompts are run again."""
+    found: Tensor | None = None
+    for row, chain in chains(texts):
+        wanted = torch.isin(columns, chain)
+        own = Texts(*(part[row : row + 1, chain] for part in texts))
+        own = own._replace(sees=own.sees[:, :, chain])
+        alone = Prefix(*(part[row : row + 1] for part in front[:4]), front.place)
+        logits = chain_logits(lm, alone, own, torch.searchsorted(chain, columns[wanted]))[0]
+        found = logits.new_zeros(len(texts.ids), len(columns), logits.shape[-1]) if found is None else found
+        found = found.index_put((torch.tensor(row, device=chain.device), wanted.nonzero()[:, 0]), logits)
+    return found
+
+
+def chains(texts: Texts) -> list[tuple[int, Int[Tensor, " c"]]]:
+    """The row and the columns of each token that no other looks at, with all that it looks at, in order."""
+    real = texts.turn != IGNORE
+    itself = torch.eye(real.shape[1], dtype=torch.bool, device=real.device)
+    last = real & ~(texts.sees & real.unsqueeze(2) & ~itself).any(1)
+    return [(row, texts.sees[row, column].nonzero()[:, 0]) for row, column in last.nonzero().tolist()]
+
+
+def orders(front: Prefix, texts: Texts) -> Int[Tensor, "b l"]:
+    """Each token's number in the plain sequence of its own slide, question and answer; padding's means nothing."""
+    return torch.cat([front.mask.long().cumsum(1) - 1, front.mask.sum(1, keepdim=True) + texts.offset], dim=1)
 
 
 @torch.no_grad()
@@ -145,6 +176,7 @@ def greedy(
     embed, device = lm.get_input_embeddings(), prefix.embeds.device
     front = real_tokens_first(with_head(lm, head, prefix))
     real, after = front.mask[0], int(front.span)
+    check_longest(lm, after + len(prompt) + most)
     embeds = torch.cat([front.embeds[:, real], embed(torch.tensor([prompt], device=device))], dim=1)
     asked = after + torch.arange(len(prompt), device=device)
     positions, cache, said = torch.cat([front.positions[0, real], asked]), DynamicCache(config=lm.config), []
@@ -194,27 +226,6 @@ def in_chain(texts: Texts) -> Bool[Tensor, "b t"]:
     """The tokens of a chain that are not padding."""
     first = torch.arange(texts.ids.shape[1], device=texts.ids.device) == 0
     return first | (texts.offset > 0)
-
-
-def prefix_sees(real: Bool[Tensor, "b m"], sees: Bool[Tensor, "b t t"]) -> Bool[Tensor, "b l l"]:
-    """Who attends to whom: the prefix causally to itself, text to the whole prefix and as `sees` says.
-
-    Every token sees itself, padding too: a row of nothing would be NaN in the softmax.
-    """
-    b, m = real.shape
-    t = sees.shape[1]
-    allowed = torch.zeros(b, m + t, m + t, dtype=torch.bool, device=real.device)
-    allowed[:, :m, :m] = torch.ones(m, m, dtype=torch.bool, device=real.device).tril() & real.unsqueeze(1)
-    allowed[:, m:, :m] = real.unsqueeze(1)
-    allowed[:, m:, m:] = sees
-    return allowed | torch.eye(m + t, dtype=torch.bool, device=real.device)
-
-
-def additive_mask(allowed: Bool[Tensor, "b q l"], dtype: torch.dtype) -> Float[Tensor, "b 1 q l"]:
-    """The mask as every attention backend of `transformers` takes it: 0 where allowed, the lowest number elsewhere."""
-    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(
-        ~allowed, torch.finfo(dtype).min
-    )[:, None]
 
 
 def _causal(prefix: Prefix) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ sequence: a turn sees the prefix and itself, an answer sees its own prompt and n
 its positions from the end of the prefix, so that each is read exactly as if it had been asked alone.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,15 @@ CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+PLAIN = "\n{text}\nAnswer:"  # after the visual tokens, for a model without a template
 TEMPLATES = ("own", "chatml")
+# For templates that print today's date (Llama 3's, by either name): a prompt is the same on every day.
+A_DAY = "26 Jul 2024"
+TODAY = (
+    "{%- macro strftime_now(form) -%}{{ {'%Y-%m-%d': '2024-07-26', '%B %d, %Y': 'July 26, 2024'}.get(form, '"
+    + A_DAY
+    + "') }}{%- endmacro -%}"
+)
 STOPS = ("<|im_end|>", "<|endoftext|>")  # the first one ends a ChatML turn
 IGNORE = -1
 
@@ -51,25 +60,24 @@ class Texts(NamedTuple):
 class ChatFormat:
     """A tokenizer's chat turn, split where the visual tokens go: first thing in the user's turn.
 
-    `template` "own" is the tokenizer's (ChatML if it has none), answers ended by its end-of-text token. "chatml" is
-    SlideChat's: `<|im_start|>user`, never a system turn, answers ended by `<|im_end|>` (the end-of-text token if that
-    is no single token). `end` is the token that ends an answer, `stops` are the tokens at which a generation ends.
+    `template` "own" is the tokenizer's, answers ended by its end-of-text token; for a tokenizer without one, ChatML if
+    it has ChatML's marks as tokens, else plain text: the visual tokens, then "\\n{text}\\nAnswer:" and " answer".
+    "chatml" is SlideChat's: `<|im_start|>user`, never a system turn, answers ended by `<|im_end|>` (the end-of-text
+    token if that is no single token). Before it all stands `lead`: what the tokenizer puts in front of any text (BOS),
+    unless the template writes it. `end` is the token that ends an answer, `stops` are those at which a generation ends.
+
+    A template is rendered once: `rendered` is kept with a trained model, which gets it back as `rendered`.
     """
 
-    def __init__(self, tokenizer, template: str = "own"):
+    def __init__(self, tokenizer, template: str = "own", rendered: Mapping[str, str] | None = None):
         if template not in TEMPLATES:
             raise ValueError(f"chat template: got {template!r}; expected one of {TEMPLATES}")
         self.tokenizer = tokenizer
-        rendered = tokenizer.apply_chat_template(
-            [{"role": "user", "content": f"{VISUAL}\n{{text}}"}],
-            tokenize=False,
-            add_generation_prompt=True,
-            chat_template=None if template == "own" and tokenizer.chat_template else CHATML,
-        )
-        if rendered.count(VISUAL) != 1:
-            raise ValueError(f"chat template: got {rendered!r}; expected the user's text once and unchanged")
-        before, self._after = rendered.split(VISUAL)
-        self.head = self._encode(before)
+        self.rendered = dict(rendered or self._render(template))
+        self.head, self._after = self._encode(self.rendered["head"]), self.rendered["after"]
+        self.lead = self._lead()
+        if self.head[: len(self.lead)] != self.lead:
+            self.head = self.lead + self.head
         stops = [self._single(token) for token in STOPS] if template == "chatml" else []
         self.end = stops[0] if stops and stops[0] is not None else tokenizer.eos_token_id
         if self.end is None:
@@ -78,7 +86,37 @@ class ChatFormat:
 
     def turn(self, prompt: str, answers: list[str] | tuple[str, ...]) -> Turn:
         after = self._after.replace("{text}", prompt)
-        return Turn(self._encode(after), [[*self._encode(answer), self.end] for answer in answers])
+        return Turn(self._encode(after), [[*self._answer(answer), self.end] for answer in answers])
+
+    def _render(self, template: str) -> dict[str, str]:
+        """The template's text before the visual tokens and after them, `{text}` where the user's goes."""
+        own = template == "own" and bool(self.tokenizer.chat_template)
+        if template == "own" and not own and self._single("<|im_start|>") is None:
+            return {"head": "", "after": PLAIN}
+        rendered = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": f"{VISUAL}\n{{text}}"}],
+            tokenize=False,
+            add_generation_prompt=True,
+            chat_template=dated(self.tokenizer.get_chat_template()) if own else CHATML,
+            date_string=A_DAY,
+        )
+        if rendered.count(VISUAL) != 1 or rendered.count("{text}") != 1:
+            raise ValueError(f"chat template: got {rendered!r}; expected the user's text once and unchanged")
+        head, after = rendered.split(VISUAL)
+        return {"head": head, "after": after}
+
+    def _lead(self) -> list[int]:
+        """What the tokenizer puts in front of a text by itself: BOS for Gemma and Llama, nothing for Qwen."""
+        bare, whole = self._encode("a"), self.tokenizer("a", add_special_tokens=True)["input_ids"]
+        starts = (i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare)
+        return whole[: next(starts, 0)]
+
+    def _answer(self, answer: str) -> list[int]:
+        """An answer's tokens as they follow the prompt: after "Answer:" comes a space, which many write into a word."""
+        if self._after != PLAIN:
+            return self._encode(answer)
+        before, both = self._encode("Answer:"), self._encode(f"Answer: {answer}")
+        return both[len(before) :] if both[: len(before)] == before else self._encode(f" {answer}")
 
     def _single(self, token: str) -> int | None:
         ids = self._encode(token)
@@ -86,6 +124,11 @@ class ChatFormat:
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def dated(template: str) -> str:
+    """A template in which today is always the same day."""
+    return TODAY + template if "strftime_now" in template else template
 
 
 def pack(rows: list[list[Turn]]) -> Texts:

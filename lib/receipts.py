@@ -21,7 +21,7 @@ import psutil
 
 from lib.file_hashes import RECEIPT, ROOT, file_stamp, files_under, hash_file, outputs_of, resolve, write_json
 from lib.parameters import check_parameters, read_parameters
-from lib.recipes import Recipe, differences, recipe_of
+from lib.recipes import Recipe, differences, recipe_of, with_fetched_models
 
 NOTEBOOK_VARIABLE = "SLIDESIEVE_NOTEBOOK"
 PACKAGES = ("numpy", "torch", "transformers", "peft", "h5py", "openslide-python", "scikit-learn")
@@ -70,6 +70,7 @@ class Stage:
                 )
             files += [f"{name}/{f}" for f in files_under(path)] if path.is_dir() else [name]
         shutil.rmtree(self.out_dir / "work", ignore_errors=True)
+        self.recipe = with_fetched_models(self.recipe)
         receipt = {
             "stage": self.name,
             "digest": self.recipe.digest,

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from lib.code_hashes import lib_hashes, notebook_hash
 from lib.file_hashes import RECEIPT, ROOT, file_stamp, files_under, hash_file, outputs_of, resolve
 from lib.parameters import Parameter, check_parameters, read_parameters
+from lib.weight_hashes import snapshot
 
 FOR_PEOPLE = (".png", "ledger.csv")  # outputs of a stage that no later stage computes with
 
@@ -67,6 +68,15 @@ def is_model_id(parameter: Parameter, value: str) -> bool:
     return "path or id" in parameter.help and value.count("/") <= 1 and not value.startswith((".", "/", "~"))
 
 
+def with_fetched_models(recipe: Recipe) -> Recipe:
+    """Say which commit a hub id stood for that was not in the cache when the stage began."""
+    inputs = {
+        name: {f: (s.name[:16] if sha == "id" and (s := snapshot(f)) else sha) for f, sha in files.items()}
+        for name, files in recipe.inputs.items()
+    }
+    return recipe._replace(inputs=inputs)
+
+
 def _hash_input(parameter: Parameter, value: str | list[str]) -> dict[str, str]:
     """Map file -> hash for one input; the entries of a list are told apart by their last path component."""
     if isinstance(value, list):
@@ -85,7 +95,8 @@ def _hash_input(parameter: Parameter, value: str | list[str]) -> dict[str, str]:
         named = _named_files(path, slides=parameter.role == "in+slides") if path.suffix == ".csv" else {}
         return {"": hash_file(path)[:16]} | named
     if is_model_id(parameter, value):
-        return {value: "id"}
+        cached = snapshot(value)  # a folder named by its commit: a model that the hub has changed is another input
+        return {value: cached.name[:16] if cached else "id"}
     raise FileNotFoundError(
         f"input {parameter.name}: {value} not found under {ROOT}; run the stage that makes it, or correct the path"
     )

@@ -54,6 +54,7 @@ class VLM(StandardisedFeatures):
         position_ids: PositionIds = "original",
         position_span: int = 4096,
         standardise: bool = True,
+        chat: dict[str, str] | None = None,
     ):
         super().__init__(d, standardise=standardise)
         check_positions(position_ids, position_span)
@@ -63,7 +64,7 @@ class VLM(StandardisedFeatures):
         self.reader = reader
         h = lm.get_input_embeddings().embedding_dim
         self.projector = Projector(d, projector_width, h) if reader is None else None
-        self.chat = ChatFormat(tokenizer, template=chat_template)
+        self.chat = ChatFormat(tokenizer, template=chat_template, rendered=chat)
         self.lm.requires_grad_(False)
         if reader is not None:
             reader.attach(lm)

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 from transformers import (
-    Gemma2Config,
-    Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     Qwen2Config,
@@ -244,9 +244,9 @@ def test_adapters_are_evenly_spaced_or_named():
 
 
 def test_decoders_of_another_build_are_refused():
-    gemma = Gemma2ForCausalLM(Gemma2Config(**SHAPE, head_dim=6))
-    with pytest.raises(ValueError, match="Gemma2ForCausalLM a layer does not go on with its input plus its attention"):
-        reader_of(gemma)
+    granite = GraniteForCausalLM(GraniteConfig(**SHAPE, residual_multiplier=0.5))
+    with pytest.raises(ValueError, match="GraniteForCausalLM a layer does not go on with its input plus its attention"):
+        reader_of(granite)
     small = {"vocab_size": 50, "n_embd": H, "n_layer": 2, "n_head": 4, "bos_token_id": 1, "eos_token_id": 1}
     with pytest.raises(ValueError, match="GPT2LMHeadModel has no layers with an input_layernorm and a self_attn"):
         reader_of(GPT2LMHeadModel(GPT2Config(**small)))

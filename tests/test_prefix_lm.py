@@ -11,7 +11,6 @@ from lib.prefix_lm import (
     chain_logits,
     greedy,
     is_chain,
-    load_lm,
     packed_logits,
     real_tokens_first,
     shared_logits,
@@ -210,15 +209,6 @@ def test_a_half_precision_model_gives_log_probs_in_single(tmp_path):
     assert got.dtype == torch.float32 and lm.dtype == torch.bfloat16
     expected = answer_log_probs(tiny("qwen2"), HEAD, prefix, texts)
     assert (got - expected)[texts.answer >= 0].abs().mean() < 0.3
-
-
-def test_models_are_loaded_with_the_attention_that_takes_gaps(tmp_path):
-    from lib.synthetic.language import build_tokenizer
-
-    tiny("llama").to(torch.bfloat16).save_pretrained(tmp_path)
-    build_tokenizer().save_pretrained(tmp_path)
-    lm, _ = load_lm(str(tmp_path))
-    assert lm.config._attn_implementation == "sdpa" and lm.dtype == torch.bfloat16
 
 
 @pytest.mark.gpu

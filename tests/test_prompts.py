@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 from transformers.modeling_outputs import CausalLMOutput
@@ -56,14 +56,52 @@ def test_the_tokenizers_own_template_stays_as_it_was():
 
 
 def test_without_the_marks_the_end_of_text_ends_a_turn():
-    for chat in (ChatFormat(build(["<end>"], eos="<end>"), "chatml"), ChatFormat(build(["<end>"], None, "<end>"))):
-        assert spell(chat, chat.head) == "<|im_start|>user\n" and len(chat.head) == len("<|im_start|>user\n")
-        assert (chat.end, chat.stops) == (0, {0})
+    chat = ChatFormat(build(["<end>"], eos="<end>"), "chatml")
+    assert spell(chat, chat.head) == "<|im_start|>user\n" and len(chat.head) == len("<|im_start|>user\n")
+    assert (chat.end, chat.stops) == (0, {0})
     assert ChatFormat(build(["<|im_end|>"], eos=None), "chatml").stops == {0}
     with pytest.raises(ValueError, match="no end-of-turn token"):
         ChatFormat(build(["<|im_end|>"], eos=None))
     with pytest.raises(ValueError, match=r"got 'qwen'; expected one of \('own', 'chatml'\)"):
         ChatFormat(build(MARKS), "qwen")
+
+
+def test_without_a_template_the_turn_is_chatml_only_where_its_marks_are_tokens():
+    chat = ChatFormat(build(MARKS, None))
+    assert spell(chat, chat.head) == "<|im_start|>user\n" and chat.head[0] == 1
+    chat = ChatFormat(build(["<end>"], None, "<end>"))
+    turn = chat.turn(prompt(ASKED), ["B", "none"])
+    assert chat.head == [] and spell(chat, turn.prompt) == f"\n{BODY}\nAnswer:"
+    assert [spell(chat, answer) for answer in turn.answers] == [" B<end>", " none<end>"]
+
+
+def begun(tokenizer, first: str = "<bos>"):
+    """A tokenizer that puts a token in front of any text, as Gemma's and Llama's do."""
+    template = processors.TemplateProcessing(
+        single=f"{first} $A", special_tokens=[(first, tokenizer.convert_tokens_to_ids(first))]
+    )
+    tokenizer.backend_tokenizer.post_processor = template
+    return tokenizer
+
+
+def test_what_the_tokenizer_puts_in_front_of_a_text_stands_in_front_once():
+    marks = ["<end>", "<bos>"]
+    for template, text in ((None, ""), ("<bos>{{ messages[0].content }}", ""), ("U:{{ messages[0].content }}", "U:")):
+        chat = ChatFormat(begun(build(marks, template, "<end>")))
+        assert chat.lead == [1] and spell(chat, chat.head) == f"<bos>{text}"
+        assert 1 not in chat.turn(prompt(ASKED), ["B"]).prompt
+    assert ChatFormat(begun(build(marks, None, "<end>")), "chatml").head[0] == 1
+    assert ChatFormat(build(marks, None, "<end>")).lead == []
+
+
+@pytest.mark.parametrize("date", ["{{ date_string }}", "{{ strftime_now('%d %b %Y') }}"])
+def test_a_template_that_prints_today_is_rendered_the_same_on_every_day(date):
+    dated = f"{date}: {{{{ messages[0].content }}}}"
+    chat = ChatFormat(build(["<end>"], dated, "<end>"))
+    assert spell(chat, chat.head) == "26 Jul 2024: "
+    later = ChatFormat(build(["<end>"], "another day: {{ messages[0].content }}", "<end>"), rendered=chat.rendered)
+    assert (later.head, later.rendered) == (chat.head, chat.rendered)
+    assert later.turn("Why?", ["so"]) == chat.turn("Why?", ["so"])
 
 
 @pytest.mark.parametrize("template", ["own", "chatml"])

@@ -200,13 +200,13 @@ def test_prompt_is_the_published_chat_turn():  # methods of SlideChat: no system
         def __call__(self, text, add_special_tokens):
             return {"input_ids": [ord(c) for c in text]}
 
-        def apply_chat_template(self, message, *, tokenize, add_generation_prompt, chat_template):
+        def apply_chat_template(self, message, *, tokenize, add_generation_prompt, chat_template, **dates):
             from jinja2 import Template
 
             assert chat_template == CHATML
             return Template(chat_template).render(messages=message, add_generation_prompt=add_generation_prompt)
 
-    chat = ChatFormat(Plain())
+    chat = ChatFormat(Plain(), "chatml")
     turn = chat.turn("How {text} <many>?", ["B"])
     assert "".join(map(chr, chat.head)) == "<|im_start|>user\n"
     assert "".join(map(chr, turn.prompt)) == "\nHow {text} <many>?<|im_end|>\n<|im_start|>assistant\n"

@@ -1,0 +1,59 @@
+"""Faults of a language model, named when the experiment is planned and not hours later at its first training."""
+
+from pathlib import Path
+
+from flows.stages import Stage, lies_in
+from lib.file_hashes import ROOT
+from lib.parameters import read_parameters
+from lib.recipes import is_model_id
+
+OWN_INDEX = ("all", "sparselearn")  # compressors whose tokens may stand at their tiles' own positions
+
+
+def check_language_models(stages: list[Stage], manifest: Path) -> None:
+    """Open config and tokenizer of each language model that no stage makes; raise ValueError, in a line, on a fault."""
+    readers = [values for stage in stages if "lm" in (values := _values(stage))]
+    for lm in dict.fromkeys(values["lm"] for values in readers):
+        if not any(lies_in(lm, stage.out_dir) for stage in stages):
+            _check(lm, [values for values in readers if values["lm"] == lm], manifest)
+
+
+def _check(lm: str, readers: list[dict[str, object]], manifest: Path) -> None:
+    from lib.language_model import examine, hub_answers
+    from lib.weight_hashes import snapshot
+
+    path = ROOT / lm
+    if not path.exists() and snapshot(lm) is None and not hub_answers():
+        return  # the first stage that loads it will say so
+    given = str(path) if path.exists() else lm
+    latents = any(values.get("compressor") == "locpath" for values in readers)
+    templates = dict.fromkeys(values["chat_template"] for values in readers if "chat_template" in values)
+    for template in templates or ("own",):
+        facts = examine(given, chat_template=template, latents=latents)
+    own = any(v.get("position_ids") == "original" and v.get("compressor") in OWN_INDEX for v in readers)
+    most = max((values["max_tiles"] for values in readers if "max_tiles" in values), default=0)
+    if own and facts.limit and facts.limit < most:
+        examine(given, chat_template=template, longest=min(most, longest_bag(manifest)))
+
+
+def longest_bag(manifest: Path) -> int:
+    """Tiles of the longest slide that has features by now, from the files' headers; 0 if none tells."""
+    from lib import manifest as manifests
+    from lib.importers import load_available_bags
+
+    if not manifest.is_file():
+        return 0
+    cohort = manifests.read_manifest(manifest)
+    with_features = cohort.table.loc[cohort.table["feature_path"] != "", "slide_id"]
+    bags = load_available_bags(cohort, None, with_features)
+    return max((bags.count(slide_id) or 0 for slide_id in bags), default=0)
+
+
+def _values(stage: Stage) -> dict[str, object]:
+    """Every parameter of a stage that has a language model, defaults of its notebook among them; else nothing."""
+    declared = read_parameters(stage.notebook)
+    if "lm" not in declared:
+        return {}
+    values = {name: parameter.default for name, parameter in declared.items()} | stage.parameters
+    known = values["lm"] and ((ROOT / values["lm"]).exists() or is_model_id(declared["lm"], values["lm"]))
+    return values if known else {}  # an absent folder is another check's to name
