@@ -38,10 +38,11 @@ def bags() -> dict:
     return made
 
 
-def model_and_feed(lm_folder: str, *, steps: tuple[int, int] = STEPS, max_tiles: int = 29):
+def model_and_feed(lm_folder: str, *, steps: tuple[int, int] = STEPS, max_tiles: int = 29, dtype: str = "auto"):
     """SparseLearn with LoRA, dropout on, and two phases: boxes with captions, then slides with questions."""
     options = {"scorer_heads": 3, "scorer_width": 12}
-    model = build_vlm(lm_folder, "sparselearn", d=D, k=K, seed=1, options=options, projector_width=19)
+    sizes = {"d": D, "k": K, "projector_width": 19}
+    model = build_vlm(lm_folder, "sparselearn", **sizes, seed=1, options=options, dtype=dtype)
     model.fit_features(collate(list(bags().values())))
     model.add_lora(rank=2, alpha=4, dropout=0.3)
     captions = [Example(f"s{i}", (0, 0, 320, 128), (("Describe region.", WORDS[i]),)) for i in range(5)]
@@ -403,7 +404,7 @@ def test_bf16_computes_in_half_and_learns_in_single(tmp_path):
     folder, tokenizer = tmp_path / "lm", build_tokenizer()
     build_lm(tokenizer, width=24, layers=2, heads=3, seed=0).to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    model, feed = model_and_feed(str(folder))
+    model, feed = model_and_feed(str(folder), dtype="bfloat16")
     seen = {}
 
     def note(name):
