@@ -7,7 +7,7 @@ from lib.file_hashes import ROOT
 from lib.parameters import read_parameters
 from lib.recipes import is_model_id
 
-OWN_INDEX = ("all", "sparselearn")  # compressors whose tokens may stand at their tiles' own positions
+KEEPING = ("all", "random", "linspace", "sparselearn")  # compressors whose tokens are tiles, with places of their own
 
 
 def check_language_models(stages: list[Stage], manifest: Path) -> None:
@@ -30,10 +30,21 @@ def _check(lm: str, readers: list[dict[str, object]], manifest: Path) -> None:
     templates = dict.fromkeys(values["chat_template"] for values in readers if "chat_template" in values)
     for template in templates or ("own",):
         facts = examine(given, chat_template=template, latents=latents)
-    own = any(v.get("position_ids") == "original" and v.get("compressor") in OWN_INDEX for v in readers)
-    most = max((values["max_tiles"] for values in readers if "max_tiles" in values), default=0)
-    if own and facts.limit and facts.limit < most:
-        examine(given, chat_template=template, longest=min(most, longest_bag(manifest)))
+    if facts.limit:
+        examine(given, chat_template=template, longest=_largest_position(readers, longest_bag(manifest)))
+
+
+def _largest_position(readers: list[dict[str, object]], longest: int) -> int:
+    """The largest position that any tile claims, in training or in answers; slides have up to `longest` tiles."""
+    from lib.positions import largest_position
+
+    most = min(longest, max((values["max_tiles"] for values in readers if "max_tiles" in values), default=0))
+    claims = [
+        largest_position(v["position_ids"], longest=longest, tokens=most, span=v["position_span"])
+        for v in readers
+        if v.get("compressor") in KEEPING and "position_ids" in v
+    ]
+    return max(claims, default=0)
 
 
 def longest_bag(manifest: Path) -> int:

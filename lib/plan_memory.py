@@ -94,4 +94,6 @@ def ours_kept(model: Model, load: Load, values: Mapping[str, object]) -> int:
 
 def bytes_of(values: Mapping[str, object]) -> int:
     """Bytes of a number in the language model: as `dtype` says, else 2 on a GPU and 4 on a CPU."""
+    if values.get("train_lm") == "full":
+        return 4  # all that learns is kept in float32
     return BYTES.get(str(values.get("dtype", "")), 2 if values["device"] == "cuda" else 4)

@@ -15,8 +15,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
+from lib.checkpoints import SLIDE_ENCODERS
 from lib.compressors import COMPRESSORS, options_of
-from lib.compressors.slidechat import LongNet
 from lib.cost_models import decoder
 from lib.flops import Decoder, Method, Sizes
 from lib.latent_reader import LatentReader
@@ -87,10 +87,10 @@ def model_of(values: Mapping[str, object], lm: LanguageModel, *, d: int, rates: 
             parts["reader"] = LatentReader(lm.shell, parts["compressor"].width, k, **_options(LatentReader, values))
         else:
             parts["projector"] = Projector(d, int(values["projector_width"]), lm.decoder.width)
-        if values["slide_encoder"] == "longnet":
-            parts["slide_encoder"] = LongNet(d)
+        if encoder := SLIDE_ENCODERS[str(values["slide_encoder"])]:
+            parts["slide_encoder"] = encoder(d)
     counts = {part: sum(p.numel() for p in module.parameters()) for part, module in parts.items()}
-    counts["lm"] = rank * lm.lora_sides
+    counts["lm"] = lm.parameters if values.get("train_lm") == "full" else rank * lm.lora_sides
     known = {n: v for n, v in values.items() if n in Sizes._fields and n not in ("n", "k", "text", "d", "windows")}
     return Model(
         lm, Method(name, str(values["slide_encoder"]), adapters=adapters), Sizes(0, k, 0, d=d, **known), counts,

@@ -23,7 +23,6 @@ from lib.whole_files import written_whole
 COUNTED = (
     "optimiser_steps", "training_tokens", "validation_tokens", "checkpoint_bytes", "peak_bytes", "operations"
 )  # fmt: skip
-AGREED = {"evaluations": 10, "batch_tokens": 65_536}  # where a notebook has none of these
 KINDS = ("30", "40", "50", "60")
 
 
@@ -42,7 +41,7 @@ def costs(stages: Sequence[Planned], due: Mapping[str, Sequence[str]]) -> dict[s
     complete = not any(id.startswith("20_") for id in due)
     for stage in stages:
         kind = stage.id[:2]
-        values = AGREED | {"validation_items": 500 if kind == "50" else 100} | dict(stage.values)
+        values = dict(stage.values)
         if kind in ("40", "50", "60"):
             values = _with_model(values, made)
         made[stage.folder] = values
