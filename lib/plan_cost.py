@@ -25,7 +25,8 @@ from lib.plan_work import Data, Item, Work
 
 STAND_IN = "Qwen/Qwen2.5-7B-Instruct"  # tokens are the same, whoever reads them
 MOST_TEXT = 2048  # text tokens behind one prefix when reading; more are read in chunks
-PARAMETER_BYTES, WRITTEN_BYTES, BEST_BYTES = 4, 12, 4  # of what learns: itself; with its moments; the best so far
+PARAMETER_BYTES = 4  # of what learns
+ON_DISK_BYTES = 2 * (12 + 4)  # the last two checkpoints: it with its moments, and the best so far
 
 
 class Cost(NamedTuple):
@@ -76,7 +77,7 @@ def stage_cost(kind: str, values: Mapping[str, object], data: Data, lm: Language
         steps,
         round(tokens),
         times * read_tokens(model, held, seen, **reading),
-        model.learnt * (WRITTEN_BYTES + BEST_BYTES),
+        model.learnt * ON_DISK_BYTES,
         max(
             *(training_bytes(model, load, values) for load in loads),
             *(reading_bytes(model, load, values, training=moments) for load in loads_read), 0, 0,

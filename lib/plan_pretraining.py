@@ -11,25 +11,25 @@ from lib.compressors.locpath import LoCPath
 from lib.feed import batches
 from lib.flops import Sizes
 from lib.mae import Decoder
-from lib.plan_cost import BEST_BYTES, PARAMETER_BYTES, WRITTEN_BYTES, Cost, mean
+from lib.plan_cost import ON_DISK_BYTES, PARAMETER_BYTES, Cost, mean
 from lib.plan_memory import KEPT
 from lib.plan_work import Data, Work
 
 
 def pretraining_cost(values: Mapping[str, object], data: Data) -> Cost:
-    """The cost of a stage of notebook 30; every validation sees all validation slides."""
+    """The cost of a stage of notebook 30; every validation sees the same slides."""
     train, held, batch = data.work["train"], data.work["validation"], int(values["mae_batch"])
     steps = batches(
         range(train.n), batch=batch, epochs=float(values["mae_epochs"]), steps=int(values["mae_steps"]), accumulate=1
     )
     times, learnt = min(int(values["evaluations"]), steps), parameters(values, data.d)
     longest = min(max((item.tiles for work in (train, held) for item in work.sample), default=0), values["max_tiles"])
-    seen, checked = steps * batch, times * held.n
+    seen, checked = steps * batch, times * min(int(values["validation_slides"]) or held.n, held.n)
     return Cost(
         steps,
         round(seen * _tiles(train, values)),
         round(checked * _tiles(held, values)),
-        learnt * (WRITTEN_BYTES + BEST_BYTES),
+        learnt * ON_DISK_BYTES,
         16 * learnt + 4 * batch * longest * data.d * (1 + KEPT["locpath"]),
         round(3 * seen * _operations(train, values, data.d) + checked * _operations(held, values, data.d)),
         learnt * PARAMETER_BYTES,
