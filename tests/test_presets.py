@@ -65,7 +65,7 @@ def test_a_preset_that_there_is_not_is_named():
 
 PUBLISHED = {  # by preset: values of both stages, slides a step of each, LoRA's rank, both stages' rates of some parts
     "sparselearn": (
-        {"gate": "vp", "denoiser": "diagonal", "position_ids": "original", "k": 32, "max_tiles": 4096},
+        {"gate": "vp", "denoiser": "diagonal", "position_ids": "scaled", "k": 32, "max_tiles": 4096},
         (64, 64),
         64,
         {"lr_slide_encoder": (1e-4, 0)},

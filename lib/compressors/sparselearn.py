@@ -19,7 +19,7 @@ Departures
 
 Ablations: gate `scale` (the paper's, x~ = alpha x), `sqrt` (the signal of Eq. 5 without its noise), `gumbel-ste`
 (DiffPrune's baseline): see `gates`; denoiser `global` (the paper's) or
-`off`. The original indices that the paper keeps are the default of `lib.positions`.
+`off`. The paper keeps original indices; `lib.positions` has these and others, which hold on longer slides.
 """
 
 from typing import Literal, get_args
