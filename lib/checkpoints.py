@@ -25,7 +25,7 @@ from lib.weight_hashes import fingerprint
 SLIDE_ENCODERS = {"none": None, "longnet": LongNet, "longnet_released": LongNetReleased}
 MOST_SLIDES_FOR_STATISTICS = 200
 OF_THE_STAGE = ("position_ids", "position_span")
-OF_THE_START = ("projector_width", "slide_encoder", "chat_template", "standardise", "chat", "lm")
+OF_THE_START = ("projector_width", "slide_encoder", "chat_template", "standardise")
 MOST_TILES_FOR_STATISTICS = 2048  # of each slide, evenly spaced
 
 
@@ -62,7 +62,7 @@ def begin_model(
             model.fit_features(_sample(bags, train_slides))
         return model
     before = json.loads((start / "model" / "model.json").read_text())
-    recipe |= {name: before[name] for name in OF_THE_START if name in before}
+    recipe |= {name: before[name] for name in (*OF_THE_START, "chat", "lm") if name in before}
     if before["compressor"] == compressor:
         recipe["options"] = recipe["options"] | before["options"]
     model = _with_own_lm(start / "model", lm_path, compressor, recipe | place)
