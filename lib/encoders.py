@@ -104,8 +104,7 @@ class StainTexture:
         state = self._fitted()
         if len(tiles) == 0:
             return np.empty((0, self.d), np.float32)
-        whiten = lambda raw: np.clip((raw - state["mean"]) @ state["project"], -self.CLIP, self.CLIP)  # noqa: E731
-        return self._in_full_batches(tiles, whiten)
+        return self._in_full_batches(tiles, lambda raw: self._whitened(raw, **state))
 
     def save(self, path: Path) -> None:
         """Write the fitted whitening (.npz)."""
@@ -136,6 +135,10 @@ class StainTexture:
                 parts.append(then(describe(torch.tensor(full)).numpy())[: len(batch)])
         return np.concatenate(parts)
 
+    def _whitened(self, raw: Features, *, mean: np.ndarray, project: np.ndarray) -> Features:
+        """Whiten tiles each by a product of its own: in a common one the last bits depend on the row."""
+        return np.clip(((raw - mean)[:, None] @ project)[:, 0], -self.CLIP, self.CLIP)
+
     def _fitted(self) -> dict[str, np.ndarray]:
         if self._state is None:
             raise ValueError("stain-texture: not fitted; call fit(tiles of training slides) or load_state(path) first")
@@ -147,7 +150,7 @@ class TransformersEncoder:
 
     needs_fit = False
 
-    def __init__(self, name_or_path: str, *, device: str, batch_tiles: int, pooling: str, dtype: str):
+    def __init__(self, name_or_path: str, *, device: str, batch_tiles: int, pooling: str, dtype: str = "float32"):
         if pooling not in ("cls", "mean", "pooler"):
             raise ValueError(f"pooling: got {pooling!r}, expected 'cls', 'mean' or 'pooler'")
         if dtype not in DTYPES:

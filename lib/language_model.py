@@ -110,7 +110,7 @@ def check_positions(name: str, config, longest: int) -> None:
         whose = "has no more than" if is_hard(config) else "was trained on no more than"
         raise ValueError(
             f"{name}: {longest:,} positions are needed, {config.model_type} {whose} {limit:,}; "
-            "give position_ids=scaled or contiguous, or a lower max_tiles"
+            "give position_ids=scaled, or position_ids=contiguous and a lower max_tiles"
         )
 
 

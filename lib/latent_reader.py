@@ -186,12 +186,11 @@ def evenly_spaced(n: int, depth: int) -> tuple[int, ...]:
 
 
 def decoder_layers(lm: nn.Module) -> nn.ModuleList:
-    """The decoder's layers. Raises ValueError for a family without `layers` of `input_layernorm` and `self_attn`."""
+    """The decoder's layers. Raises ValueError for a family without `layers` of `self_attn`."""
     layers = getattr(lm.get_decoder(), "layers", None)
-    if layers is None or not all(hasattr(layers[0], part) for part in ("input_layernorm", "self_attn")):
+    if layers is None or not hasattr(layers[0], "self_attn"):
         raise ValueError(
-            f"cross-attention adapters: {type(lm).__name__} has no layers with an input_layernorm and a self_attn; "
-            "use Qwen2, Llama or Mistral"
+            f"cross-attention adapters: {type(lm).__name__} has no layers with a self_attn; use Qwen2, Llama or Mistral"
         )
     return layers
 

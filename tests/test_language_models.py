@@ -22,6 +22,7 @@ lm: str = ""  # in: language model, path or id
 compressor: str = "all"  # which
 chat_template: str = "own"  # which
 position_ids: str = "original"  # which
+position_span: int = 64  # of scaled
 max_tiles: int = 38400  # at most
 """
 
@@ -60,9 +61,13 @@ def test_a_plan_with_a_language_model_that_cannot_serve_is_refused(notebook, man
 def test_slides_longer_than_the_positions_are_named_when_planned(notebook, manifest, tmp_path):
     lm = make_family("gpt2", tmp_path / "lm")
     assert longest_bag(manifest) == POSITIONS + 75
-    with pytest.raises(ValueError, match=f"{POSITIONS + 75} positions are needed, gpt2 has no more than {POSITIONS}"):
-        check_language_models([stage(notebook, lm)], manifest)
-    for values in ({"position_ids": "contiguous"}, {"max_tiles": POSITIONS}, {"compressor": "mean"}):
+    few = {"max_tiles": POSITIONS}
+    for values in ({}, few, {"position_ids": "contiguous"}):  # a tile keeps its own position through a cap
+        with pytest.raises(
+            ValueError, match=f"{POSITIONS + 75} positions are needed, gpt2 has no more than {POSITIONS}"
+        ):
+            check_language_models([stage(notebook, lm, **values)], manifest)
+    for values in ({"position_ids": "contiguous"} | few, {"position_ids": "scaled"}, {"compressor": "mean"}):
         check_language_models([stage(notebook, lm, **values)], manifest)
 
 
