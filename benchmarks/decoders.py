@@ -129,7 +129,7 @@ def latent_difference(lm: nn.Module, chat: ChatFormat) -> float:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         reader = LatentReader(lm, WIDTH, 3, n_adapters=2, adapter_width=16, adapter_heads=2, adapter_gate=1.0).eval()
-        latents = torch.randn(2, 7, WIDTH)
+        reader, latents = reader.to(lm.dtype), torch.randn(2, 7, WIDTH).to(lm.dtype)
     reader.attach(lm)
     turns = [chat.turn(text, answers) for text, answers in ASKED]
     texts, gap = pack([turns, turns]), 0.0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from doubles import compute_in_float64
 from transformers import AutoConfig, AutoTokenizer
 
 from benchmarks.decoder_families import FAMILIES as CASES
@@ -173,11 +174,14 @@ def test_a_pretrained_gemma_answers_through_our_road_as_it_does_plainly(monkeypa
     from benchmarks import decoders
     from lib.prompts import ChatFormat
 
+    """In float64, as rounding reaches 2e-4 in float32: its activations are in the thousands."""
+    compute_in_float64(monkeypatch)
     folder = pretrained()
     lm, tokenizer = load_lm(str(folder))
+    lm.double()
     chat, window = ChatFormat(tokenizer), max(w or 0 for w in examine(str(folder)).windows.values())
     assert chat.head == [tokenizer.bos_token_id]
     monkeypatch.setattr(decoders, "LENGTHS", ((7, 5), (window + 13, 9)))
     found = differences(lm.eval(), lm, chat)
-    assert set(found) == {"chain", "shared", "packed", "greedy"} and max(found.values()) < 1e-3, found
-    assert latent_difference(lm, chat) < 1e-3
+    assert set(found) == {"chain", "shared", "packed", "greedy"} and max(found.values()) < 1e-9, found
+    assert latent_difference(lm, chat) < 1e-9
