@@ -31,7 +31,7 @@ from torch import nn
 from benchmarks.needle_bags import NeedleBags, found_share, needle_bags, read_slides
 from benchmarks.needle_plots import draw
 from benchmarks.peers import mean_of_all, mean_of_needle, mean_regression
-from lib.compressors import COMPRESSORS
+from lib.compressors.registry import COMPRESSORS
 from lib.mil import Annealing, BagClassifier, GatedAttentionHead, Settings, bag_auc, bag_logits, fit_bags
 from lib.mil_models import ABMIL, bag_model
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lib.compressors import COMPRESSORS
+from lib.compressors.registry import COMPRESSORS
 from lib.features import make_bag, read_features, write_features
 from lib.mil_models import bag_model
 

@@ -88,7 +88,7 @@ def check_options(options: Options) -> bool:
     from lib import examples
     from lib import manifest as manifests
     from lib import questions as tables
-    from lib.compressors import COMPRESSORS
+    from lib.compressors.registry import COMPRESSORS
 
     for method in map(parse_method, options.compressors):
         if method.compressor not in COMPRESSORS:

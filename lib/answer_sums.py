@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lib.batch import collate
-from lib.compressors import Compressed
+from lib.compressors.result import Compressed
 from lib.features import Bag
 from lib.prompts import Texts, Turn, pack
 from lib.token_budget import Size, batches, chunks, text_tokens

@@ -10,10 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lib.batch import Batch, collate, linspace_cap
-from lib.compressors import COMPRESSORS, options_of
 from lib.compressors.locpath import LoCPath
-from lib.compressors.slidechat import LongNet
-from lib.compressors.slidechat_released import LongNetReleased
+from lib.compressors.registry import COMPRESSORS, SLIDE_ENCODERS, options_of
 from lib.features import Bag
 from lib.language_model import load_lm
 from lib.latent_reader import LatentReader
@@ -22,7 +20,6 @@ from lib.positions import PositionIds
 from lib.vlm import VLM, without_peft_warnings
 from lib.weight_hashes import fingerprint
 
-SLIDE_ENCODERS = {"none": None, "longnet": LongNet, "longnet_released": LongNetReleased}
 MOST_SLIDES_FOR_STATISTICS = 200
 OF_THE_STAGE = ("position_ids", "position_span")
 OF_THE_START = ("projector_width", "slide_encoder", "chat_template", "standardise")
@@ -132,7 +129,8 @@ def _sample(bags: Mapping[str, Bag], slides: list[str]) -> Batch:
 def _slide_encoder(name: str, d: int) -> nn.Module | None:
     if name not in SLIDE_ENCODERS:
         raise ValueError(f"slide_encoder: got {name!r}; expected one of {sorted(SLIDE_ENCODERS)}")
-    return SLIDE_ENCODERS[name](d) if SLIDE_ENCODERS[name] else None
+    made = SLIDE_ENCODERS[name]
+    return made(d) if made else None
 
 
 def _class_of(compressor: str) -> type[nn.Module]:

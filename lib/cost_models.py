@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
-from lib.compressors import COMPRESSORS
+from lib.compressors.registry import COMPRESSORS
 from lib.compressors.slidechat import LongNet
 from lib.features import Bag, make_bag
 from lib.flops import Decoder, Sizes, method_named

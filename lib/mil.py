@@ -24,7 +24,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from lib.batch import Batch
-from lib.compressors import Compressed
+from lib.compressors.result import Compressed
 from lib.soft_topk import cosine_tau
 
 

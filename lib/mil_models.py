@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lib.compressors import COMPRESSORS, options_of
+from lib.compressors.registry import COMPRESSORS, options_of
 from lib.mil import BagClassifier, GatedAttentionHead
 
 ATTENTION = ("abmil", "gated_abmil", "transmil")

@@ -7,12 +7,16 @@ Each line of that cell is `name: type = default  # help`. The help's first word 
   none          a scientific parameter; its value is part of the recipe
 An `in:` whose help says "path or id" may also hold a model id, which then stands for itself.
 An empty string means "not used".
+
+A help may go on with the case in which the notebook reads the parameter at all, as `if compressor is not all: ...`,
+`if not start: ...`, `if epochs or regions_first: ...`; in any other case its value is no part of the recipe.
 """
 
 import ast
 import difflib
 import io
 import json
+import re
 import tokenize
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +35,11 @@ class Parameter(NamedTuple):
     default: object
     help: str
     role: str
+    condition: str = ""  # "" is always read
+
+    def is_read(self, values: dict[str, object]) -> bool:
+        """Say whether a notebook with these values of its parameters reads this one."""
+        return any(all(_holds(t, values) for t in case.split(" and ")) for case in self.condition.split(" or "))
 
 
 def read_parameters(notebook: Path) -> dict[str, Parameter]:
@@ -52,7 +61,13 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
             continue
         role = next((r for r in ROLES if line.startswith(r + ":")), "recipe")
         default = ast.literal_eval(node.value)
-        declared[node.target.id] = Parameter(node.target.id, ast.unparse(node.annotation), default, line, role)
+        condition = re.match(r"(?:[a-z+]+: )?if ([^:]+): ", line)
+        declared[node.target.id] = Parameter(
+            node.target.id, ast.unparse(node.annotation), default, line, role, condition[1] if condition else ""
+        )
+    for p in declared.values():
+        unknown = sorted({_subject(t) for t in re.split(" or | and ", p.condition)} - {*declared, ""})
+        faults += [f"{p.name}: read if {name}, which is no parameter" for name in unknown]
     faults += [
         f"{p.name}: default {p.default!r} is not {p.type}" for p in declared.values() if not fits(p.default, p.type)
     ]
@@ -121,6 +136,20 @@ def nearest(name: str, known: object) -> str:
     """Phrase a suggestion for a misspelt name, or list what there is."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(sorted(known))}"
+
+
+def _subject(term: str) -> str:
+    return term.removeprefix("not ").partition(" is ")[0]
+
+
+def _holds(term: str, values: dict[str, object]) -> bool:
+    """Judge one term of a condition: `name`, `not name`, `name is word`, `name is not word`; "" holds."""
+    if not term:
+        return True
+    value, (_, equals, word) = values[_subject(term)], term.partition(" is ")
+    if equals:
+        return (str(value) == word.removeprefix("not ")) != word.startswith("not ")
+    return bool(value) != term.startswith("not ")
 
 
 def _split_type(annotation: str) -> tuple[str, str | None]:

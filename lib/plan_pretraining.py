@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import torch
 
 from lib import flops
-from lib.compressors import options_of
 from lib.compressors.locpath import LoCPath
+from lib.compressors.registry import options_of
 from lib.feed import batches
 from lib.flops import Sizes
 from lib.mae import Decoder

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from lib.checkpoints import SLIDE_ENCODERS
-from lib.compressors import COMPRESSORS, options_of
+from lib.compressors.registry import COMPRESSORS, options_of
 from lib.cost_models import decoder
 from lib.flops import Decoder, Method, Sizes
 from lib.latent_reader import LatentReader

@@ -21,7 +21,7 @@ import psutil
 
 from lib.file_hashes import RECEIPT, ROOT, file_stamp, files_under, hash_file, outputs_of, resolve, write_json
 from lib.parameters import check_parameters, read_parameters
-from lib.recipes import Recipe, differences, recipe_of, with_fetched_models
+from lib.recipes import Recipe, differences, recipe_of, redrawn, with_fetched_models
 
 NOTEBOOK_VARIABLE = "SLIDESIEVE_NOTEBOOK"
 PACKAGES = ("numpy", "torch", "transformers", "peft", "h5py", "openslide-python", "scikit-learn")
@@ -115,6 +115,11 @@ def check(out_dir: Path, recipe: Recipe) -> list[str]:
     reasons += [f"{f} missing" for f in receipt["outputs"] if f not in now]
     reasons += [f"{f} changed since it was written" for f, sha in now.items() if sha != receipt["outputs"][f]["sha256"]]
     return reasons if len(reasons) <= 8 else [*reasons[:8], f"and {len(reasons) - 8} more"]
+
+
+def redrawn_since(out_dir: Path, recipe: Recipe) -> list[str]:
+    """List what has changed in the code that drew the figures of `out_dir`; its result stands."""
+    return redrawn(json.loads((out_dir / RECEIPT).read_text())["recipe"], recipe)
 
 
 def _output_record(path: Path) -> dict[str, object]:

@@ -1,7 +1,8 @@
-"""What a stage's result depends on: notebook code, the lib code it imports, its parameters, the content of its inputs.
+"""What a stage's result depends on: its notebook's code and what that reaches, its parameters, its inputs' content.
 
-Two recipes are compared part by part, so that a rerun can say why. Left out on purpose: `run:` parameters, package
-versions (the receipt records them), and the bookkeeping modules themselves.
+Two recipes are compared part by part, so that a rerun can say why. Left out on purpose: `run:` parameters and those
+that the notebook does not read, package versions (the receipt records them), the bookkeeping modules themselves. The
+figures have a part of their own: drawn by older code, they are still pictures of the same result.
 """
 
 import csv
@@ -11,7 +12,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from lib.code_hashes import lib_hashes, notebook_hash
+from lib.code_reach import by_meaning, reach
+from lib.code_words import Picks
 from lib.file_hashes import RECEIPT, ROOT, file_stamp, files_under, hash_file, outputs_of, resolve
 from lib.parameters import Parameter, check_parameters, read_parameters
 from lib.weight_hashes import snapshot
@@ -20,36 +22,53 @@ FOR_PEOPLE = (".png", "ledger.csv")  # outputs of a stage that no later stage co
 
 
 class Recipe(NamedTuple):
-    """Everything that decides a stage's outputs; hashes are hex, `inputs` maps parameter -> file -> hash."""
+    """Everything that decides a stage's outputs; hashes are hex, `inputs` maps parameter -> file -> hash.
+
+    `code` and `figures` map each definition that the notebook reaches, as `lib.module.name`, to its hash.
+    """
 
     notebook: str
-    lib: dict[str, str]
+    code: dict[str, str]
+    figures: dict[str, str]
     parameters: dict[str, object]
     inputs: dict[str, dict[str, str]]
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(json.dumps(self._asdict(), sort_keys=True).encode()).hexdigest()[:16]
+        """Hash the recipe: neither the figures nor where a definition stands is part of it."""
+        told = self._asdict() | {"code": by_meaning(self.code)}
+        told.pop("figures")
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def recipe_of(notebook: Path, given: dict[str, object]) -> Recipe:
     """Compute the recipe of `notebook` run with `given` over its defaults; a wrong parameter or absent input raises."""
     declared = read_parameters(notebook)
     values = check_parameters(declared, given, notebook=notebook.stem)
-    recipe = {n: v for n, v in values.items() if declared[n].role == "recipe"}
-    inputs = {}
-    for name, parameter in declared.items():
-        if parameter.role.startswith("in"):
-            inputs[name] = _hash_input(parameter, values[name])
-    return Recipe(notebook_hash(notebook), lib_hashes(notebook), recipe, inputs)
+    read = {n: v for n, v in values.items() if declared[n].is_read(values)}
+    recipe = {n: v for n, v in read.items() if declared[n].role == "recipe"}
+    inputs = {n: _hash_input(declared[n], v) for n, v in read.items() if declared[n].role.startswith("in")}
+    own, (code, figures) = reach(notebook, _picks(recipe, [read[n] for n in inputs]))
+    return Recipe(own, code, figures, recipe, inputs)
+
+
+def _picks(recipe: dict[str, object], inputs: list[str | list[str]]) -> Picks:
+    """What a stage picks code by: its parameters, and what the models that it is given were built with."""
+    told = [recipe]
+    for path in [p for given in inputs for p in ([given] if isinstance(given, str) else given) if p]:
+        model = resolve(path) / "model" / "model.json"
+        told += [json.loads(model.read_text(encoding="utf-8"))] if model.is_file() else []
+    values = [value for each in told for value in each.values()]
+    words = {w for value in values for w in (value if isinstance(value, list) else [value]) if isinstance(w, str)}
+    return dict.fromkeys([name for each in told for name in each], frozenset(words))
 
 
 def differences(old: dict, new: Recipe) -> list[str]:
     """Phrase each difference between a recorded recipe and a present one, e.g. `k 32 -> 16`."""
+    if "code" not in old:
+        return ["its receipt was written by an earlier version, which hashed whole files"]
     reasons = [] if old["notebook"] == new.notebook else ["code of the notebook changed"]
-    reasons += [f"code of {m} changed" for m in sorted(old["lib"].keys() & new.lib) if old["lib"][m] != new.lib[m]]
-    reasons += [f"now uses {m}" for m in sorted(new.lib.keys() - old["lib"].keys())]
-    reasons += [f"no longer uses {m}" for m in sorted(old["lib"].keys() - new.lib.keys())]
+    reasons += _code_differences(old["code"], new.code)
     was, now = old["parameters"], json.loads(json.dumps(new.parameters))
     reasons += [f"{n} {was[n]} -> {now[n]}" for n in now if n in was and was[n] != now[n]]
     reasons += [f"parameter {n} is new" for n in now if n not in was] + [
@@ -61,6 +80,20 @@ def differences(old: dict, new: Recipe) -> list[str]:
         if changed:
             reasons.append(f"input {name} changed: {changed} file{'s' * (changed > 1)}")
     return reasons
+
+
+def redrawn(old: dict, new: Recipe) -> list[str]:
+    """Name the figures' code that has changed since a recorded recipe was run."""
+    return _code_differences(old.get("figures", {}), new.figures)
+
+
+def _code_differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
+    """Phrase what changed between two sets of definitions; one that only moved did not."""
+    was, now = by_meaning(old), by_meaning(new)
+    full = {name.rpartition(".")[2]: name for name in (old | new)}
+    reasons = [f"code of {full[n]} changed" for n in was.keys() & now.keys() if was[n] != now[n]]
+    reasons += [f"now uses {full[n]}" for n in now.keys() - was.keys()]
+    return sorted(reasons) + sorted(f"no longer uses {full[n]}" for n in was.keys() - now.keys())
 
 
 def is_model_id(parameter: Parameter, value: str) -> bool:

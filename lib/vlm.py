@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
 from lib.batch import Batch
-from lib.compressors import Compressed
+from lib.compressors.result import Compressed
 from lib.latent_reader import LatentReader
 from lib.positions import PositionIds, check_positions, placed
 from lib.prefix_lm import Prefix, answer_log_probs

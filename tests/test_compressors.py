@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from lib.compressors import COMPRESSORS, Compressed
+from lib.compressors.registry import COMPRESSORS
+from lib.compressors.result import Compressed
 
 N, D, K = 75, 33, 7
 SHORT = 41

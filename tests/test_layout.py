@@ -9,7 +9,7 @@ from lib.file_hashes import ROOT
 
 # A lib module imports only from names before its own; a package counts as one name. A new module gets its place here.
 LIST = """
-whole_files syntax parameters file_hashes weight_hashes code_hashes recipes receipts
+whole_files syntax parameters file_hashes weight_hashes code_modules code_words code_reach recipes receipts
 manifest site_order audit features slides slide_pixels tiling overviews stain_texture encoders
 batch bag_files feature_csv importers ledger slide_loop tile_jobs encode_jobs
 soft_topk compressors positions standardised mae prompts token_budget attention_masks decoder_families language_model

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from lib.batch import Batch, collate
-from lib.compressors import COMPRESSORS
+from lib.compressors.registry import COMPRESSORS
 from lib.features import make_bag
 from lib.mil import (
     Annealing,

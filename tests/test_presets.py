@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from flows import experiment
 from flows.graph import Options, plan
 from flows.presets import PRESETS, read_preset
-from lib.compressors import COMPRESSORS
+from lib.compressors.registry import COMPRESSORS
 from lib.compressors.slidechat import LongNet
 from lib.vlm import Projector
 

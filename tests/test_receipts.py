@@ -4,10 +4,10 @@ import json
 import os
 
 import pytest
+from lib.code_hashes import lib_hashes, notebook_hash
 from tiny_notebooks import write_notebook
 
 from lib import receipts
-from lib.code_hashes import lib_hashes, notebook_hash
 from lib.file_hashes import hash_file, write_json
 from lib.parameters import parse_value, read_parameters
 from lib.recipes import recipe_of

@@ -1,0 +1,55 @@
+"""Compressors and slide encoders by name, imported when they are asked for.
+
+Rows are dotted names, so that a stage depends on the method that it uses and on no other.
+"""
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from inspect import signature
+
+from torch import nn
+
+
+class Rows(Mapping[str, "type[nn.Module] | None"]):
+    """A table of classes by name; an empty row stands for none."""
+
+    def __init__(self, rows: dict[str, str]):
+        self._rows = rows
+
+    def __getitem__(self, name: str) -> type[nn.Module] | None:
+        module, _, made = self._rows[name].rpartition(".")
+        return getattr(import_module(module), made) if made else None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+COMPRESSORS = Rows(
+    {
+        "all": "lib.compressors.baselines.AllTiles",
+        "random": "lib.compressors.baselines.RandomK",
+        "linspace": "lib.compressors.baselines.LinspaceK",
+        "mean": "lib.compressors.baselines.MeanPool",
+        "text_only": "lib.compressors.baselines.TextOnly",
+        "sparselearn": "lib.compressors.sparselearn.SparseLearn",
+        "tcssa": "lib.compressors.tcssa.TCSSA",
+        "locpath": "lib.compressors.locpath.LoCPath",
+    }
+)
+
+SLIDE_ENCODERS = Rows(
+    {
+        "none": "",
+        "longnet": "lib.compressors.slidechat.LongNet",
+        "longnet_released": "lib.compressors.slidechat_released.LongNetReleased",
+    }
+)
+
+
+def options_of(made: type[nn.Module]) -> list[str]:
+    """The options of a compressor, or of what reads it: its keyword-only arguments but the seed."""
+    given = signature(made).parameters.values()
+    return [p.name for p in given if p.kind is p.KEYWORD_ONLY and p.name != "seed"]
