@@ -22,6 +22,7 @@ from lib.recipes import Recipe, recipe_of
 
 LOG_LINES = 10
 MEANWHILE = "done by another worker meanwhile"
+OLDER_FIGURES = "up to date, its figures drawn by older code"
 
 
 class Result(NamedTuple):
@@ -58,8 +59,8 @@ def run_notebook(
     """
     notebook, out_dir = notebook.resolve(), (ROOT / out_dir).resolve()
     parameters = parameters | {"out_dir": portable(out_dir)}
-    since = time.time() if since is None else since
-    if force or receipts.check(out_dir, recipe_of(notebook, parameters)):
+    since, recipe = time.time() if since is None else since, recipe_of(notebook, parameters)
+    if force or receipts.check(out_dir, recipe):
         with held(out_dir, on_wait=on_wait):
             recipe = recipe_of(notebook, parameters)
             reasons = ["asked for"] if force else receipts.check(out_dir, recipe)
@@ -70,8 +71,10 @@ def run_notebook(
                 account = launch(notebook, out_dir, parameters, timeout_s=timeout_s, threads=threads, on_line=on_line)
                 return _result(account, notebook, out_dir, recipe, reasons, time.monotonic() - started)
     executed, html = out_dir / f"{notebook.stem}.ipynb", out_dir / f"{notebook.stem}.html"
-    meanwhile = (out_dir / receipts.RECEIPT).stat().st_mtime > since
-    return Result("skipped", [MEANWHILE] * meanwhile, 0.0, executed, html if html.exists() else None, "")
+    reasons = [MEANWHILE] * ((out_dir / receipts.RECEIPT).stat().st_mtime > since)
+    if drawn := receipts.redrawn_since(out_dir, recipe):
+        reasons.append(f"{OLDER_FIGURES} ({'; '.join(drawn)})")
+    return Result("skipped", reasons, 0.0, executed, html if html.exists() else None, "")
 
 
 def portable(path: Path) -> str:

@@ -4,7 +4,6 @@ import json
 import os
 
 import pytest
-from lib.code_hashes import lib_hashes, notebook_hash
 from tiny_notebooks import write_notebook
 
 from lib import receipts
@@ -220,24 +219,6 @@ def test_faulty_parameter_cells_are_refused_with_every_line(tmp_path):
         read_parameters(write_notebook(tmp_path / "x.ipynb", parameters=lines))
 
 
-def test_only_imported_lib_code_counts_through_any_number_of_steps(tmp_path):
-    lib = tmp_path / "lib" / "parts"
-    lib.mkdir(parents=True)
-    (tmp_path / "lib" / "__init__.py").write_text('"""words"""\n')
-    (lib / "__init__.py").write_text("from . import one\n")
-    (lib / "one.py").write_text("from lib.below import f\n")
-    (tmp_path / "lib" / "below.py").write_text('def f():\n    """Say."""\n    return 1\n')
-    (tmp_path / "lib" / "unused.py").write_text("x = 1\n")
-    notebook = write_notebook(tmp_path / "50_x.ipynb", prelude="from lib.parts import one")
-    before = lib_hashes(notebook, tmp_path)
-    assert list(before) == ["lib", "lib.below", "lib.parts", "lib.parts.one"]
-    (tmp_path / "lib" / "below.py").write_text('def f():\n    """Say it better."""\n    return 1  # one\n')
-    assert lib_hashes(notebook, tmp_path) == before
-    (tmp_path / "lib" / "below.py").write_text("def f():\n    return 2\n")
-    after = lib_hashes(notebook, tmp_path)
-    assert [m for m in after if after[m] != before[m]] == ["lib.below"]
-
-
 def test_json_is_whole_or_absent(tmp_path):
     write_json(tmp_path / "x.json", {"a": 1})
     with pytest.raises(TypeError):
@@ -258,7 +239,18 @@ def test_large_files_are_read_again_only_when_their_stamp_changes(tmp_path, monk
     assert hash_file(big) != digest
 
 
-def test_code_hashes_the_same_under_every_python(tmp_path):
-    """Newer Pythons have fields that older ones lack (type parameters), and leave empty ones out of `ast.dump`."""
-    write_notebook(tmp_path / "n.ipynb", body="class A:\n    def f(self, x=1, *y): return f'{x!r:>{y}}'  # none\n")
-    assert notebook_hash(tmp_path / "n.ipynb") == "d1f1ac51aad085cc"
+def test_a_parameter_that_is_not_read_is_not_in_the_recipe(tmp_path):
+    lines = """method: str = "mean"  # of pooling
+    start: str = ""  # in: a folder
+    top: int = 2  # if method is slots and not start: slots a tile
+    steps: int = 5  # if method is not all or start: steps
+    """.replace("    ", "")
+    notebook = write_notebook(tmp_path / "50_tiny.ipynb", parameters=lines)
+    (tmp_path / "made").mkdir()
+    given = [{}, {"method": "slots"}, {"method": "slots", "start": str(tmp_path / "made")}, {"method": "all"}]
+    read = [{"steps"}, {"top", "steps"}, {"steps"}, set()]
+    for values, names in zip(given, read, strict=True):
+        assert recipe_of(notebook, values).parameters.keys() - {"method"} == names
+    assert recipe_of(notebook, {"top": 3}).digest == recipe_of(notebook, {}).digest
+    with pytest.raises(ValueError, match="top: read if metod, which is no parameter"):
+        read_parameters(write_notebook(tmp_path / "x.ipynb", parameters="top: int = 2  # if metod is slots: slots\n"))
