@@ -1,6 +1,6 @@
 """The toy experiment from nothing: draw slides, train a toy language model, then the experiment over them.
 
-python -m flows.demo [--out runs/demo] [-p 50.steps=300]
+python -m flows.demo [--out runs/demo] [--compressors sparselearn,tcssa,locpath] [-p 50.steps=300]
 """
 
 import os
@@ -22,11 +22,19 @@ TOY_SETTINGS = (
     "50.evaluations=4",
     "beta2=0.98",  # a few hundred steps
 )
+TOY_SIZES = {  # the compressors' own defaults are for real features
+    "sparselearn": ("scorer_width=64", "scorer_heads=4"),
+    "locpath": (
+        "latents=32", "latent_width=64", "resampler_blocks=2", "resampler_heads=4", "n_adapters=3",
+        "adapter_width=64", "adapter_heads=4", "adapter_gate=0.5", "router_bias=2.0",
+    ),
+}  # fmt: skip
 
 
 def main(
     out: Annotated[Path, typer.Option(help="folder of the experiment")] = Path("runs/demo"),
     workers: Annotated[int, typer.Option(help="notebooks side by side")] = 2,
+    compressors: Annotated[str, typer.Option(help="comma-separated: sparselearn, tcssa, locpath")] = "sparselearn",
     seeds: Annotated[str, typer.Option(help="comma-separated")] = "0",
     parameter: Annotated[list[str], typer.Option("-p", help="name=value or STAGE.name=value")] = [],  # noqa: B006
 ) -> None:
@@ -36,12 +44,13 @@ def main(
         questions=f"{COHORT}/questions.csv",
         captions=f"{COHORT}/captions.csv",
         truth=f"{COHORT}/truth.csv",
+        compressors=(asked := tuple(compressors.split(","))),
         out=portable(out),
         llm=MODEL,
         seeds=tuple(int(n) for n in seeds.split(",")),
         workers=workers,
         threads=max(1, (os.cpu_count() or 1) // workers),
-        settings=(*TOY_SETTINGS, *parameter),
+        settings=(*TOY_SETTINGS, *(word for name in asked for word in TOY_SIZES.get(name, ())), *parameter),
     )
     own = {"workers": workers, "threads": options.threads}
     toy = (

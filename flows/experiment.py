@@ -19,7 +19,7 @@ from flows.board import ELSEWHERE, Board, Outcome, drive, pending, run_stage
 from flows.graph import Options, plan
 from flows.locks import held
 from flows.notebook import portable
-from flows.presets import read_preset
+from flows.presets import read_preset, words_for
 from flows.processes import guard
 from flows.report import write_report
 from flows.stages import Stage, changes_of, check_inputs, values_of
@@ -155,6 +155,7 @@ def main(
     """Run an experiment from a manifest and its questions to a report; exit 0 if every stage is done."""
     with faults_explained():
         values = read_preset(preset)
+        asked = tuple((compressors or values.options.get("compressors", "sparselearn")).split(","))
         options = Options(
             manifest=portable(manifest),
             questions=portable(questions),
@@ -162,7 +163,7 @@ def main(
             captions=portable(captions) if captions else "",
             truth=portable(truth) if truth else "",
             instructions=portable(instructions) if instructions else "",
-            compressors=tuple((compressors or values.options.get("compressors", "sparselearn")).split(",")),
+            compressors=asked,
             k=tuple(int(n) for n in (k or values.options.get("k", "8")).split(",")),
             seeds=tuple(int(n) for n in seeds.split(",")),
             folds=tuple(int(n) for n in folds.split(",")),
@@ -173,7 +174,7 @@ def main(
             workers=workers,
             threads=threads or max(1, (os.cpu_count() or 1) // workers),
             device=device,
-            settings=(*values.settings, *parameter),
+            settings=(*words_for(asked, values.settings), *parameter),
         )
         stages = plan(options)
         if dry_run:

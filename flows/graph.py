@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from flows.language_models import check_language_models
 from flows.methods import Method, parse_method
-from flows.stages import Stage, apply_settings, lies_in, make_stage, with_needs
+from flows.stages import Stage, apply_settings, check_stage_options, lies_in, make_stage, with_needs
 from lib.file_hashes import ROOT
 from lib.parameters import nearest
 
@@ -79,6 +79,7 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
             runs.append(Run(method, k, fold, branch, start))
     stages += [*_look_closely(notebooks, options, runs, common), *_compare(notebooks, options, runs, common)]
     stages = with_needs(_apply_changes(apply_settings(stages, options.settings), runs))
+    check_stage_options(stages)
     check_language_models(stages, ROOT / options.manifest)
     return stages
 

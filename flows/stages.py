@@ -41,26 +41,78 @@ def with_needs(stages: list[Stage]) -> list[Stage]:
 
 
 def apply_settings(stages: list[Stage], words: tuple[str, ...]) -> list[Stage]:
-    """Apply `name=value` to every stage that has the parameter, `50.name=value` to the stages whose id begins so."""
+    """Apply `name=value` to every stage that has the parameter, `50.name=value` to the stages whose id begins so.
+
+    A name that is no parameter of a stage's notebook is an option of its compressor, or nothing to it.
+    """
     for word in words:
         key, equals, text = word.partition("=")
         prefix, _, name = key.rpartition(".")
         if not equals or name == "out_dir":
             raise ValueError(f"-p {word}: write name=value or STAGE.name=value; out_dir is the flow's own")
         within = [s for s in stages if re.match(re.escape(prefix) + r"(?![^_/])", s.id)] if prefix else stages
-        known = {name: p for s in within for name, p in _declared(s.notebook).items()}
         if not within:
             raise ValueError(f"-p {word}: no stage begins with {prefix}; there are {', '.join(s.id for s in stages)}")
-        if name not in known:
-            raise ValueError(f"-p {word}: no notebook of these has a parameter {name!r}{nearest(name, known)}")
-        chosen = {s.id for s in within if name in _declared(s.notebook)}
-        stages = [
-            s._replace(parameters=s.parameters | {name: parse_value(_declared(s.notebook)[name], text)})
-            if s.id in chosen
-            else s
-            for s in stages
-        ]
+        changed = {s.id: s._replace(parameters=s.parameters | took) for s in within if (took := _taken(s, name, text))}
+        if not changed:
+            raise ValueError(f"-p {word}: {_nothing_like(name, within)}")
+        stages = [changed.get(s.id, s) for s in stages]
     return stages
+
+
+def _taken(stage: Stage, name: str, text: str) -> dict[str, object]:
+    """What a stage makes of a word: a parameter of its notebook, or an option of its compressor."""
+    declared = _declared(stage.notebook)
+    if name in declared:
+        return {name: parse_value(declared[name], text)}
+    known = _options_of(stage)
+    if name not in known:
+        return {}
+    given = stage.parameters.get("options", {}) | {name: parse_value(_as_parameter(known[name]), text)}
+    return {"options": given}
+
+
+def _nothing_like(name: str, stages: list[Stage]) -> str:
+    parameters = {name for stage in stages for name in _declared(stage.notebook)}
+    options = {_compressor_of(stage): _options_of(stage) for stage in stages if "options" in _declared(stage.notebook)}
+    close = nearest(name, parameters.union(*options.values()))
+    if not options or ("did you mean" in close and not _is_of_another_method(name)):
+        return f"no notebook of these has a parameter {name!r}{close}"
+    told = "; ".join(f"{of} has {', '.join(known) or 'none'}" for of, known in options.items())
+    return f"{name!r} is neither a parameter of these notebooks nor an option of their compressors: {told}"
+
+
+def _is_of_another_method(name: str) -> bool:
+    from lib.compressors.registry import COMPRESSORS
+    from lib.method_options import all_options_of
+
+    return any(name in all_options_of(compressor) for compressor in COMPRESSORS)
+
+
+def check_stage_options(stages: list[Stage]) -> None:
+    """Raise ValueError if a stage gives its compressor an option that it does not have, or a value not allowed."""
+    for stage in stages:
+        if given := stage.parameters.get("options"):
+            from lib.method_options import check_options
+
+            check_options(_options_of(stage), given, of=f"{stage.id}, {_compressor_of(stage)}")
+
+
+def _options_of(stage: Stage) -> dict:
+    """The options of a stage's compressor; none where its notebook takes none."""
+    if "options" not in _declared(stage.notebook):
+        return {}
+    from lib.method_options import all_options_of  # torch takes seconds to import
+
+    return all_options_of(_compressor_of(stage))
+
+
+def _compressor_of(stage: Stage) -> str:
+    return str(values_of(stage)["compressor"])
+
+
+def _as_parameter(option) -> Parameter:
+    return Parameter(option.name, option.type, option.default, "an option of the compressor", "recipe")
 
 
 def check_inputs(stages: list[Stage]) -> None:

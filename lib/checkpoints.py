@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from lib.batch import Batch, collate, linspace_cap
 from lib.compressors.locpath import LoCPath
-from lib.compressors.registry import COMPRESSORS, SLIDE_ENCODERS, options_of
+from lib.compressors.registry import COMPRESSORS, SLIDE_ENCODERS
 from lib.features import Bag
 from lib.language_model import load_lm
 from lib.latent_reader import LatentReader
 from lib.mae import MaskedAutoencoder
+from lib.method_options import all_options_of, check_options, defaults_of, options_of
 from lib.positions import PositionIds
 from lib.vlm import VLM, without_peft_warnings
 from lib.weight_hashes import fingerprint
@@ -41,7 +42,8 @@ def begin_model(
 ) -> VLM:
     """The model a training stage begins with: fresh, or an earlier stage's parts (the compressor only if the same).
 
-    `settings` are options for any part of any model; each takes those that it knows. What an earlier stage was built
+    `settings` are options for any part of any model; each takes those that it knows, and the compressor all of
+    `settings["options"]`, which must be its own. What an earlier stage was built
     with wins, but for positions, which no weight's shape depends on. A fresh model takes its feature statistics from
     the bags of the first of `train_slides` (`site_order.over_sites` puts them in an order that serves).
     """
@@ -140,8 +142,11 @@ def _class_of(compressor: str) -> type[nn.Module]:
 
 
 def _known_options(compressor: str, settings: dict) -> dict:
-    known = options_of(_class_of(compressor)) + (options_of(LatentReader) if _read_by_adapters(compressor) else [])
-    return {name: value for name, value in settings.items() if name in known}
+    """A compressor's own `options`, checked, and those of the other settings that are an option of it, too."""
+    _class_of(compressor)
+    known, own = all_options_of(compressor), settings.get("options", {})
+    check_options(known, own, of=compressor)
+    return {name: value for name, value in settings.items() if name in known} | own
 
 
 def _read_by_adapters(compressor: str) -> bool:
@@ -151,16 +156,18 @@ def _read_by_adapters(compressor: str) -> bool:
 def begin_autoencoder(
     bags: Mapping[str, Bag],
     *,
-    settings: dict,
+    options: dict,
     mask_ratio: float,
     decoder_blocks: int,
     seed: int,
     train_slides: list[str],
     standardise: bool = True,
 ) -> MaskedAutoencoder:
-    """A fresh LoC-Path-style compressor and the decoder that pre-trains it; `settings` as in `begin_model`."""
+    """A fresh LoC-Path-style compressor and the decoder that pre-trains it; `options` are the compressor's."""
     d = next(iter(bags.values())).x.shape[1]
-    own = {name: value for name, value in settings.items() if name in options_of(LoCPath)}
+    check_options(all_options_of("locpath"), options, of="locpath")
+    given = defaults_of("locpath") | options
+    own = {name: given[name] for name in options_of(LoCPath)}
     shape = {"mask_ratio": mask_ratio, "decoder_blocks": decoder_blocks, "heads": own["resampler_heads"]}
     shape["standardise"] = standardise
     model = MaskedAutoencoder(LoCPath(d, own["latents"], seed=seed, **own), d, **shape, seed=seed)

@@ -17,7 +17,7 @@ decoded tokens. Tokens before a question (the head of the user's turn) and paddi
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lib.prompts import IGNORE, Texts
+
+PickedBy = Literal["question", "none"]
 
 
 class LatentReader(nn.Module):
@@ -47,10 +49,10 @@ class LatentReader(nn.Module):
         adapter_heads: int = 8,
         adapter_gate: float = 0.0,
         router_bias: float = 0.0,
-        importance: str = "question",
+        importance: PickedBy = "question",
     ):
         super().__init__()
-        if importance not in ("question", "none"):
+        if importance not in get_args(PickedBy):
             raise ValueError(f"importance of latents: got {importance!r}; expected question or none")
         if adapter_width % adapter_heads:
             raise ValueError(

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lib.compressors.registry import COMPRESSORS, options_of
+from lib.compressors.registry import COMPRESSORS
+from lib.method_options import check_options, options_of
 from lib.mil import BagClassifier, GatedAttentionHead
 
 ATTENTION = ("abmil", "gated_abmil", "transmil")
@@ -28,16 +29,9 @@ def bag_model(name: str, *, d: int, classes: int, k: int, seed: int, options: di
             return TransMIL(d, classes)
         if name in ATTENTION:
             return ABMIL(d, classes, gated=name == "gated_abmil")
-        compressor = COMPRESSORS[name](d, k, seed=seed, **_known_options(name, options or {}))
+        check_options(options_of(COMPRESSORS[name]), options or {}, of=name)
+        compressor = COMPRESSORS[name](d, k, seed=seed, **(options or {}))
         return BagClassifier(compressor, GatedAttentionHead(d, classes))
-
-
-def _known_options(name: str, options: dict) -> dict:
-    known = options_of(COMPRESSORS[name])
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ValueError(f"{name}: no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
-    return options
 
 
 def _torchmil(name: str) -> type[nn.Module]:

@@ -7,10 +7,10 @@ import torch
 
 from lib import flops
 from lib.compressors.locpath import LoCPath
-from lib.compressors.registry import options_of
 from lib.feed import batches
 from lib.flops import Sizes
 from lib.mae import Decoder
+from lib.method_options import options_of
 from lib.plan_cost import ON_DISK_BYTES, PARAMETER_BYTES, Cost, mean
 from lib.plan_memory import KEPT
 from lib.plan_work import Data, Work

@@ -16,10 +16,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from lib.checkpoints import SLIDE_ENCODERS
-from lib.compressors.registry import COMPRESSORS, options_of
+from lib.compressors.registry import COMPRESSORS
 from lib.cost_models import decoder
 from lib.flops import Decoder, Method, Sizes
 from lib.latent_reader import LatentReader
+from lib.method_options import options_of
 from lib.vlm import Projector
 
 KNOWN = {"qwen/qwen2.5-7b-instruct": "qwen2.5-7b"}  # hub id -> a name of lib.cost_models

@@ -14,6 +14,7 @@ import psutil
 import torch
 
 from lib.file_hashes import resolve
+from lib.method_options import defaults_of
 from lib.plan_cost import Cost, stage_cost
 from lib.plan_pretraining import pretraining_cost
 from lib.plan_sizes import inherited, language_model, saved_values
@@ -41,7 +42,7 @@ def costs(stages: Sequence[Planned], due: Mapping[str, Sequence[str]]) -> dict[s
     complete = not any(id.startswith("20_") for id in due)
     for stage in stages:
         kind = stage.id[:2]
-        values = dict(stage.values)
+        values = _with_options(stage.values)
         if kind in ("40", "50", "60"):
             values = _with_model(values, made)
         made[stage.folder] = values
@@ -53,6 +54,13 @@ def costs(stages: Sequence[Planned], due: Mapping[str, Sequence[str]]) -> dict[s
         else:
             found[stage.id] = stage_cost(kind, values, data, language_model(local_or_id(str(values["lm"]))))
     return found
+
+
+def _with_options(values: Mapping[str, object]) -> dict[str, object]:
+    """A stage's values, its compressor's options among them, given or their defaults."""
+    known = defaults_of(str(values["compressor"])) if "options" in values else {}
+    own = {name: value for name, value in (known | dict(values.get("options", {}))).items() if value is not None}
+    return {**own, **values}
 
 
 def _with_model(values: dict[str, object], made: Mapping[Path, Mapping[str, object]]) -> dict[str, object]:

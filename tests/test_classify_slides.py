@@ -97,7 +97,7 @@ def test_unknown_models_and_splits_are_told(cohort, tmp_path):
 
 
 def test_an_option_that_a_compressor_does_not_have_is_named():
-    with pytest.raises(ValueError, match="tcssa: no option foo; it has top, routing_noise, expert_hidden"):
+    with pytest.raises(ValueError, match="tcssa: no option 'foo'; there are top, routing_noise, expert_hidden"):
         bag_model("tcssa", d=D, classes=2, k=4, seed=0, options={"foo": 1})
-    with pytest.raises(ValueError, match="mean: no option top; it has none"):
+    with pytest.raises(ValueError, match="mean: no option 'top'; there are none"):
         bag_model("mean", d=D, classes=2, k=4, seed=0, options={"top": 1})

@@ -13,7 +13,7 @@ whole_files syntax parameters file_hashes weight_hashes code_modules code_words 
 manifest site_order audit features slides slide_pixels tiling overviews stain_texture encoders
 batch bag_files feature_csv importers ledger slide_loop tile_jobs encode_jobs
 soft_topk compressors positions standardised mae prompts token_budget attention_masks decoder_families language_model
-prefix_lm latent_reader flops vlm checkpoints answer_sums shares
+prefix_lm latent_reader method_options flops vlm checkpoints answer_sums shares
 questions slideinstruct slidechat_cohort benchmark_tables examples validation stats selection answers
 classification published comparison variants head_to_head budget label_cohort scoring answer_costs
 feed launch_training run_files run_state training_step training mae_training reconstruction

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from flows import experiment
 from flows.graph import Options, plan
-from flows.presets import PRESETS, read_preset
+from flows.presets import PRESETS, read_preset, words_for
 from lib.compressors.registry import COMPRESSORS
 from lib.compressors.slidechat import LongNet
 from lib.vlm import Projector
@@ -103,7 +103,8 @@ def test_every_setting_reaches_a_real_notebook(name, monkeypatch):
     first, second = stages[f"40_align_captions/{tag}"], stages[f"50_tune_answers/{tag}"]
     values, together, rank, rates = PUBLISHED[name]
     for stage, slides in zip((first, second), together, strict=True):
-        assert {key: stage[key] for key in values} == values
+        given = stage | stage.get("options", {})
+        assert {key: given[key] for key in values} == values
         assert stage["batch"] * stage["accumulate"] == slides
     if rank is None:
         assert second["train_lm"] == "full" and second["lr_lora"] == second["lr_projector"] == 2e-5
@@ -113,6 +114,47 @@ def test_every_setting_reaches_a_real_notebook(name, monkeypatch):
     assert {rate: (first[rate], second.get(rate, 0)) for rate in rates} == rates
     encoder = {"sparselearn": "longnet", "slidechat": "longnet_released"}.get(name, "none")
     assert stages["40_align_captions/all_s0"]["slide_encoder"] == encoder
+
+
+@pytest.mark.parametrize(
+    ("compressor", "words", "message"),
+    [
+        ("tcssa:gate=scale", (), "'gate' is neither a parameter .* tcssa has top, routing_noise"),
+        ("sparselearn:gate=vpp", (), "sparselearn: gate: got 'vpp'; expected vp or scale or sqrt or gumbel-ste"),
+        ("sparselearn:scorer_layers=two", (), "scorer_layers = 'two': expected int"),
+        ("sparselearn:gaet=vp", (), "has a parameter 'gaet'; did you mean 'gate'"),
+        ("locpath", ("n_adapters=2", "importance=rank"), "importance: got 'rank'; expected question or none"),
+        ("locpath", ('options={"k": 3}',), "locpath: no option 'k'; there are window, merge_above"),
+        ("locpath", ("top=2",), "locpath has window.*text_only has none"),
+    ],
+)
+def test_an_option_of_no_method_here_is_refused_when_planned(compressor, words, message, monkeypatch):
+    monkeypatch.setattr("flows.graph.check_options", lambda options: False)
+    options = Options("m.csv", "q.csv", "runs/x", compressors=(compressor,), settings=words, floors=bool(words))
+    with pytest.raises(ValueError, match=message):
+        plan(options)
+
+
+def test_an_option_reaches_the_stages_of_its_method_alone(monkeypatch):
+    monkeypatch.setattr("flows.graph.check_options", lambda options: False)
+    words = ("latents=9", "50.scorer_heads=2", "adapter_layers=1,3")
+    asked = ("sparselearn", "sparselearn:gate=scale", "locpath", "tcssa")
+    stages = plan(Options("m.csv", "q.csv", "runs/x", compressors=asked, settings=words))
+    given = {s.id: s.parameters["options"] for s in stages if "options" in s.parameters}
+    latents = {"latents": 9, "adapter_layers": [1, 3]}
+    assert given == {
+        "50_tune_answers/sparselearn_k8_s0": {"scorer_heads": 2},
+        "40_align_captions/sparselearn-gate-scale_k8_s0": {"gate": "scale"},
+        "50_tune_answers/sparselearn-gate-scale_k8_s0": {"scorer_heads": 2, "gate": "scale"},
+        **{f"{stage}/locpath_k8_s0": latents for stage in ("40_align_captions", "50_tune_answers")},
+        "30_pretrain_resampler/locpath_s0": latents,
+    }
+
+
+def test_of_a_preset_beside_another_method_what_that_knows_is_kept():
+    words = ("gate=vp", "40.top=2", "epochs=3", "50.scorer_width=512")
+    assert words_for(("tcssa:top=1", "mean"), words) == ("40.top=2", "epochs=3")
+    assert words_for(("sparselearn", "tcssa"), words) == words
 
 
 @pytest.mark.parametrize("path", sorted(PRESETS.glob("*.toml")), ids=lambda path: path.stem)

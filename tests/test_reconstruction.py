@@ -12,7 +12,7 @@ from lib.mae_training import Settings
 from lib.reconstruction import cosines, mean_of_visible, nearest, picture
 
 SETTINGS = {"window": 2, "merge_above": -1.0, "latents": 7, "latent_width": 24, "resampler_blocks": 1}
-SETTINGS |= {"resampler_heads": 3, "n_adapters": 2, "adapter_width": 12, "adapter_heads": 3, "scorer_width": 8}
+SETTINGS |= {"resampler_heads": 3, "n_adapters": 2, "adapter_width": 12, "adapter_heads": 3}
 BAGS = {name: bag(name, columns, 5) for name, columns in (("a", 9), ("b", 6), ("c", 2))} | {"d": bag("d", 1, 1)}
 
 
@@ -59,9 +59,7 @@ def test_a_picture_holds_every_token_once_and_predictions_only_where_hidden():
 
 
 def begun(tmp_path):
-    made = begin_autoencoder(
-        BAGS, settings=SETTINGS, mask_ratio=0.75, decoder_blocks=2, seed=3, train_slides=["a", "b"]
-    )
+    made = begin_autoencoder(BAGS, options=SETTINGS, mask_ratio=0.75, decoder_blocks=2, seed=3, train_slides=["a", "b"])
     save_pretrained(made, tmp_path / "model")
     return made
 

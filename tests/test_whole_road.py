@@ -8,6 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 from flows.board import Board, run_stage
+from flows.demo import TOY_SIZES
 from flows.graph import NOTEBOOKS, Options, plan
 from flows.stages import make_stage
 from lib.file_hashes import ROOT
@@ -52,7 +53,7 @@ def road(tmp_path_factory):
         compressors=("sparselearn", ENCODED, "tcssa", "locpath", "text_only"),
         k=(5,),
         workers=1,
-        settings=TINY,
+        settings=(*TINY, *TOY_SIZES["sparselearn"], *TOY_SIZES["locpath"]),
     )
     before = (
         make_stage(NOTEBOOKS / "01_make_toy_cohort.ipynb", id="01", out_dir=str(toy), offered=COHORT),

@@ -5,7 +5,6 @@ Rows are dotted names, so that a stage depends on the method that it uses and on
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from inspect import signature
 
 from torch import nn
 
@@ -47,9 +46,3 @@ SLIDE_ENCODERS = Rows(
         "longnet_released": "lib.compressors.slidechat_released.LongNetReleased",
     }
 )
-
-
-def options_of(made: type[nn.Module]) -> list[str]:
-    """The options of a compressor, or of what reads it: its keyword-only arguments but the seed."""
-    given = signature(made).parameters.values()
-    return [p.name for p in given if p.kind is p.KEYWORD_ONLY and p.name != "seed"]
