@@ -7,14 +7,10 @@ from typing import NamedTuple
 from flows.language_models import check_language_models
 from flows.methods import Method, parse_method
 from flows.stages import Stage, apply_settings, check_stage_options, lies_in, make_stage, with_needs
+from lib.compressors.registry import BESIDE, COMPRESSORS, WITHOUT_K
 from lib.file_hashes import ROOT
 from lib.parameters import nearest
 
-FLOORS = ("all", "random", "mean", "text_only")
-WITHOUT_K = ("all", "text_only")  # keep every tile, or none
-SCORING = ("sparselearn",)  # score tiles, softly in training and hard at inference
-POOLING = ("tcssa",)  # mix tiles in slots: nothing is kept, so nothing is mapped
-RESAMPLING = ("locpath",)  # pre-trained latents, read by adapters: no projector to align, nothing to map
 NOTEBOOKS = ROOT / "notebooks"
 
 
@@ -89,7 +85,6 @@ def check_options(options: Options) -> bool:
     from lib import examples
     from lib import manifest as manifests
     from lib import questions as tables
-    from lib.compressors.registry import COMPRESSORS
 
     for method in map(parse_method, options.compressors):
         if method.compressor not in COMPRESSORS:
@@ -119,14 +114,14 @@ def _check_controls(options: Options, fold: int, tested: set[str]) -> None:
 
 def _methods(options: Options) -> list[tuple[Method, int]]:
     """List (method, k), the named ones first, then the floors; k = 0 for those that have none."""
-    names = dict.fromkeys((*options.compressors, *(FLOORS if options.floors else ())))
+    names = dict.fromkeys((*options.compressors, *(BESIDE if options.floors else ())))
     methods = [parse_method(name) for name in names]
-    return [(m, k) for m in methods for k in ((0,) if m.compressor in WITHOUT_K else options.k)]
+    return [(m, k) for m in methods for k in (options.k if m.made.has_k() else (0,))]
 
 
 def _is_aligned(options: Options, method: Method) -> bool:
     """Say whether a method starts from an all-tile stage; for the compressor `all` that stage is its own stage 1."""
-    wanted = method.alignment and method.compressor not in RESAMPLING
+    wanted = method.alignment and not method.made.read_by_adapters
     return wanted and (options.alignment or method.compressor == "all")
 
 
@@ -144,13 +139,13 @@ def _branch(
     values = values | {"compressor": method.compressor}
     start = align.out_dir if align else ""
     branch = []
-    if method.compressor in RESAMPLING:
+    if method.made.is_pretrained:
         values |= {"regions_first": options.alignment and method.alignment}
         if method.pretraining:
             own = "_".join([method.tag, suffix])
             branch.append(_stage(notebooks, options, "30_pretrain_resampler", own, values))
             start = branch[-1].out_dir
-    if method.compressor not in WITHOUT_K:
+    if method.made.has_k():
         branch.append(_stage(notebooks, options, "40_align_captions", tag, values | {"start": start}))
         start = branch[-1].out_dir
     branch.append(_stage(notebooks, options, "50_tune_answers", tag, values | {"start": start}))
@@ -167,17 +162,17 @@ def _look_closely(notebooks: Path, options: Options, runs: list[Run], common: di
     first, (*_, tuned, answered) = runs[0], runs[0].stages
     look = tuned.parameters | common | {"checkpoint": tuned.out_dir, "answers": [answered.out_dir]}
     names, kin = ["70_map_selected_tokens", "71_length_stability"], []
-    if first.method.compressor in SCORING:
+    if first.method.made.softens:
         names, kin = [*names, "72_soft_to_hard"], [run for run in runs[1:] if run[:3] == first[:3]]
         look |= {"captions_stage": first.stages[-3].out_dir}
-    if first.method.compressor in RESAMPLING:
+    if first.method.made.read_by_adapters:
         names = names[1:]
-    if first.method.compressor in POOLING:
+    if first.method.made.routes:
         family = [run for run in runs[1:] if run.fold == first.fold]
         names, kin = [names[1], "73_slot_usage"], [r for r in family if r.method.compressor == first.method.compressor]
     look |= {"others": [run.stages[-2].out_dir for run in kin]}
     stages = [_stage(notebooks, options, name, tuned.id.partition("/")[2], look) for name in names]
-    if any(run.method.compressor in RESAMPLING for run in runs):
+    if any(run.method.made.kind == "resamples" for run in runs):
         tiles = {"features": common["features"] or options.manifest}
         stages.append(_stage(notebooks, options, "74_tile_redundancy", "", tiles))
         machine = {name: common[name] for name in ("device", "threads") if name in common}

@@ -7,8 +7,6 @@ from lib.file_hashes import ROOT
 from lib.parameters import read_parameters
 from lib.recipes import is_model_id
 
-KEEPING = ("all", "random", "linspace", "sparselearn")  # compressors whose tokens are tiles, with places of their own
-
 
 def check_language_models(stages: list[Stage], manifest: Path) -> None:
     """Open config and tokenizer of each language model that no stage makes; raise ValueError, in a line, on a fault."""
@@ -26,12 +24,18 @@ def _check(lm: str, readers: list[dict[str, object]], manifest: Path) -> None:
     if not path.exists() and snapshot(lm) is None and not hub_answers():
         return  # the first stage that loads it will say so
     given = str(path) if path.exists() else lm
-    latents = any(values.get("compressor") == "locpath" for values in readers)
+    latents = any(_class_of(values).read_by_adapters for values in readers if "compressor" in values)
     templates = dict.fromkeys(values["chat_template"] for values in readers if "chat_template" in values)
     for template in templates or ("own",):
         facts = examine(given, chat_template=template, latents=latents)
     if facts.limit:
         examine(given, chat_template=template, longest=_largest_position(readers, longest_bag(manifest)))
+
+
+def _class_of(values: dict[str, object]):
+    from lib.compressors.registry import COMPRESSORS
+
+    return COMPRESSORS[str(values["compressor"])]
 
 
 def _largest_position(readers: list[dict[str, object]], longest: int) -> int:
@@ -42,7 +46,7 @@ def _largest_position(readers: list[dict[str, object]], longest: int) -> int:
     claims = [
         largest_position(v["position_ids"], longest=longest, tokens=most, span=v["position_span"])
         for v in readers
-        if v.get("compressor") in KEEPING and "position_ids" in v
+        if "compressor" in v and _class_of(v).keeps_tiles() and "position_ids" in v
     ]
     return max(claims, default=0)
 

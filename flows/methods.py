@@ -3,6 +3,9 @@
 import re
 from typing import NamedTuple
 
+from lib.compressors.registry import COMPRESSORS
+from lib.compressors.result import Compressor
+
 IN_FRONT = ("slide_encoder", "standardise")  # what the projector learns to read behind
 CLAIMED = ("position_ids", "position_span")  # and where, for the compressor whose stage 1 the alignment is
 SWITCHES = ("alignment", "pretraining")  # what a method can go without, though it is no notebook's parameter
@@ -20,6 +23,10 @@ class Method(NamedTuple):
     changes: tuple[str, ...] = ()
     alignment: bool = True
     pretraining: bool = True
+
+    @property
+    def made(self) -> type[Compressor]:
+        return COMPRESSORS[self.compressor]
 
     @property
     def tag(self) -> str:

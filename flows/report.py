@@ -14,12 +14,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flows.board import Outcome
 from flows.stages import Stage
+from lib.compressors.registry import FLOORS
 from lib.file_hashes import ROOT, write_json
 from lib.receipts import RECEIPT
 
 TEMPLATES = Path(__file__).parent / "templates"
 TABLES = ("scores.csv", "selection.csv", "auc.csv")
-FLOORS = ("majority", "longest", "text_only", "random", "mean", "wrong_slide", "chance")
+GREY_ROWS = (*FLOORS, "majority", "longest", "wrong_slide", "chance")
 
 
 def write_report(stages: list[Stage], outcomes: dict[str, Outcome], out: Path, *, title: str) -> Path:
@@ -147,5 +148,5 @@ def _of(rows: list[dict[str, str]], group: str) -> list[dict[str, str]]:
 
 def _score(row: dict[str, str]) -> dict[str, object]:
     numbers = {n: float(row[n]) for n in ("accuracy", "ci_low", "ci_high", "coverage")}
-    floor = any(row["method"].startswith(name) or row["method"].endswith("wrong_slide") for name in FLOORS)
+    floor = any(row["method"].startswith(name) or row["method"].endswith("wrong_slide") for name in GREY_ROWS)
     return row | numbers | {"floor": floor}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.compressors.registry import WITHOUT_K
 from lib.file_hashes import RECEIPT, hash_file
 from lib.questions import LETTERS, Question
 
@@ -19,7 +20,7 @@ COLUMNS = [*RUN, "fold", "ID", "Slide", "broad", "narrow", "answer", "predicted"
 SELECTION_COLUMNS = [*RUN, "fold", "slide_id", "n_tiles", "n_planted", "n_kept", "n_kept_planted"]
 COST_COLUMNS = [*RUN, "fold", "n_tiles", "visual_tokens", "text_tokens", "tflops", "tflops_attention"]
 CONTROLS = ("_soft", "_wrong_slide")
-WITHOUT_K = rf"(all|text_only)(:.*)?({'|'.join(CONTROLS)})?"
+HAS_NO_K = rf"({'|'.join(WITHOUT_K)})(:.*)?({'|'.join(CONTROLS)})?"
 
 
 def read_answers(folders: Sequence[Path], *, questions_path: Path, questions: Sequence[Question]) -> pd.DataFrame:
@@ -66,7 +67,7 @@ def read_folder(folder: Path, name: str, columns: list[str]) -> pd.DataFrame:
     if missing:
         raise ValueError(f"{path}: no column {', '.join(missing)}; expected stage 60's; run 60_answer_questions again")
     k = table["k"].fillna(0).astype(int)
-    return table[columns].assign(k=k.where(~table["method"].str.fullmatch(WITHOUT_K), 0))
+    return table[columns].assign(k=k.where(~table["method"].str.fullmatch(HAS_NO_K), 0))
 
 
 def _check_question_file(folder: Path, questions_path: Path) -> None:

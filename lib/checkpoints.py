@@ -150,7 +150,7 @@ def _known_options(compressor: str, settings: dict) -> dict:
 
 
 def _read_by_adapters(compressor: str) -> bool:
-    return getattr(_class_of(compressor), "read_by_adapters", False)
+    return _class_of(compressor).read_by_adapters
 
 
 def begin_autoencoder(

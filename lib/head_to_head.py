@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 
 from lib.answers import is_control
-from lib.comparison import FLOORS, question_groups
+from lib.comparison import FLOORS as WITHOUT_A_MODEL
+from lib.comparison import question_groups
+from lib.compressors.registry import FLOORS
 from lib.questions import Question
 from lib.stats import LEVEL, clustered_mean
 from lib.variants import holm
 
-BASELINES = ("random", "linspace", "mean", "text_only")
 TOLERANCE = 0.1  # how far apart the operations of two runs may be and still be called the same
 ON = ["seed", "fold", "ID"]
 COLUMNS = ["matched_by", "method", "k", "other", "other_k", "tflops_ratio", "matched", "group", "seeds", "n_pairs"]
@@ -44,7 +45,7 @@ def rivals(answers: pd.DataFrame) -> list[str]:
 
     A variant of all tiles (with SlideChat's slide encoder) is a road of its own.
     """
-    named = [m for m in answers["method"].unique() if m not in (*BASELINES, *FLOORS) and not is_control(m)]
+    named = [m for m in answers["method"].unique() if m not in (*FLOORS, *WITHOUT_A_MODEL) and not is_control(m)]
     return [m for m in named if ":" not in m or m.startswith("all:")]
 
 

@@ -30,7 +30,7 @@ def options_of(made: type[nn.Module]) -> dict[str, Option]:
 def all_options_of(compressor: str) -> dict[str, Option]:
     """The options of a compressor by its name, and of the adapters that read it, if any do."""
     made = COMPRESSORS[compressor]
-    return options_of(made) | (options_of(LatentReader) if getattr(made, "read_by_adapters", False) else {})
+    return options_of(made) | (options_of(LatentReader) if made.read_by_adapters else {})
 
 
 def defaults_of(compressor: str) -> dict[str, object]:

@@ -16,6 +16,7 @@ from functools import partial
 from typing import NamedTuple
 
 from lib import flops
+from lib.compressors.registry import COMPRESSORS
 from lib.feed import batches
 from lib.flops import Sizes
 from lib.latent_reader import evenly_spaced
@@ -176,7 +177,7 @@ def read_operations(model: Model, work: Work, items: int, *, head: int, cap: int
 
 def passes(model: Model, *, wrong_slide: bool = False) -> list[bool]:
     """The passes of one reading, True as in training: hard; from another slide; soft where tiles are scored."""
-    again = wrong_slide and model.method.compressor != "text_only"
+    again = wrong_slide and COMPRESSORS[model.method.compressor].kind != "sees nothing"
     return [False, *([False] if again else []), *([True] if model.scores else [])]
 
 

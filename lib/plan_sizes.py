@@ -84,7 +84,7 @@ def model_of(values: Mapping[str, object], lm: LanguageModel, *, d: int, rates: 
     name, k, rank = str(values["compressor"]), int(values.get("k", 0)), int(values.get("lora_rank", 0))
     with torch.device("meta"):
         parts = {"compressor": COMPRESSORS[name](d, k, seed=0, **_options(COMPRESSORS[name], values))}
-        if adapters := getattr(COMPRESSORS[name], "read_by_adapters", False):
+        if adapters := COMPRESSORS[name].read_by_adapters:
             parts["reader"] = LatentReader(lm.shell, parts["compressor"].width, k, **_options(LatentReader, values))
         else:
             parts["projector"] = Projector(d, int(values["projector_width"]), lm.decoder.width)
@@ -96,7 +96,7 @@ def model_of(values: Mapping[str, object], lm: LanguageModel, *, d: int, rates: 
     return Model(
         lm, Method(name, str(values["slide_encoder"]), adapters=adapters), Sizes(0, k, 0, d=d, **known), counts,
         {part: n for part, n in counts.items() if n and rates.get(part)},
-        hasattr(parts["compressor"], "scores") and hasattr(parts["compressor"], "tau"), rank,
+        COMPRESSORS[name].softens, rank,
         int(values.get("window", 2)),
     )  # fmt: skip
 

@@ -75,7 +75,7 @@ def answer_all(
     k, seed = model.recipe["k"], model.recipe["seed"]
     ask = partial(answer, model, questions, answer_form=answer_form, batch_tokens=batch_tokens)
     answered = {method: ask(bags)}
-    if wrong_slide and model.recipe["compressor"] != "text_only":  # which sees no slide at all
+    if wrong_slide and model.compressor.kind != "sees nothing":
         other = wrong_slides(list(bags), control_seed)
         answered[f"{method}_wrong_slide"] = ask(BagView(bags, other))
     if hasattr(model.compressor, "scores"):

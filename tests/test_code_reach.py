@@ -186,7 +186,11 @@ STAGES = {
     "40 locpath": ("40_align_captions", {"compressor": "locpath"} | NO_ENCODER),
     "50 sparselearn": ("50_tune_answers", {"compressor": "sparselearn"} | NO_ENCODER),
     "60 sparselearn": ("60_answer_questions", {"compressor": "sparselearn"} | NO_ENCODER),
-} | {p.stem: (p.stem, {}) for p in (ROOT / "notebooks").glob("*.ipynb") if p.stem[:2] not in ("40", "50", "60")}
+} | {
+    p.stem: (p.stem, {"compressor": "locpath"} if p.stem[:2] == "30" else {})
+    for p in (ROOT / "notebooks").glob("*.ipynb")
+    if p.stem[:2] not in ("40", "50", "60")
+}
 ANY_MODEL = {"65_classify_slides", "70_map_selected_tokens", "71_length_stability", "72_soft_to_hard", "73_slot_usage"}
 ANY_MODEL |= {"74_tile_redundancy", "75_compute_cost"}
 EDITS = {

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib.compressors.registry import COMPRESSORS
+from lib.compressors.registry import BESIDE, COMPRESSORS, FLOORS, WITHOUT_K
 from lib.compressors.result import Compressed
 
 N, D, K = 75, 33, 7
@@ -68,6 +68,14 @@ def budget(name: str, n: int, training: bool = False) -> int:
     if name == "all" or (name == "sparselearn" and training):
         return n
     return {"text_only": 0, "mean": K, "tcssa": K, "locpath": LATENTS}.get(name, min(K, n))
+
+
+def test_what_stands_in_the_registry_is_true_of_the_classes():
+    assert tuple(name for name in COMPRESSORS if not COMPRESSORS[name].has_k()) == WITHOUT_K
+    assert {name for name in COMPRESSORS if COMPRESSORS[name].keeps_tiles()} == set(KEEPS_TILES) - {"text_only"}
+    assert set(FLOORS) | set(BESIDE) <= COMPRESSORS.keys() and set(BESIDE) - set(FLOORS) == {"all"}
+    pretrained = {name for name in COMPRESSORS if COMPRESSORS[name].is_pretrained}
+    assert pretrained == {name for name in COMPRESSORS if COMPRESSORS[name].read_by_adapters} == {"locpath"}
 
 
 @pytest.mark.parametrize("d_k", [(D, K), (512, 32)])

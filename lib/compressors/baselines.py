@@ -4,12 +4,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lib.compressors.result import Compressed, keep_tiles
+from lib.compressors.result import Compressed, Compressor, keep_tiles
 from lib.soft_topk import hard_topk
 
 
-class AllTiles(nn.Module):
+class AllTiles(Compressor):
     """Keep every tile (SlideChat's long prefix). `k` is ignored."""
+
+    kind = "passes through"
 
     def __init__(self, d: int, k: int = 0, *, seed: int = 0):
         super().__init__()
@@ -25,12 +27,14 @@ class AllTiles(nn.Module):
         return keep_tiles(x, every, mask, mask)
 
 
-class RandomK(nn.Module):
+class RandomK(Compressor):
     """Keep k tiles drawn without replacement: anew at each training step, fixed by `seed` and the tile in evaluation.
 
     In evaluation a tile's rank is a hash of its features, place and the seed: neither padding, batch-mates nor the
     order of the tiles change the draw.
     """
+
+    kind = "selects"
 
     def __init__(self, d: int, k: int, *, seed: int = 0):
         super().__init__()
@@ -56,8 +60,10 @@ class RandomK(nn.Module):
         return (mixed ^ (mixed >> 16)).float()
 
 
-class LinspaceK(nn.Module):
+class LinspaceK(Compressor):
     """Keep k tiles evenly spaced in the bag's order, first and last included (SlideChat's cap)."""
+
+    kind = "selects"
 
     def __init__(self, d: int, k: int, *, seed: int = 0):
         super().__init__()
@@ -79,8 +85,10 @@ class LinspaceK(nn.Module):
         return keep_tiles(x, kept, torch.where(short, step < count, True), mask)
 
 
-class MeanPool(nn.Module):
+class MeanPool(Compressor):
     """Average the tiles and read the mean through k linear maps, so that the language model gets k tokens here too."""
+
+    kind = "pools"
 
     def __init__(self, d: int, k: int, *, seed: int = 0):
         super().__init__()
@@ -110,8 +118,10 @@ class MeanPool(nn.Module):
         )
 
 
-class TextOnly(nn.Module):
+class TextOnly(Compressor):
     """Keep nothing: the language model sees the question alone. A floor, trained like every other method."""
+
+    kind = "sees nothing"
 
     def __init__(self, d: int, k: int = 0, *, seed: int = 0):
         super().__init__()

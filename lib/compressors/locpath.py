@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lib.compressors.blocks import Block, CrossAttention
-from lib.compressors.result import Compressed
+from lib.compressors.result import Compressed, Compressor
 
 
 class Merged(NamedTuple):
@@ -43,14 +43,15 @@ class Merged(NamedTuple):
     window: Int[Tensor, "b n"]
 
 
-class LoCPath(nn.Module):
+class LoCPath(Compressor):
     """Merge tiles in windows and resample them into `latents` tokens, whatever n.
 
     `k` is how many of them the language model's adapters read, chosen for each question by `lib.latent_reader`.
     Without a question, as in bag classification, all of them are handed on.
     """
 
-    read_by_adapters = True  # by `lib.latent_reader`, not as a visual prefix
+    kind = "resamples"
+    is_pretrained = read_by_adapters = True
 
     def __init__(
         self,

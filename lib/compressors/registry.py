@@ -39,6 +39,10 @@ COMPRESSORS = Rows(
     }
 )
 
+FLOORS = ("random", "linspace", "mean", "text_only")  # what a method that has learnt to compress must beat
+BESIDE = ("all", "random", "mean", "text_only")  # what is trained beside every method, unasked
+WITHOUT_K = ("all", "text_only")  # keep every tile, or none, whatever k
+
 SLIDE_ENCODERS = Rows(
     {
         "none": "",

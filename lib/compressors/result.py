@@ -1,10 +1,31 @@
-"""What every compressor returns, whatever the method."""
+"""What every compressor is, and what it returns, whatever the method."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+
+Kind = Literal["passes through", "selects", "pools", "resamples", "sees nothing"]
+
+
+class Compressor(nn.Module):
+    """What is true of a method stands in its class; `forward(x, coords, mask, generator)` returns `Compressed`."""
+
+    kind: Kind
+    softens = False  # all tiles softly in training, k of them hard at inference
+    routes = False  # tiles to slots
+    is_pretrained = False  # by masked tokens, before it is trained with a language model
+    read_by_adapters = False  # by `lib.latent_reader`, not as a visual prefix
+
+    @classmethod
+    def has_k(cls) -> bool:
+        return cls.kind in ("selects", "pools", "resamples")
+
+    @classmethod
+    def keeps_tiles(cls) -> bool:
+        """Say whether tokens are tiles, with places of their own in the slide."""
+        return cls.kind in ("passes through", "selects")
 
 
 class Compressed(NamedTuple):

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from lib.compressors.blocks import Block, keys_of
 from lib.compressors.gates import DIM, draw_hard, scale_gate
-from lib.compressors.result import Compressed, keep_tiles, one_tile_each
+from lib.compressors.result import Compressed, Compressor, keep_tiles, one_tile_each
 from lib.soft_topk import hard_topk, soft_topk, standardize
 
 Attend = Literal["global", "none"]
@@ -39,8 +39,11 @@ Gate = Literal["vp", "scale", "sqrt", "gumbel-ste"]
 Denoise = Literal["diagonal", "global", "off"]
 
 
-class SparseLearn(nn.Module):
+class SparseLearn(Compressor):
     """Score tiles, keep k. Train mode is the soft path (all n tokens, noised); eval mode the hard path (k tokens)."""
+
+    kind = "selects"
+    softens = True
 
     def __init__(
         self,

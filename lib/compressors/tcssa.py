@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lib.compressors.result import Compressed
+from lib.compressors.result import Compressed, Compressor
 
 ZLoss = Literal["per_tile", "mean"]
 DELTA = 1e-9  # in the pooling's denominator
@@ -44,8 +44,11 @@ class Routing(NamedTuple):
     noisy: Float[Tensor, "b n k"]
 
 
-class TCSSA(nn.Module):
+class TCSSA(Compressor):
     """Route tiles to k slots, `top` slots a tile; return the k slots' tokens, whatever n."""
+
+    kind = "pools"
+    routes = True
 
     def __init__(
         self,
