@@ -34,14 +34,9 @@ class Recipe(NamedTuple):
     inputs: dict[str, dict[str, str]]
 
     @property
-    def meaning(self) -> dict[str, list[str]]:
-        """The code by what it says, wherever it stands."""
-        return by_meaning(self.code)
-
-    @property
     def digest(self) -> str:
         """Hash the recipe: neither the figures nor where a definition stands is part of it."""
-        told = self._asdict() | {"code": self.meaning}
+        told = self._asdict() | {"code": by_meaning(self.code)}
         told.pop("figures")
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -2,7 +2,7 @@
 
 A slide's recipe is a hash of what decides its file and nothing else (parameters, code, the slide's own bytes), so an
 enlarged cohort or an interrupted run redoes only what it must. A slide that fails leaves no older file behind.
-`code` maps lib modules to their hashes, as a stage's recipe does.
+`code` maps definitions (`lib.module.name`) to their hashes, as a stage's recipe does.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from lib import __version__
+from lib.code_reach import by_meaning
 from lib.features import read_attrs
 from lib.manifest import Manifest, path_of, read_manifest, row_of
 from lib.slide_loop import Counts, SkipSlide
@@ -55,8 +56,11 @@ def head_hash(path: Path) -> str:
 
 
 def slide_recipe(code: dict[str, str], modules: tuple[str, ...], **parts: object) -> str:
-    """Hash the code of `modules` and whatever else decides a slide's file."""
-    parts["code"] = {m: code[m] for m in modules}
+    """Hash the code that stands in `modules` and whatever else decides a slide's file."""
+    own = {name: sha for name, sha in code.items() if f"{name}.".startswith(tuple(f"{m}." for m in modules))}
+    if not own:
+        raise ValueError(f"code: nothing of {', '.join(modules)}; expected what a stage's recipe holds")
+    parts["code"] = by_meaning(own)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
