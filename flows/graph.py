@@ -7,9 +7,8 @@ from typing import NamedTuple
 from flows.language_models import check_language_models
 from flows.methods import Method, parse_method
 from flows.stages import Stage, apply_settings, check_stage_options, lies_in, make_stage, with_needs
-from lib.compressors.registry import BESIDE, COMPRESSORS, WITHOUT_K
+from lib.compressors.registry import BESIDE, WITHOUT_K
 from lib.file_hashes import ROOT
-from lib.parameters import nearest
 
 NOTEBOOKS = ROOT / "notebooks"
 
@@ -52,7 +51,7 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
 
     `before` are stages that make this experiment's own tables (the toy cohort); what they will write is not read here.
     """
-    from_slides = True
+    methods, from_slides = _methods(options), True
     if not any(lies_in(options.manifest, stage.out_dir) for stage in before):
         from_slides = check_options(options)
     stages = [*before, *_data_stages(options, notebooks, from_slides=from_slides)]
@@ -64,7 +63,7 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
         run = common | {"seed": seed, "fold": fold}
         suffix = f"s{seed}" + (f"_f{fold}" if fold >= 0 else "")
         alignments: dict[tuple[str, ...], Stage] = {}
-        for method, k in _methods(options):
+        for method, k in methods:
             if method.in_front not in alignments and _is_aligned(options, method):
                 alignments[method.in_front] = _alignment(notebooks, options, method, run, suffix)
                 stages.append(alignments[method.in_front])
@@ -81,14 +80,11 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
 
 
 def check_options(options: Options) -> bool:
-    """Check the compressors' names and read every table, raising on a fault; return whether a slide lacks features."""
+    """Read every table, raising on a fault; return whether a slide lacks features."""
     from lib import examples
     from lib import manifest as manifests
     from lib import questions as tables
 
-    for method in map(parse_method, options.compressors):
-        if method.compressor not in COMPRESSORS:
-            raise ValueError(f"no compressor {method.compressor!r}{nearest(method.compressor, COMPRESSORS)}")
     manifest = manifests.read_manifest(ROOT / options.manifest)
     asked = tables.read_questions(ROOT / options.questions)
     for fold in options.folds:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from lib.compressors.registry import COMPRESSORS
 from lib.compressors.result import Compressor
+from lib.parameters import nearest
 
 IN_FRONT = ("slide_encoder", "standardise")  # what the projector learns to read behind
 CLAIMED = ("position_ids", "position_span")  # and where, for the compressor whose stage 1 the alignment is
@@ -40,8 +41,10 @@ class Method(NamedTuple):
 
 
 def parse_method(text: str) -> Method:
-    """Read `COMPRESSOR:name=value:...`; raise ValueError for a part that is no name=value."""
+    """Read `COMPRESSOR:name=value:...`; raise ValueError for no compressor, or a part that is no name=value."""
     compressor, *parts = text.split(":")
+    if compressor not in COMPRESSORS:
+        raise ValueError(f"no compressor {compressor!r}{nearest(compressor, COMPRESSORS)}")
     faulty = [part for part in parts if not re.fullmatch(r"(\d+\.)?[a-z_]+=[^=]*", part)]
     if faulty:
         raise ValueError(

@@ -293,6 +293,11 @@ def test_without_alignment_the_all_tile_road_still_has_its_first_stage(notebooks
     assert stages["40_align_captions/sparselearn_k8_s0"].parameters["start"] == ""
 
 
+def test_a_compressor_that_there_is_not_is_named_though_no_table_is_there_to_be_checked(notebooks):
+    with pytest.raises(ValueError, match="no compressor 'sparselern'; did you mean 'sparselearn'"):
+        planned(notebooks, "sparselern:steps=7")
+
+
 @pytest.mark.parametrize("wrong", ["sparselearn:steps", "sparselearn:alignment=on", "sparselearn:stpes=70"])
 def test_a_faulty_method_is_refused(notebooks, wrong):
     with pytest.raises(ValueError, match=wrong.split(":")[1].split("=")[0]):
