@@ -23,7 +23,7 @@ check: env  ## lint and format check of modules, tests and notebooks
 	$(RUN) -m ruff format --check .
 
 test: env  ## run the tests: no GPU, no network, no data needed
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 demo: env  ## toy slides -> features -> training -> answers -> report; says where index.html is
 	$(RUN) -m flows.demo

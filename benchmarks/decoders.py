@@ -1,10 +1,10 @@
 """Which families of language models can stand behind visual tokens: each beside a plain forward pass of itself.
 
 `python -m benchmarks.decoders --out DIR` makes a tiny random model of each family, and a tokenizer of its class. Its
-options' log-likelihoods in every way of `lib.prefix_lm` (chain, shared, packed, greedy; latents where adapters can read
-them), behind prefixes shorter and longer than a sliding window, are held against one plain sequence for each answer
-through the untouched model, under its own masks and without a cache, in float32. Verdicts: right (to 1e-4), refused (by
-`language_model.examine`, with its line), wrong. Writes `decoders.csv`.
+options' log-likelihoods in every way of `models.prefix_lm` (chain, shared, packed, greedy; latents where adapters can
+read them), behind prefixes shorter and longer than a sliding window, are held against one plain sequence for each
+answer through the untouched model, under its own masks and without a cache, in float32. Verdicts: right (to 1e-4),
+refused (by `language_model.examine`, with its line), wrong. Writes `decoders.csv`.
 """
 
 import csv
@@ -21,10 +21,10 @@ from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from benchmarks.decoder_families import FAMILIES, WINDOW, make_family
-from lib.language_model import examine, load_lm
-from lib.latent_reader import LatentReader
-from lib.prefix_lm import Prefix, answer_log_probs, greedy
-from lib.prompts import ChatFormat, Turn, pack
+from slidesieve.models.chat import ChatFormat, Turn, pack
+from slidesieve.models.cross_attention import LatentReader
+from slidesieve.models.language_model import examine, load_lm
+from slidesieve.models.prefix_lm import Prefix, answer_log_probs, greedy
 
 TOLERANCE = 1e-4
 LENGTHS = ((3, 5), (WINDOW + 13, WINDOW + 2))  # visual tokens of two slides, shorter and longer than the window

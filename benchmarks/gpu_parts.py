@@ -67,18 +67,18 @@ def answers(args: argparse.Namespace) -> Iterator[dict]:
 
 
 def measured(args: argparse.Namespace, method: str, what: str, *, n: int) -> dict:
-    """One case of `lib.cost` in this process, its memory given back after."""
-    from lib import cost
-    from lib.cost_models import Case
+    """One case of `cost.measure` in this process, its memory given back after."""
+    from slidesieve.cost import measure
+    from slidesieve.cost.models import Case
 
     decoder, n = ("tiny", n // 16) if args.tiny else ("qwen2.5-7b", n)
     case = Case(method, decoder, what, n, 32, 98, recompute=what.endswith("step"), repeats=2, device=args.device)
     start = time.monotonic()
     try:
-        found = cost.run(case)
+        found = measure.run(case)
     except Exception as error:  # one method's fault must not hide the others' figures
         traceback.print_exc()
-        found = cost.nothing(f"{type(error).__name__}: {error}"[:200])
+        found = measure.nothing(f"{type(error).__name__}: {error}"[:200])
     gc.collect()
     if args.device == "cuda":
         torch.cuda.empty_cache()
@@ -89,7 +89,7 @@ def measured(args: argparse.Namespace, method: str, what: str, *, n: int) -> dic
 
 def kernels(args: argparse.Namespace) -> Iterator[dict]:
     """(d) Which attention ran in each way through a decoder in half precision, and for how long."""
-    from lib.prefix_lm import chain_logits, packed_logits, real_tokens_first, shared_logits, with_head
+    from slidesieve.models.prefix_lm import chain_logits, packed_logits, real_tokens_first, shared_logits, with_head
 
     lm, texts, prefix = decoder_and_slide(args)
     front = real_tokens_first(with_head(lm, [0, 1], prefix))
@@ -126,7 +126,7 @@ def profiled(call: Callable[[], None], device: str) -> dict:
 
 def lengths(args: argparse.Namespace) -> Iterator[dict]:
     """(d) Bags are never of one length: what a length costs when it is new, and when it was there before."""
-    from lib.cost_models import decoder
+    from slidesieve.cost.models import decoder
 
     name, seen = ("tiny", range(40, 44)) if args.tiny else ("small", range(1000, 1012))
     torch.manual_seed(0)
@@ -156,9 +156,9 @@ def milliseconds(call: Callable[[], None], device: str) -> float:
 
 def decoder_and_slide(args: argparse.Namespace):
     """A decoder of random weights, one turn a slide of two slides, and a prefix of unlike lengths with gaps."""
-    from lib.cost_models import DECODERS, decoder
-    from lib.prefix_lm import Prefix
-    from lib.prompts import Turn, pack
+    from slidesieve.cost.models import DECODERS, decoder
+    from slidesieve.models.chat import Turn, pack
+    from slidesieve.models.prefix_lm import Prefix
 
     name, m = ("tiny", 250) if args.tiny else ("small", 4096)
     dtype = torch.bfloat16 if args.device == "cuda" else torch.float32
@@ -205,14 +205,14 @@ def kill_midway(folder: Path, args: argparse.Namespace) -> int:
 
 def train_in(folder: Path, args: argparse.Namespace) -> dict[str, torch.Tensor]:
     """Train SparseLearn on noise for some steps, saving as it goes; return the weights that learn."""
-    from lib import training
-    from lib.cost_models import slide
-    from lib.examples import Example
+    from slidesieve.cost.models import slide
+    from slidesieve.datasets.examples import Example
+    from slidesieve.training import loop
 
     model = little_model("sparselearn", args, d=64)
     bags = {f"s{i}": slide(200 + 17 * i, 64)._replace(slide_id=f"s{i}") for i in range(8)}
     taught = [Example(s, None, (("Is cyst present?", "yes" if i % 2 else "no"),)) for i, s in enumerate(bags)]
-    feed = training.Feed(model, bags, [training.Phase(taught, STEPS, 4)], seed=0, max_tiles=4096)
+    feed = loop.Feed(model, bags, [loop.Phase(taught, STEPS, 4)], seed=0, max_tiles=4096)
 
     def tell(model, step: int) -> None:
         print(f"at step {step}", flush=True)
@@ -223,13 +223,13 @@ def train_in(folder: Path, args: argparse.Namespace) -> dict[str, torch.Tensor]:
 
 
 def fit(model, feed, args: argparse.Namespace, *, checkpoint: Path, before_step, save_minutes: float):
-    from lib import training
+    from slidesieve.training import loop
 
     rates = {"compressor": 1e-3, "projector": 1e-3, "reader": 2e-3, "lm": 1e-3}
     half = "bf16" if args.device == "cuda" else "no"
-    settings = training.Settings(rates, 0.01, warmup=10, clip=1.0, mixed_precision=half)
-    return training.fit(
-        model, feed, settings, seed=0, checkpoint=checkpoint, save_minutes=save_minutes,
+    settings = loop.Settings(rates, 0.01, warmup=10, clip=1.0, mixed_precision=half)
+    return loop.fit(
+        model, loop.AnswerLoss(feed), settings, seed=0, checkpoint=checkpoint, save_minutes=save_minutes,
         evaluate=lambda model, share: 0.0, evaluations=1,
         before_step=before_step, device=args.device,
     )  # fmt: skip
@@ -237,8 +237,8 @@ def fit(model, feed, args: argparse.Namespace, *, checkpoint: Path, before_step,
 
 def little_model(compressor: str, args: argparse.Namespace, *, d: int):
     """A method in front of a random decoder with the toy's words, low-rank adapters on it."""
-    from lib.checkpoints import build_vlm
-    from lib.synthetic.language import build_lm, build_tokenizer
+    from slidesieve.models.checkpoints import build_vlm
+    from slidesieve.synthetic.language import build_lm, build_tokenizer
 
     width, layers = (64, 2) if args.tiny else (512, 8)
     with tempfile.TemporaryDirectory() as folder:
@@ -255,7 +255,7 @@ def tiles(args: argparse.Namespace) -> Iterator[dict]:
     """(e) Tiles a second of a ViT-L/16 at 224 px by random weights: end to end, and the network alone."""
     from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
-    from lib.encoders import load_encoder
+    from slidesieve.features.encoders import load_encoder
 
     size = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
     if args.tiny:
@@ -283,8 +283,8 @@ def tiles(args: argparse.Namespace) -> Iterator[dict]:
 
 def bags(args: argparse.Namespace) -> Iterator[dict]:
     """(f) A short training on real slides, a label asked as yes or no, patients kept apart; a random decoder."""
-    from lib import training
-    from lib.examples import Example
+    from slidesieve.datasets.examples import Example
+    from slidesieve.training import loop
 
     if not (args.bags and args.labels):
         yield {"status": "left out: no --bags and --labels"}
@@ -294,13 +294,13 @@ def bags(args: argparse.Namespace) -> Iterator[dict]:
         model = little_model(compressor, args, d=next(iter(held.values())).x.shape[1])
         taught = [Example(s, None, (("Is cyst present?", answer[s]),)) for s in sides["train"]]
         steps = 4 if args.tiny else 100
-        feed = training.Feed(model, held, [training.Phase(taught, steps, 16)], seed=0, max_tiles=256)
+        feed = loop.Feed(model, held, [loop.Phase(taught, steps, 16)], seed=0, max_tiles=256)
         model.fit_features(feed(0)[0])
         with tempfile.TemporaryDirectory() as folder:
             start = now(args.device)
             table = fit(
                 model, feed, args, checkpoint=Path(folder) / "checkpoint.pt",
-                before_step=training.cooling(1.0, 0.1, steps // 2), save_minutes=10,
+                before_step=loop.cooling(1.0, 0.1, steps // 2), save_minutes=10,
             )  # fmt: skip
             seconds = now(args.device) - start
         row = {"method": compressor, "k": 8, "steps": steps, "ms_a_step": 1000 * seconds / steps}
@@ -312,7 +312,7 @@ def real_slides(args: argparse.Namespace):
     """Bags, slides on each side by patient (a seeded fifth is test), and each slide's yes or no."""
     import pandas as pd
 
-    from lib.features import PackedStore
+    from slidesieve.features.store import PackedStore
 
     store, table = PackedStore(Path(args.bags)), pd.read_csv(args.labels, dtype=str)
     table["slide_id"] = table["slide_id"].str.removesuffix(".svs")
@@ -330,8 +330,8 @@ def unseen_auroc(model, held, slides: list[str], answer: dict[str, str]) -> floa
     """How well log p(yes) - log p(no) orders slides of unseen patients."""
     from sklearn.metrics import roc_auc_score
 
-    from lib.questions import Question
-    from lib.scoring import answer as ask
+    from slidesieve.answers.answering import answer as ask
+    from slidesieve.datasets.questions import Question
 
     asked = [Question(s, s, "", "", "Is cyst present?", ("yes", "no"), ("yes", "no").index(answer[s])) for s in slides]
     table = ask(model, asked, held, answer_form="text", batch_tokens=65_536).set_index("ID").loc[slides]

@@ -5,7 +5,7 @@
 Which kind of lung tumour lies among thousands of other organs' tokens (see needle_bags)? Every model sees the very same
 bags; the weights of its best validation AUC are kept, and the test bags are looked at once, at the end.
 
-sparselearn   lib.compressors.SparseLearn, token-wise scorer, no denoiser, and a gated-attention head (lib.mil). Ours,
+sparselearn   compressors.sparselearn, token-wise scorer, no denoiser, and a gated-attention head (mil.models). Ours,
               not the paper's: the head; its warm-up on all clean tokens, to its own early stop; and a budget that falls
               from n/2 to k while tau falls, for a gate that starts at k/n = 0.03 shows the head nothing but noise.
               Validation and test take the hard path: exactly k raw tokens reach the head.
@@ -31,9 +31,9 @@ from torch import nn
 from benchmarks.needle_bags import NeedleBags, found_share, needle_bags, read_slides
 from benchmarks.needle_plots import draw
 from benchmarks.peers import mean_of_all, mean_of_needle, mean_regression
-from lib.compressors.registry import COMPRESSORS
-from lib.mil import Annealing, BagClassifier, GatedAttentionHead, Settings, bag_auc, bag_logits, fit_bags
-from lib.mil_models import ABMIL, bag_model
+from slidesieve.compressors.registry import COMPRESSORS
+from slidesieve.mil.models import ABMIL, BagClassifier, GatedAttentionHead, bag_model
+from slidesieve.mil.training import Annealing, Settings, bag_auc, bag_logits, fit_bags
 
 HIPT = Path(__file__).parents[2] / "shared" / "data" / "mil" / "hipt_tcga"
 TRAIN = {1000: 600}  # training bags by n, otherwise FEWER

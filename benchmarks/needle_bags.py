@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 
-from lib.batch import Batch
+from slidesieve.features.bag import Batch
 
 HAY = ("KIDNEY", "THCA", "LIHC", "PRAD")
 KINDS, HAY_KIND = {"LUAD": 0, "LUSC": 1}, -1

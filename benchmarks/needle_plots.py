@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from lib.plots import BLUE, CYCLE, GREY, RED, SKY, clean, figure, save
+from slidesieve.figures.style import BLUE, CYCLE, GREY, RED, SKY, clean, figure, save
 
 ATTENDED = {"gated": "gated ABMIL,\nmost attended", "abmil": "ABMIL,\nmost attended"}
 NAMES = {"gated": "gated ABMIL", "abmil": "ABMIL", "mean": "mean pooling", "needle_alone": "needle alone (ceiling)"}

@@ -21,14 +21,13 @@ import torch
 import typer
 from scipy import stats
 
-from lib.batch import collate, linspace_cap
-from lib.checkpoints import build_vlm
-from lib.features import Bag, make_bag
-from lib.positions import PositionIds
-from lib.prompts import pack
-from lib.questions import Question, prompt
-from lib.synthetic.classes import FINDINGS, TISSUES
-from lib.vlm import VLM
+from slidesieve.datasets.questions import Question, prompt
+from slidesieve.features.bag import Bag, collate, linspace_cap, make_bag
+from slidesieve.models.chat import pack
+from slidesieve.models.checkpoints import build_vlm
+from slidesieve.models.positions import PositionIds
+from slidesieve.models.vlm import VLM
+from slidesieve.synthetic.classes import FINDINGS, TISSUES
 
 D, CAP, K, SPAN = 24, 40, 16, 400
 SHORTEST, LONGEST, LONGER = 200, 400, 10

@@ -15,8 +15,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lib.features import make_bag, write_features
-from lib.importers import read_bag
+from slidesieve.features.bag import make_bag
+from slidesieve.features.readers import read_bag
+from slidesieve.features.store import write_features
 
 REPEATS = 5
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from openslide import OpenSlide
 
-from lib.slide_pixels import iter_tiles
-from lib.slides import View, open_slide
-from lib.synthetic.pyramids import write_pyramid
+from slidesieve.slides.pixels import iter_tiles
+from slidesieve.slides.slide import View, open_slide
+from slidesieve.synthetic.pyramids import write_pyramid
 
 REPEATS = 5
 MAX_TILES = 256

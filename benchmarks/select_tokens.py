@@ -22,9 +22,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from lib.compressors.registry import COMPRESSORS
-from lib.features import make_bag, read_features, write_features
-from lib.mil_models import bag_model
+from slidesieve.compressors.registry import COMPRESSORS
+from slidesieve.features.bag import make_bag
+from slidesieve.features.store import read_features, write_features
+from slidesieve.mil.models import bag_model
 
 REFERENCES = ("one read of the bag", "one n x d x d product")
 LONG_S = 20.0  # a call that takes longer is not repeated

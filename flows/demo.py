@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from flows.experiment import conduct, faults_explained
-from flows.graph import NOTEBOOKS, Options, plan
-from flows.notebook import portable
-from flows.stages import make_stage
+from flows.plan.graph import Options, plan
+from flows.plan.notebooks import NOTEBOOKS
+from flows.plan.stages import make_stage
+from flows.run.notebook import portable
 
 COHORT, MODEL = "store/toy", "store/llm/toy"
 TOY_SETTINGS = (

@@ -17,8 +17,8 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed, Crashed, Failed, State
 
 from flows.experiment import main
-from flows.notebook import run_notebook
-from lib.file_hashes import ROOT
+from flows.run.notebook import run_notebook
+from slidesieve.provenance.files import ROOT
 
 FLOW = "slidesieve"
 RUNNING = {"type": {"any_": ["RUNNING"]}}

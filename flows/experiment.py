@@ -15,15 +15,15 @@ from typing import Annotated
 
 import typer
 
-from flows.board import ELSEWHERE, Board, Outcome, drive, pending, run_stage
-from flows.graph import Options, plan
-from flows.locks import held
-from flows.notebook import portable
-from flows.presets import read_preset, words_for
-from flows.processes import guard
-from flows.report import write_report
-from flows.stages import Stage, changes_of, check_inputs, values_of
-from lib.file_hashes import ROOT
+from flows.plan.graph import Options, plan
+from flows.plan.presets import read_preset, words_for
+from flows.plan.stages import Stage, changes_of, check_inputs, values_of
+from flows.report.index import write_report
+from flows.run.board import ELSEWHERE, Board, Outcome, drive, pending, run_stage
+from flows.run.locks import held
+from flows.run.notebook import portable
+from flows.run.processes import guard
+from slidesieve.provenance.files import ROOT
 
 PREFECT = {
     "PREFECT_HOME": str(ROOT / ".prefect"),
@@ -72,7 +72,7 @@ def conduct(stages: list[Stage], out: str, *, title: str, workers: int, threads:
 
 def print_plan(stages: list[Stage], out: str) -> None:
     """Say what would run, why and at what cost; write OUT/plan.csv."""
-    from lib import plan_table  # the models' libraries take seconds to import
+    from slidesieve.cost import plan_table  # the models' libraries take seconds to import
 
     planned = [plan_table.Planned(s.id, values_of(s), changes_of(s), ROOT / s.out_dir) for s in stages]
     due = pending(stages)

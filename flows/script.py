@@ -3,7 +3,7 @@
     accelerate launch --num_processes 2 -m flows.script notebooks/50_tune_answers.ipynb --out runs/tuned -p device=cuda
 
 Each process runs every cell. The first one writes to the folder named by --out and leaves the receipt there, as ever;
-the others write to folders that are thrown away. `lib.training.fit` finds the processes by itself. With -p device=cpu,
+the others write to folders that are thrown away. `training.loop.fit` finds the processes by itself. With -p device=cpu,
 torchrun --nproc_per_node starts them (accelerate launch has no launcher for several on one CPU). There is no executed
 copy and no HTML page: those come with flows.notebook, whose parameter `processes` starts them from inside.
 """
@@ -19,11 +19,11 @@ import typer
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from flows.notebook import parse_words, portable
-from lib import receipts
-from lib.file_hashes import ROOT
-from lib.parameters import read_cells
-from lib.recipes import recipe_of
+from flows.run.notebook import parse_words, portable
+from slidesieve.provenance import receipts
+from slidesieve.provenance.files import ROOT
+from slidesieve.provenance.parameters import read_cells
+from slidesieve.provenance.recipes import recipe_of
 
 
 def main(

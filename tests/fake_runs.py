@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.answers import COLUMNS, COST_COLUMNS, LOGP, SELECTION_COLUMNS
-from lib.features import make_bag, write_packed
-from lib.file_hashes import file_stamp, hash_file
-from lib.manifest import COLUMNS as MANIFEST_COLUMNS
-from lib.questions import COLUMNS as QUESTION_COLUMNS
-from lib.questions import LETTERS, read_questions
+from slidesieve.answers.tables import COLUMNS, COST_COLUMNS, LOGP, SELECTION_COLUMNS
+from slidesieve.cohort.manifest import COLUMNS as MANIFEST_COLUMNS
+from slidesieve.datasets.questions import COLUMNS as QUESTION_COLUMNS
+from slidesieve.datasets.questions import LETTERS, read_questions
+from slidesieve.features.bag import make_bag
+from slidesieve.features.store import write_packed
+from slidesieve.provenance.files import file_stamp, hash_file
 
 N_TILES, D = 75, 33
 

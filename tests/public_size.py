@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.manifest import COLUMNS as MANIFEST_COLUMNS
-from lib.questions import COLUMNS
+from slidesieve.cohort.manifest import COLUMNS as MANIFEST_COLUMNS
+from slidesieve.datasets.questions import COLUMNS
 
 SLIDES, TESTED, CAPTIONS, INSTRUCTIONS, ASKED = 4915, 734, 4152, 174_436, 2202
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 
-from lib.manifest import COLUMNS
+from slidesieve.cohort.manifest import COLUMNS
 
 GLASS, STAIN = (243, 243, 243), (190, 90, 160)
 

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from lib.file_hashes import ROOT
+from slidesieve.provenance.files import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DIRECT = [Requirement(r) for r in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"])]
@@ -51,7 +51,7 @@ def test_environment_yml_is_in_step_and_gives_a_reason_on_each_line():
 def test_what_the_code_imports_is_declared():
     files = [p for folder in ("lib", "flows", "tests", "benchmarks") for p in (ROOT / folder).rglob("*.py")]
     roots = {root for path in files for root in _roots(path.read_text(encoding="utf-8"))}
-    own = {p.stem for p in files} | {"lib", "flows", "benchmarks"} | set(sys.stdlib_module_names)
+    own = {p.stem for p in files} | {"slidesieve", "flows", "benchmarks"} | set(sys.stdlib_module_names)
     owners = packages_distributions()
     names = {canonicalize_name(r.name) for r in DIRECT}
     undeclared = {r for r in roots - own if not {canonicalize_name(d) for d in owners.get(r, [r])} & names}

@@ -5,32 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from lib.file_hashes import ROOT
+from slidesieve.provenance.files import ROOT
 
-# A lib module imports only from names before its own; a package counts as one name. A new module gets its place here.
-LIST = """
-whole_files syntax parameters file_hashes weight_hashes code_modules code_words code_reach recipes receipts
-manifest site_order audit features slides slide_pixels tiling overviews stain_texture encoders
-batch bag_files feature_csv importers ledger slide_loop tile_jobs encode_jobs
-soft_topk compressors positions standardised mae prompts token_budget attention_masks decoder_families language_model
-prefix_lm latent_reader method_options flops vlm checkpoints answer_sums shares
-questions slideinstruct slidechat_cohort benchmark_tables examples validation stats selection answers
-classification published comparison variants head_to_head budget label_cohort scoring answer_costs
-feed launch_training run_files run_state training_step training mae_training reconstruction
-mil mil_models mil_cohort mil_tasks mil_folds mil_scores
-lengths token_maps slots gate_mass soft_hard leak leak_tiles soft_hard_words redundancy relevance
-cost_models cost activations cost_tables
-plan_sizes plan_work plan_memory plan_cost plan_pretraining plan_table
-plots slide_plots length_plots variant_plots token_plots soft_hard_plots mil_plots slot_plots mae_plots
-redundancy_plots cost_plots head_to_head_plots synthetic
-"""
-ORDER = LIST.split()
+# A room imports only from rooms before its own; modules of a room have an order of their own, without circles.
+LOW = ["provenance", "cohort", "slides", "features", "datasets", "compressors", "models", "training", "answers"]
+ROOMS = [*LOW, "evaluation", "mil", "cost", "analyses", "figures", "synthetic"]
+FLOW_ROOMS = ["plan", "run", "report"]
+MOST_MODULES, MOST_LINES = 14, 250
 
 
 def modules() -> dict[str, Path]:
-    """Map each module of lib and flows to its file, packages by their own name."""
-    files = [p for package in ("lib", "flows") for p in (ROOT / package).rglob("*.py")]
-    return {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in files}
+    """Map each module of slidesieve and flows to its file, packages by their own name."""
+    files = [
+        (p, top)
+        for top, package in ((ROOT / "lib", "slidesieve"), (ROOT, "flows"))
+        for p in (top / package).rglob("*.py")
+    ]
+    return {".".join(p.relative_to(top).with_suffix("").parts).removesuffix(".__init__"): p for p, top in files}
 
 
 MODULES = modules()
@@ -58,11 +49,48 @@ def users(target: str) -> set[str]:
     return {name for name, names in IMPORTS.items() if any(n == target or n.startswith(f"{target}.") for n in names)}
 
 
-@pytest.mark.parametrize("name", sorted(n for n in MODULES if n.startswith("lib.")))
-def test_lib_imports_run_one_way(name):
-    place = ORDER.index(name.split(".")[1])
-    inner = {n.split(".")[1] for n in IMPORTS[name] if n.startswith("lib.")} - {name.split(".")[1]}
-    assert {n for n in inner if ORDER.index(n) > place} == set()
+def room_of(name: str) -> str:
+    return name.split(".")[1] if name.count(".") else ""
+
+
+@pytest.mark.parametrize("name", sorted(n for n in MODULES if n.startswith("slidesieve.")))
+def test_rooms_import_one_way(name):
+    place = ROOMS.index(room_of(name))
+    assert {n for n in IMPORTS[name] if n.startswith("slidesieve.") and ROOMS.index(room_of(n)) > place} == set()
+
+
+@pytest.mark.parametrize("name", sorted(n for n in MODULES if room_of(n) in FLOW_ROOMS))
+def test_rooms_of_flows_import_one_way_and_no_door(name):
+    place = FLOW_ROOMS.index(room_of(name))
+    inner = {n for n in IMPORTS[name] if n.startswith("flows.")}
+    assert {n for n in inner if room_of(n) not in FLOW_ROOMS or FLOW_ROOMS.index(room_of(n)) > place} == set()
+
+
+def test_modules_import_in_no_circle():
+    assert {
+        name for name in MODULES if name in set().union(*(reached(n) for n in IMPORTS[name] & MODULES.keys()))
+    } == set()
+
+
+def test_compressors_stand_alone():
+    """One paper, one file: a compressor needs nothing of ours but its interface and its blocks."""
+    inner = {
+        n for name in MODULES if room_of(name) == "compressors" for n in IMPORTS[name] if n.startswith("slidesieve")
+    }
+    assert {n for n in inner if room_of(n) != "compressors"} == set()
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_is_small_and_says_what_it_holds(room):
+    inside = [n for n in MODULES if room_of(n) == room and n.count(".") == 2]
+    assert 0 < len(inside) <= MOST_MODULES
+    face = MODULES[f"slidesieve.{room}"].read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(face)) and len(ast.parse(face).body) == 1  # no face that exports again
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_a_module_is_short(name):
+    assert len(MODULES[name].read_text(encoding="utf-8").splitlines()) <= MOST_LINES
 
 
 def reached(name: str) -> set[str]:
@@ -75,27 +103,41 @@ def reached(name: str) -> set[str]:
     return seen
 
 
-@pytest.mark.parametrize("name", ["lib.training", "lib.checkpoints", "lib.scoring", "lib.importers", "lib.cost"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "slidesieve.training.loop",
+        "slidesieve.models.checkpoints",
+        "slidesieve.answers.answering",
+        "slidesieve.features.readers",
+        "slidesieve.cost.measure",
+    ],
+)
 def test_training_and_answering_need_no_slides(name):
     """A GPU machine that has features needs no OpenSlide."""
-    assert {n.split(".")[0] for n in reached(name)} & {"openslide", "tifffile", "imagecodecs", "papermill"} == set()
+    assert {n.split(".")[0] for n in reached(f"slidesieve.{name}")} & {
+        "openslide",
+        "tifffile",
+        "imagecodecs",
+        "papermill",
+    } == set()
 
 
-def test_lib_knows_no_orchestration():
-    assert {n for tool in ("prefect", "papermill", "flows") for n in users(tool) if _in(n, "lib")} == set()
+def test_the_package_knows_no_orchestration():
+    assert {n for tool in ("prefect", "papermill", "flows") for n in users(tool) if _in(n, "slidesieve")} == set()
 
 
-def test_only_plots_draws():
-    assert {n for n in users("matplotlib") if "plots" not in n.split(".")[-1]} == set()
+def test_only_figures_draw():
+    assert {n for n in users("matplotlib") if room_of(n) != "figures"} == set()
 
 
-def test_nothing_in_lib_imports_the_toy():
-    assert {n for n in users("lib.synthetic") if not _in(n, "lib.synthetic")} == set()
+def test_nothing_imports_the_toy():
+    assert {n for n in users("slidesieve.synthetic") if not _in(n, "slidesieve.synthetic")} == set()
 
 
 def test_one_notebook_needs_no_prefect():
     """An ephemeral Prefect start costs as much as ten notebooks."""
-    reached, todo = set(), {"flows.notebook", "flows.launch", "flows.execute"}
+    reached, todo = set(), {"flows.notebook", "flows.run.notebook", "flows.run.launch", "flows.run.execute"}
     while todo:
         name = todo.pop()
         reached.add(name)

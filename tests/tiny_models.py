@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from lib.checkpoints import build_vlm, save_model
-from lib.features import make_bag, write_packed
-from lib.manifest import COLUMNS as MANIFEST_COLUMNS
-from lib.questions import COLUMNS
-from lib.synthetic.language import build_lm, build_tokenizer
+from slidesieve.cohort.manifest import COLUMNS as MANIFEST_COLUMNS
+from slidesieve.datasets.questions import COLUMNS
+from slidesieve.features.bag import make_bag
+from slidesieve.features.store import write_packed
+from slidesieve.models.checkpoints import build_vlm, save_model
+from slidesieve.synthetic.language import build_lm, build_tokenizer
 
 
 def write_model_and_cohort(folder: Path, sizes: Int[np.ndarray, " s"]) -> None:

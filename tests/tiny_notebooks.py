@@ -7,7 +7,7 @@ from pathlib import Path
 def write_notebook(path: Path, *, parameters: str = "", body: str = "", outputs: str = "[]", prelude: str = "") -> Path:
     """Write a stage notebook; `prelude` goes into the cell of imports."""
     cells = [
-        _cell(f"from lib import receipts\n{prelude}"),
+        _cell(f"from slidesieve.provenance import receipts\n{prelude}"),
         _cell(f'out_dir: str = "runs/manual/tiny"  # run: folder\n{parameters}', tags=["parameters"]),
         _cell(f'stage = receipts.begin("{path.stem}", globals())'),
         _cell(body),

@@ -1,0 +1,232 @@
+"""The stages of an experiment: a plain function of the options, checked before anything runs."""
+
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+from flows.plan.language_models import check_language_models
+from flows.plan.methods import Method, parse_method
+from flows.plan.notebooks import NOTEBOOKS
+from flows.plan.stages import Stage, apply_settings, check_stage_options, lies_in, make_stage, with_needs
+from slidesieve.compressors.registry import BESIDE, WITHOUT_K
+from slidesieve.provenance.files import ROOT
+
+
+class Options(NamedTuple):
+    """An experiment as asked for. Paths: relative to the repository's root, or absolute; `settings`: `-p` words."""
+
+    manifest: str
+    questions: str
+    out: str
+    captions: str = ""
+    instructions: str = ""
+    truth: str = ""
+    compressors: tuple[str, ...] = ("sparselearn",)
+    k: tuple[int, ...] = (8,)
+    seeds: tuple[int, ...] = (0,)
+    folds: tuple[int, ...] = (-1,)
+    encoder: str = ""
+    llm: str = ""
+    floors: bool = True
+    alignment: bool = True
+    workers: int = 1
+    threads: int = 1
+    device: str = ""
+    settings: tuple[str, ...] = ()
+
+
+class Run(NamedTuple):
+    """One method at one k on one fold with one seed: its stages, the last of which answers, and what aligned it."""
+
+    method: Method
+    k: int
+    fold: int
+    stages: list[Stage]
+    aligned: Stage | None
+
+
+def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = NOTEBOOKS) -> list[Stage]:
+    """List the stages in an order in which they can run; raise ValueError if the options or the tables are faulty.
+
+    `before` are stages that make this experiment's own tables (the toy cohort); what they will write is not read here.
+    """
+    methods, from_slides = _methods(options), True
+    if not any(lies_in(options.manifest, stage.out_dir) for stage in before):
+        from_slides = check_options(options)
+    stages = [*before, *_data_stages(options, notebooks, from_slides=from_slides)]
+    features = f"{options.out}/20_extract_features" if from_slides else ""
+    tiles = f"{options.out}/10_tile_slides" if from_slides else ""
+    common = _common(options) | {"features": features, "tiles": tiles}
+    runs: list[Run] = []
+    for seed, fold in product(options.seeds, options.folds):
+        run = common | {"seed": seed, "fold": fold}
+        suffix = f"s{seed}" + (f"_f{fold}" if fold >= 0 else "")
+        alignments: dict[tuple[str, ...], Stage] = {}
+        for method, k in methods:
+            if method.in_front not in alignments and _is_aligned(options, method):
+                alignments[method.in_front] = _alignment(notebooks, options, method, run, suffix)
+                stages.append(alignments[method.in_front])
+            start = alignments.get(method.in_front) if _is_aligned(options, method) else None
+            branch = _branch(notebooks, options, method, run | ({"k": k} if k else {}), suffix, start)
+            known = {stage.id for stage in stages}
+            stages += [stage for stage in branch if stage.id not in known]  # a pre-training serves every k
+            runs.append(Run(method, k, fold, branch, start))
+    stages += [*_look_closely(notebooks, options, runs, common), *_compare(notebooks, options, runs, common)]
+    stages = with_needs(_apply_changes(apply_settings(stages, options.settings), runs))
+    check_stage_options(stages)
+    check_language_models(stages, ROOT / options.manifest)
+    return stages
+
+
+def check_options(options: Options) -> bool:
+    """Read every table, raising on a fault; return whether a slide lacks features."""
+    from slidesieve.cohort import manifest as manifests
+    from slidesieve.cohort import splits
+    from slidesieve.datasets import examples
+    from slidesieve.datasets import questions as tables
+
+    manifest = manifests.read_manifest(ROOT / options.manifest)
+    asked = tables.read_questions(ROOT / options.questions)
+    for fold in options.folds:
+        split = splits.split_of(manifest, fold)
+        _check_controls(options, fold, {q.slide_id for q in asked if split.get(q.slide_id) == "test"})
+    tables.check_slides(asked, manifest)
+    for path in filter(None, (options.captions, options.instructions)):
+        taught = examples.read_examples(ROOT / path, answer_form="text", slide_prompt="", region_prompt="")
+        tables.check_slides(taught, manifest)
+    return bool((manifest.table["feature_path"] == "").any())
+
+
+def _check_controls(options: Options, fold: int, tested: set[str]) -> None:
+    """Raise ValueError if a fold has a single test slide, which has no other to be mistaken for."""
+    controlled = not any(word.lower().endswith("wrong_slide=false") for word in options.settings)
+    if len(tested) == 1 and controlled:
+        of_fold = f" of fold {fold}" if fold >= 0 else ""
+        raise ValueError(
+            f"questions: they ask about {len(tested)} test slide{of_fold}, and the control with another slide's tiles "
+            "needs 2; ask about more slides, or leave the control out: -p 60.wrong_slide=false"
+        )
+
+
+def _methods(options: Options) -> list[tuple[Method, int]]:
+    """List (method, k), the named ones first, then the floors; k = 0 for those that have none."""
+    names = dict.fromkeys((*options.compressors, *(BESIDE if options.floors else ())))
+    methods = [parse_method(name) for name in names]
+    return [(m, k) for m in methods for k in (options.k if m.made.has_k() else (0,))]
+
+
+def _is_aligned(options: Options, method: Method) -> bool:
+    """Say whether a method starts from an all-tile stage; for the compressor `all` that stage is its own stage 1."""
+    from slidesieve.models.fusion import fusion_of  # with the language models' library: seconds
+
+    wanted = method.alignment and fusion_of(method.made).serves_any
+    return wanted and (options.alignment or method.compressor == "all")
+
+
+def _alignment(notebooks: Path, options: Options, method: Method, run: dict, suffix: str) -> Stage:
+    named = [word.removeprefix("slide_encoder=").replace("=", "-") for word in method.in_front]
+    tag = "_".join(["-".join(["all", *named]), suffix])
+    return _stage(notebooks, options, "40_align_captions", tag, run | {"compressor": "all", "start": ""})
+
+
+def _branch(
+    notebooks: Path, options: Options, method: Method, values: dict, suffix: str, align: Stage | None
+) -> list[Stage]:
+    """Make one method's stages: pre-training if it has one, captions (unless they aligned it), questions, answers."""
+    tag = "_".join([method.tag, *([f"k{values['k']}"] if "k" in values else []), suffix])
+    values = values | {"compressor": method.compressor}
+    start = align.out_dir if align else ""
+    branch = []
+    if method.made.is_pretrained:
+        values |= {"regions_first": options.alignment and method.alignment}
+        if method.pretraining:
+            own = "_".join([method.tag, suffix])
+            branch.append(_stage(notebooks, options, "30_pretrain_resampler", own, values))
+            start = branch[-1].out_dir
+    if method.made.has_k():
+        branch.append(_stage(notebooks, options, "40_align_captions", tag, values | {"start": start}))
+        start = branch[-1].out_dir
+    branch.append(_stage(notebooks, options, "50_tune_answers", tag, values | {"start": start}))
+    named = {"checkpoint": branch[-1].out_dir} | ({"method": method.name} if method.name != method.compressor else {})
+    branch.append(_stage(notebooks, options, "60_answer_questions", tag, values | named))
+    return branch
+
+
+def _look_closely(notebooks: Path, options: Options, runs: list[Run], common: dict[str, object]) -> list[Stage]:
+    """Look at the first run alone: its lengths and map; how a scorer's soft becomes hard; how slots share the tiles.
+
+    And, if some method merges tiles, at what it is built on: are they redundant, and what do visual tokens cost?
+    """
+    from slidesieve.models.fusion import fusion_of
+
+    first, (*_, tuned, answered) = runs[0], runs[0].stages
+    look = tuned.parameters | common | {"checkpoint": tuned.out_dir, "answers": [answered.out_dir]}
+    names, kin = ["70_map_selected_tokens", "71_length_stability"], []
+    if first.method.made.softens:
+        names, kin = [*names, "72_soft_to_hard"], [run for run in runs[1:] if run[:3] == first[:3]]
+        look |= {"captions_stage": first.stages[-3].out_dir}
+    if not fusion_of(first.method.made).is_prefix:
+        names = names[1:]
+    if first.method.made.routes:
+        family = [run for run in runs[1:] if run.fold == first.fold]
+        names, kin = [names[1], "73_slot_usage"], [r for r in family if r.method.compressor == first.method.compressor]
+    look |= {"others": [run.stages[-2].out_dir for run in kin]}
+    stages = [_stage(notebooks, options, name, tuned.id.partition("/")[2], look) for name in names]
+    if any(run.method.made.kind == "resamples" for run in runs):
+        tiles = {"features": common["features"] or options.manifest}
+        stages.append(_stage(notebooks, options, "74_tile_redundancy", "", tiles))
+        machine = {name: common[name] for name in ("device", "threads") if name in common}
+        stages.append(_stage(notebooks, options, "75_compute_cost", "", machine))
+    return stages
+
+
+def _compare(notebooks: Path, options: Options, runs: list[Run], common: dict[str, object]) -> list[Stage]:
+    """Compare the variants of a method at the first k, plain methods over several k, and everything."""
+    names = dict.fromkeys(run.method.name for run in runs)
+    varied = [n for n in names if n not in WITHOUT_K and any(other.startswith(f"{n}:") for other in names)]
+    compared = {"80_compare_methods": ({}, runs)}
+    if len(options.k) > 1:
+        compared = {"77_token_budget": ({}, [r for r in runs if r.method.name == r.method.compressor])} | compared
+    if varied:
+        family = [r for r in runs if r.k in (0, options.k[0]) and f"{r.method.name}:".startswith(f"{varied[0]}:")]
+        compared = {"76_compare_variants": ({"reference": varied[0]}, family)} | compared
+    return [
+        _stage(notebooks, options, name, "", common | extra | {"answers": [run.stages[-1].out_dir for run in asked]})
+        for name, (extra, asked) in compared.items()
+    ]
+
+
+def _apply_changes(stages: list[Stage], runs: list[Run]) -> list[Stage]:
+    """Apply each method's own changes to its stages, after the settings for all: they say more."""
+    changed = {}
+    for run in runs:
+        if run.aligned:
+            front = apply_settings([s for s in stages if s.id == run.aligned.id], run.method.in_front)
+            changed |= {stage.id: stage for stage in front}
+        ids = {stage.id for stage in run.stages}
+        changed |= {s.id: s for s in apply_settings([s for s in stages if s.id in ids], run.method.changes)}
+    return [changed.get(stage.id, stage) for stage in stages]
+
+
+def _data_stages(options: Options, notebooks: Path, *, from_slides: bool) -> list[Stage]:
+    values = _common(options) | {"workers": options.workers, "tiles": f"{options.out}/10_tile_slides"}
+    names = ["00_audit_manifest"] + (["10_tile_slides", "20_extract_features"] if from_slides else [])
+    return [_stage(notebooks, options, name, "", values) for name in names]
+
+
+def _common(options: Options) -> dict[str, object]:
+    values = {
+        "manifest": options.manifest,
+        "questions": options.questions,
+        "captions": options.captions or options.questions,
+        "instructions": options.instructions,
+        "truth": options.truth,
+        "threads": options.threads,
+    }
+    given = {"encoder": options.encoder, "lm": options.llm, "device": options.device}
+    return values | {name: value for name, value in given.items() if value}
+
+
+def _stage(notebooks: Path, options: Options, name: str, tag: str, offered: dict[str, object]) -> Stage:
+    id = f"{name}/{tag}" if tag else name
+    return make_stage(notebooks / f"{name}.ipynb", id=id, out_dir=f"{options.out}/{id}", offered=offered)

@@ -1,0 +1,1 @@
+"""Stages while they run: who may start, the process of a notebook, locks. Imports plan."""

@@ -1,0 +1,119 @@
+"""The inside of one notebook's process: Papermill runs it, nbconvert renders it. Started by flows.notebook only.
+
+Reads a JSON order from stdin, writes a JSON account to account.json: {"ok": bool, "error": str, "cell": str}.
+Kernel output goes to log.txt as it comes. The executed copy is NAME.partial.ipynb until the end,
+then NAME.ipynb or NAME.failed.ipynb.
+"""
+
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from slidesieve.provenance.files import ROOT, write_json
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Interrupted(BaseException):
+    """The driver asked for an end (timeout or Ctrl-C)."""
+
+
+class Account(NamedTuple):
+    """How the run ended: `cell` says where, `error` why; both empty if all is well."""
+
+    ok: bool
+    error: str = ""
+    cell: str = ""
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, _interrupt)
+    order = json.load(sys.stdin)
+    notebook, out_dir = Path(order["notebook"]), Path(order["out_dir"])
+    account = run(notebook, out_dir, order["parameters"])
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    publish(out_dir, notebook.stem, account, list(order["parameters"]))
+    write_json(out_dir / "account.json", account._asdict())
+
+
+def run(notebook: Path, out_dir: Path, parameters: dict[str, object]) -> Account:
+    """Execute into NAME.partial.ipynb; the kernel listens on private sockets, not on the network."""
+    from papermill import execute_notebook
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # its own parser warns; ours has checked
+    partial = out_dir / f"{notebook.stem}.partial.ipynb"
+    with tempfile.TemporaryDirectory(prefix="kernel-") as sockets, (out_dir / "log.txt").open("w") as log:
+        os.environ["JUPYTER_RUNTIME_DIR"] = sockets
+        try:
+            execute_notebook(
+                _literal(notebook),
+                _literal(partial),
+                parameters=parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                start_timeout=120,
+                iopub_timeout=300,
+                autosave_cell_every=60,
+                stdout_file=log,
+                stderr_file=log,
+                config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
+            )
+        except PapermillExecutionError as error:
+            return Account(False, ANSI.sub("", f"{error.ename}: {error.evalue}"), last_cell(partial))
+        except Interrupted:
+            return Account(False, "stopped by the driver", last_cell(partial))
+        except Exception as error:
+            return Account(False, f"{type(error).__name__}: {error}", last_cell(partial))
+    return Account(True)
+
+
+def last_cell(executed: Path) -> str:
+    """Name the last code cell that was started (a killed kernel's cells all read completed, so status is no help)."""
+    if not executed.exists():
+        return ""
+    code = [c for c in json.loads(executed.read_text())["cells"] if c["cell_type"] == "code"]
+    started = [i for i, c in enumerate(code) if c["metadata"].get("papermill", {}).get("start_time")]
+    if not started:
+        return "before the first cell"
+    source = "".join(code[started[-1]]["source"]).strip()
+    return f"code cell {started[-1] + 1} of {len(code)}: {source.splitlines()[0] if source else ''}"
+
+
+def publish(out_dir: Path, name: str, account: Account, given: list[str]) -> None:
+    """Rename the executed copy to its final name, without this machine's paths, and render it beside."""
+    import nbformat
+
+    from flows.run.pages import render_notebook
+
+    partial = out_dir / f"{name}.partial.ipynb"
+    if not partial.exists():
+        return
+    node = nbformat.reads(partial.read_text(encoding="utf-8").replace(f"{ROOT}/", ""), as_version=4)
+    for key in ("input_path", "output_path", "environment_variables"):
+        node.metadata.get("papermill", {}).pop(key, None)
+    stem = name if account.ok else f"{name}.failed"
+    nbformat.write(node, partial)
+    partial.replace(out_dir / f"{stem}.ipynb")
+    failure = "" if account.ok else f"{account.cell}\n{account.error}"
+    (out_dir / f"{stem}.html").write_text(render_notebook(node, title=name, failure=failure), encoding="utf-8")
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise Interrupted
+
+
+def _literal(path: Path) -> str:
+    """Papermill formats its paths; braces must be doubled."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The process that runs one notebook: started in a session of its own, watched, and cleared away whatever happens."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from flows.run.execute import Account, last_cell
+from flows.run.processes import RUN, guard, kill_tagged
+from slidesieve.provenance.files import ROOT
+from slidesieve.provenance.receipts import NOTEBOOK_VARIABLE
+
+GRACE_SECONDS = 20  # from a polite stop to SIGKILL: time to save the executed copy and render it
+POLL_SECONDS = 0.1
+LIVE_SECONDS = 2.0
+_live: set[subprocess.Popen] = set()
+
+
+def launch(
+    notebook: Path,
+    out_dir: Path,
+    parameters: dict[str, object],
+    *,
+    timeout_s: float | None,
+    threads: int,
+    on_line: Callable[[str], None],
+) -> Account:
+    """Run flows.run.execute on a notebook and wait for its account; no process it started is left behind.
+
+    The caller holds `out_dir`, so whatever still runs for it there was left by a driver that was killed a moment ago.
+    """
+    guard()
+    tag = hashlib.sha256(str(out_dir).encode()).hexdigest()
+    kill_tagged(RUN, tag)
+    order = {"notebook": str(notebook), "out_dir": str(out_dir), "parameters": parameters}
+    account, noise = out_dir / "account.json", out_dir / "process.txt"
+    account.unlink(missing_ok=True)
+    with noise.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.run.execute"],
+            cwd=ROOT,
+            env=os.environ | {RUN: tag, NOTEBOOK_VARIABLE: str(notebook)} | quiet_environment(threads),
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    _live.add(process)
+    try:
+        process.stdin.write(json.dumps(order).encode())
+        process.stdin.close()
+        in_time = _wait(process, out_dir / "log.txt", timeout_s=timeout_s, on_line=on_line)
+    finally:
+        _stop(process)
+        kill_tagged(RUN, tag)
+        _live.discard(process)
+    told = Account(**json.loads(account.read_text())) if account.exists() else _broken(process, out_dir, notebook.stem)
+    account.unlink(missing_ok=True)
+    if told.ok and noise.stat().st_size == 0:
+        noise.unlink()
+    return told if in_time else told._replace(ok=False, error=f"stopped after {timeout_s:g} s (timeout)")
+
+
+def stop_all() -> None:
+    """Ask every notebook that this process is running to save what it has and end."""
+    for process in list(_live):
+        process.terminate()
+
+
+def last_lines(log: Path, count: int) -> list[str]:
+    """Return the last non-empty lines of a log; a progress bar's carriage returns start new lines."""
+    if not log.exists():
+        return []
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 20_000))
+        text = file.read().decode(errors="replace")
+    return [line for line in text.replace("\r", "\n").split("\n") if line.strip()][-count:]
+
+
+def quiet_environment(threads: int) -> dict[str, str]:
+    """Name the environment variables that limit BLAS and OpenMP (0 leaves them alone) and keep progress bars slow."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+    return {"TOKENIZERS_PARALLELISM": "false", "TQDM_MININTERVAL": "5"} | (
+        {name: str(threads) for name in names} if threads else {}
+    )
+
+
+def _wait(process: subprocess.Popen, log: Path, *, timeout_s: float | None, on_line: Callable[[str], None]) -> bool:
+    """Wait for the end, passing on the log's latest line now and then; return False if time ran out first."""
+    started, shown, looked = time.monotonic(), "", time.monotonic()
+    while process.poll() is None:
+        now = time.monotonic()
+        if timeout_s and now - started >= timeout_s:
+            return False
+        if now - looked >= LIVE_SECONDS:
+            looked, latest = now, "".join(last_lines(log, 1)).strip()
+            if latest != shown:
+                on_line(latest)
+                shown = latest
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """End the process if it has not ended: ask it to save what it has, then kill its group."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(timeout=GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _broken(process: subprocess.Popen, out_dir: Path, name: str) -> Account:
+    """Account for a process that ended without doing so itself."""
+    code = process.returncode
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    noise = "\n".join(last_lines(out_dir / "process.txt", 10))
+    cell = last_cell(out_dir / f"{name}.partial.ipynb")
+    return Account(False, f"the process running the notebook {how}\n{noise}".strip(), cell)

@@ -1,0 +1,127 @@
+"""One notebook with parameters, in a process of its own: executed copy, HTML page, log and receipt in one folder.
+
+If the folder's receipt already fits, nothing runs.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from flows.run.execute import Account
+from flows.run.launch import last_lines, launch
+from flows.run.locks import held
+from slidesieve.provenance import receipts
+from slidesieve.provenance.files import ROOT
+from slidesieve.provenance.parameters import check_parameters, nearest, parse_value, read_parameters
+from slidesieve.provenance.recipes import Recipe, recipe_of
+
+LOG_LINES = 10
+MEANWHILE = "done by another worker meanwhile"
+OLDER_FIGURES = "up to date, its figures drawn by older code"
+
+
+class Result(NamedTuple):
+    """What became of it: `status` is ran, skipped or failed; `reasons`: why so; `error`: where it failed."""
+
+    status: str
+    reasons: list[str]
+    seconds: float
+    executed: Path
+    html: Path | None
+    error: str
+
+
+def run_notebook(
+    notebook: Path,
+    out_dir: Path,
+    parameters: dict[str, object],
+    *,
+    timeout_s: float | None = None,
+    force: bool = False,
+    threads: int = 0,
+    since: float | None = None,
+    on_start: Callable[[list[str]], None] = lambda reasons: None,
+    on_line: Callable[[str], None] = lambda line: None,
+    on_wait: Callable[[], None] = lambda: None,
+) -> Result:
+    """Bring `out_dir` up to date with `notebook` run with `parameters`, and say what was done.
+
+    Raises ValueError or FileNotFoundError, before anything is launched, if a parameter or an input is wrong.
+    `out_dir` is held while the notebook runs; where another worker holds it, `on_wait` is called once and may raise,
+    else this waits and looks again. A receipt newer than `since` (seconds since the epoch) is that worker's.
+    `threads` limits BLAS and OpenMP in the kernel (0: the library's own choice). `on_line` gets the kernel's latest
+    output line a few times a minute. A kernel that outlives `timeout_s` is stopped with all its children.
+    """
+    notebook, out_dir = notebook.resolve(), (ROOT / out_dir).resolve()
+    parameters = parameters | {"out_dir": portable(out_dir)}
+    since, recipe = time.time() if since is None else since, recipe_of(notebook, parameters)
+    if force or receipts.check(out_dir, recipe):
+        with held(out_dir, on_wait=on_wait):
+            recipe = recipe_of(notebook, parameters)
+            reasons = ["asked for"] if force else receipts.check(out_dir, recipe)
+            if reasons:
+                on_start(reasons)
+                _remove_earlier_copies(out_dir, notebook.stem)
+                started = time.monotonic()
+                account = launch(notebook, out_dir, parameters, timeout_s=timeout_s, threads=threads, on_line=on_line)
+                return _result(account, notebook, out_dir, recipe, reasons, time.monotonic() - started)
+    executed, html = out_dir / f"{notebook.stem}.ipynb", out_dir / f"{notebook.stem}.html"
+    reasons = [MEANWHILE] * ((out_dir / receipts.RECEIPT).stat().st_mtime > since)
+    if drawn := receipts.redrawn_since(out_dir, recipe):
+        reasons.append(f"{OLDER_FIGURES} ({'; '.join(drawn)})")
+    return Result("skipped", reasons, 0.0, executed, html if html.exists() else None, "")
+
+
+def portable(path: Path) -> str:
+    """Write a path relative to the repository's root if it lies there."""
+    path = path.resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+
+
+def _result(
+    account: Account, notebook: Path, out_dir: Path, recipe: Recipe, reasons: list[str], seconds: float
+) -> Result:
+    """Judge a run by its receipt; a failed one leaves none."""
+    error = _verdict(account, out_dir, recipe)
+    stem = f"{notebook.stem}.failed" if error else notebook.stem
+    if error:
+        (out_dir / receipts.RECEIPT).unlink(missing_ok=True)
+    executed, html = out_dir / f"{stem}.ipynb", out_dir / f"{stem}.html"
+    page = html if html.exists() else None
+    return Result("failed" if error else "ran", reasons, seconds, executed, page, error)
+
+
+def _verdict(account: Account, out_dir: Path, recipe: Recipe) -> str:
+    """Return an empty string if the stage is done, else where and why it failed with the last log lines."""
+    if account.ok:
+        faults = receipts.check(out_dir, recipe)
+        if not faults:
+            return ""
+        where = "after the last cell"
+        why = f"no valid receipt ({'; '.join(faults)}); the last cell must call stage.finish"
+    else:
+        where, why = account.cell, account.error
+    log = "\n".join(f"    {line}" for line in last_lines(out_dir / "log.txt", LOG_LINES))
+    return f"{where}\n{why}".strip() + (f"\nlast log lines:\n{log}" if log else "")
+
+
+def _remove_earlier_copies(out_dir: Path, name: str) -> None:
+    """Copies of an earlier run must not stand beside the log of this one."""
+    for stem in (name, f"{name}.failed", f"{name}.partial"):
+        for suffix in (".ipynb", ".html"):
+            (out_dir / (stem + suffix)).unlink(missing_ok=True)
+    (out_dir / "log.txt").unlink(missing_ok=True)
+
+
+def parse_words(notebook: Path, words: list[str]) -> dict[str, object]:
+    """Turn `name=value` words into parameters of their declared types."""
+    declared, given = read_parameters(notebook), {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise ValueError(f"-p {word}: write name=value")
+        if name not in declared:
+            raise ValueError(f"{notebook.stem}: no parameter {name!r}{nearest(name, declared)}")
+        given[name] = parse_value(declared[name], text)
+    return check_parameters(declared, given, notebook=notebook.stem) and given

@@ -1,1 +1,0 @@
-"""Compressors: many tiles in, few visual tokens out, behind one interface (see `result.Compressed`)."""

@@ -1,0 +1,178 @@
+"""Training answers from all tiles, gated (soft); use answers from k tiles, untouched (hard). Are they one model?
+
+Accuracy of both paths with and without the denoiser, and agreement over draws of noise and over training seeds.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+from scipy.stats import hypergeom
+from torch import nn
+
+from slidesieve.analyses.gate_mass import require_scorer
+from slidesieve.answers.answering import answer
+from slidesieve.datasets.questions import LETTERS, Question
+from slidesieve.evaluation.selection import jaccard
+from slidesieve.evaluation.stats import clustered_accuracy, clustered_mean, paired_difference
+from slidesieve.features.bag import Bag
+from slidesieve.features.bag_files import n_tiles
+from slidesieve.models.vlm import VLM
+
+DIFFERENCES = (("soft", "hard"), ("hard_denoised", "hard"), ("soft_bypassed", "soft"), ("soft_bypassed", "hard"))
+
+
+@contextmanager
+def denoiser_bypassed(compressor: nn.Module) -> Iterator[None]:
+    """Leave the denoiser out of the soft path; put back after."""
+    denoiser = compressor.denoiser
+    compressor.denoiser = None
+    try:
+        yield
+    finally:
+        compressor.denoiser = denoiser
+
+
+@contextmanager
+def kept_denoised(compressor: nn.Module) -> Iterator[None]:
+    """Pass the kept tokens of the hard path through the denoiser, which the paper leaves out of inference."""
+
+    def denoise(module, inputs, out):
+        return out._replace(tokens=module.denoiser(out.tokens, out.mask) * out.mask.unsqueeze(-1))
+
+    hook = compressor.register_forward_hook(denoise)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def answer_paths(
+    model: VLM,
+    questions: Sequence[Question],
+    bags: Mapping[str, Bag],
+    *,
+    noise_draws: int,
+    seed: int,
+    answer_form: str,
+    batch_tokens: int,
+) -> pd.DataFrame:
+    """Answer every question on each path, soft ones once for each draw: path, draw, ID, Slide, predicted, correct.
+
+    A question whose slide has no bag is wrong on every path. Without a denoiser there are no paths with and without it.
+    """
+    require_scorer(model)
+    soft = list(range(seed, seed + noise_draws))
+    passes = [
+        ("hard", _unchanged, [None]),
+        ("hard_denoised", kept_denoised, [None]),
+        ("soft", _unchanged, soft),
+        ("soft_bypassed", denoiser_bypassed, soft),
+    ]
+    if model.compressor.denoiser is None:
+        passes = [one for one in passes if one[1] is _unchanged]
+    key = pd.DataFrame([(q.id, q.slide_id, LETTERS[q.answer]) for q in questions], columns=["ID", "Slide", "answer"])
+    tables = []
+    for path, changed, seeds in passes:
+        for draw, noise in enumerate(seeds):
+            with changed(model.compressor):
+                said = answer(model, questions, bags, answer_form=answer_form, batch_tokens=batch_tokens, seed=noise)
+            whole = key.merge(said[["ID", "predicted"]], on="ID", how="left")
+            tables.append(whole.assign(path=path, draw=draw, correct=whole["predicted"] == whole["answer"]))
+    return pd.concat(tables, ignore_index=True)[["path", "draw", "ID", "Slide", "predicted", "correct"]]
+
+
+def path_scores(answers: pd.DataFrame, *, draws: int, seed: int) -> pd.DataFrame:
+    """Return each path's accuracy and the paired differences between paths, with slide-clustered 95 % intervals.
+
+    `minus` names the path that is subtracted, "" for a path's own accuracy. `lowest` and `highest` are the extremes
+    over draws of noise.
+    """
+    rows, paths = [], dict(list(answers.groupby("path", sort=False)))
+    for path, table in paths.items():
+        correct, slide = table["correct"].to_numpy(bool), table["Slide"].to_numpy(str)
+        each = table.groupby("draw")["correct"].mean()
+        rows.append((path, "", *clustered_accuracy(correct, slide, draws=draws, seed=seed), each.min(), each.max()))
+    for a, b in DIFFERENCES:
+        if a in paths and b in paths:
+            both = _side_by_side(paths[a], paths[b])
+            correct = (both[f"correct_{side}"].to_numpy(bool) for side in "ab")
+            found = paired_difference(*correct, both["Slide"].to_numpy(str), draws=draws, seed=seed).difference
+            each = both.groupby("draw_a")[["correct_a", "correct_b"]].mean()
+            gap = each["correct_a"] - each["correct_b"]
+            rows.append((a, b, *found, gap.min(), gap.max()))
+    table = pd.DataFrame(rows, columns=["path", "minus", "value", "ci_low", "ci_high", "lowest", "highest"])
+    return table.assign(n_questions=answers["ID"].nunique(), n_slides=answers["Slide"].nunique())
+
+
+def agreement(answers: pd.DataFrame, *, draws: int, seed: int) -> pd.DataFrame:
+    """Return how often answers are the same: on two draws of noise, on all of them, and soft against hard."""
+    answers = answers.dropna(subset="predicted")
+    soft, hard = answers[answers["path"] == "soft"], answers[answers["path"] == "hard"]
+    by_draw = [table for _, table in soft.groupby("draw")]
+    pairs = [_side_by_side(a, b.assign(draw=0)) for a, b in combinations(by_draw, 2)]
+    one = soft.groupby(["ID", "Slide"])["predicted"].nunique(dropna=False).rename("kinds").reset_index()
+    compared = {"soft and hard": _side_by_side(soft, hard)}
+    compared |= {"two draws of noise": pd.concat(pairs)} if pairs else {}
+    rows = [
+        (name, *_shares(both["predicted_a"] == both["predicted_b"], both["Slide"], draws, seed))
+        for name, both in compared.items()
+    ]
+    if pairs:
+        rows.append((f"all {len(by_draw)} draws of noise", *_shares(one["kinds"] == 1, one["Slide"], draws, seed)))
+    return pd.DataFrame(rows, columns=["compared", "value", "ci_low", "ci_high"]).assign(of="answers", chance=np.nan)
+
+
+def all_agreements(
+    answers: pd.DataFrame,
+    kept: Sequence[dict[str, Int[np.ndarray, " k"]]],
+    bags: Mapping[str, Bag],
+    *,
+    draws: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Join `agreement` of answers and `kept_agreement` of models into one table."""
+    how = {"draws": draws, "seed": seed}
+    parts = [agreement(answers, **how), kept_agreement(kept, bags, **how)]
+    return pd.concat([part for part in parts if len(part)], ignore_index=True)
+
+
+def kept_agreement(
+    kept: Sequence[dict[str, Int[np.ndarray, " k"]]], bags: Mapping[str, Bag], *, draws: int, seed: int
+) -> pd.DataFrame:
+    """Return the Jaccard index of the tiles that models keep, mean over pairs of models and slides, beside chance.
+
+    Chance is the expected index of two random sets of the same sizes. The interval resamples slides.
+    """
+    columns = ["compared", "value", "ci_low", "ci_high", "of", "chance"]
+    if len(kept) < 2:
+        return pd.DataFrame(columns=columns)
+    pairs = list(combinations(kept, 2))
+    index = np.array([np.mean([jaccard(a[s], b[s]) for a, b in pairs]) for s in bags])
+    chance = np.mean([[random_jaccard(n_tiles(bags, s), len(a[s]), len(b[s])) for a, b in pairs] for s in bags])
+    mean = clustered_mean(index, np.array(list(bags)), draws=draws, seed=seed).estimate
+    return pd.DataFrame([("training seeds", *mean, "kept tiles", chance)], columns=columns)
+
+
+def random_jaccard(n: int, i: int, j: int) -> float:
+    """Return the expected Jaccard index of random sets of i and j out of n tiles; their overlap is hypergeometric."""
+    overlap = np.arange(min(i, j) + 1)
+    return float((hypergeom.pmf(overlap, n, i, j) * overlap / np.maximum(i + j - overlap, 1)).sum())
+
+
+def _unchanged(compressor: nn.Module) -> nullcontext:
+    return nullcontext()
+
+
+def _side_by_side(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """Pair the answers of two paths: draw by draw, or every draw with the one draw of b."""
+    on = ["ID", "Slide"] if b["draw"].nunique() == 1 else ["ID", "Slide", "draw"]
+    both = a.merge(b, on=on, suffixes=("_a", "_b"))
+    return both.rename(columns={"draw": "draw_a"})
+
+
+def _shares(same: pd.Series, slide: pd.Series, draws: int, seed: int) -> tuple[float, float, float]:
+    return clustered_accuracy(same.to_numpy(bool), slide.to_numpy(str), draws=draws, seed=seed)

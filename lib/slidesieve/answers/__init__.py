@@ -1,0 +1,1 @@
+"""Answers by log-likelihood, kept tiles, controls, and the tables that runs leave. Imports training and below."""

@@ -1,0 +1,152 @@
+"""Answers by log-likelihood: deterministic, and the same whether a question is asked alone or in company."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+
+from slidesieve.answers.controls import wrong_slides
+from slidesieve.answers.sums import Asked, answer_sums, evaluating
+from slidesieve.datasets.examples import answers_of
+from slidesieve.datasets.questions import LETTERS, Question, extract_letter, prompt
+from slidesieve.features.bag import Bag, collate
+from slidesieve.features.bag_files import BagView, n_tiles
+from slidesieve.models.chat import pack
+from slidesieve.models.prefix_lm import greedy
+from slidesieve.models.vlm import VLM
+
+
+def answer(
+    model: VLM,
+    questions: Sequence[Question],
+    bags: Mapping[str, Bag],
+    *,
+    answer_form: str,
+    batch_tokens: int,
+    seed: int | None = None,
+) -> pd.DataFrame:
+    """Score every option of every question whose slide has a bag; `logp_A` ... are natural logs summed over tokens.
+
+    With `seed` the compressor runs its training path (all tiles, noised) instead: the soft score. Questions without a
+    bag are left out, for the caller to count as wrong; one with an option whose score is not finite has no `predicted`.
+    Columns ID, Slide, predicted, logp_A, logp_B, logp_C, logp_D.
+    """
+    about = by_slide([q for q in questions if q.slide_id in bags], bags)
+    asked = [
+        Asked(
+            [model.chat.turn(prompt(q), answers_of(q, answer_form)) for q in own],
+            n_tiles(bags, slide),
+            partial(bags.__getitem__, slide),
+        )
+        for slide, own in about.items()
+    ]
+    with evaluating(model, soft=seed is not None):
+        sums = answer_sums(model, asked, batch_tokens=batch_tokens, generator=generator_of(model, seed))
+    rows = [
+        _row(q, s) for own, scores in zip(about.values(), sums, strict=True) for q, s in zip(own, scores, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["ID", "Slide", "predicted", *(f"logp_{c}" for c in LETTERS)])
+
+
+def answer_all(
+    model: VLM,
+    questions: Sequence[Question],
+    bags: Mapping[str, Bag],
+    *,
+    method: str,
+    answer_form: str,
+    batch_tokens: int,
+    wrong_slide: bool,
+    control_seed: int,
+) -> pd.DataFrame:
+    """Answer every question and run the controls: the same weights on another slide, and on the soft path.
+
+    One row a question and method (`<method>`, `<method>_wrong_slide`, `<method>_soft`); a question whose slide has no
+    features is there with covered = False and correct = False.
+    """
+    k, seed = model.config["k"], model.config["seed"]
+    ask = partial(answer, model, questions, answer_form=answer_form, batch_tokens=batch_tokens)
+    answered = {method: ask(bags)}
+    if wrong_slide and model.compressor.kind != "sees nothing":
+        other = wrong_slides(list(bags), control_seed)
+        answered[f"{method}_wrong_slide"] = ask(BagView(bags, other))
+    if hasattr(model.compressor, "scores"):
+        answered[f"{method}_soft"] = ask(bags, seed=control_seed)
+    key = pd.DataFrame(
+        [(q.id, q.slide_id, q.broad, q.kind, LETTERS[q.answer]) for q in questions],
+        columns=["ID", "Slide", "broad", "narrow", "answer"],
+    )
+    tables = []
+    for name, table in answered.items():
+        whole = key.merge(table.drop(columns="Slide"), on="ID", how="left")
+        whole.insert(0, "method", name)
+        tables.append(whole.assign(correct=whole["predicted"] == whole["answer"], covered=whole["predicted"].notna()))
+    return pd.concat(tables, ignore_index=True).assign(k=k, seed=seed)
+
+
+def generate(
+    model: VLM, questions: Sequence[Question], bags: Mapping[str, Bag], *, answer_form: str, most_tokens: int = 12
+) -> pd.DataFrame:
+    """Answer by greedy decoding, one question at a time; `parsed` is the letter read from the words, or empty."""
+    device, rows = model.feature_mean.device, []
+    with torch.no_grad(), evaluating(model, soft=False):
+        for question in (q for q in questions if q.slide_id in bags):
+            turn = model.chat.turn(prompt(question), [])
+            compressed = model.compress(collate([bags[question.slide_id]]).to(device))
+            prefix = model.prefix(compressed, pack([[turn]]).to(device))
+            said = greedy(model.lm, model.chat.head, prefix, turn.prompt, stops=model.chat.stops, most=most_tokens)
+            words = model.tokenizer.decode(said, skip_special_tokens=True).strip()
+            rows.append((question.id, words, parse(words, question, answer_form) or ""))
+    return pd.DataFrame(rows, columns=["ID", "said", "parsed"])
+
+
+def parse(words: str, question: Question, answer_form: str) -> str | None:
+    """The letter that a generated answer names: strictly a letter, or strictly an option's text."""
+    if answer_form == "letter":
+        return extract_letter(words)
+    texts = [option.lower() for option in question.options]
+    said = words.lower()
+    return LETTERS[texts.index(said)] if said in texts else None
+
+
+def agreement(generated: pd.DataFrame, answers: pd.DataFrame) -> str:
+    """Say how often generated answers could be read, and how often they are the likelihoods' choice."""
+    if generated.empty:
+        return "no answers were generated"
+    both = generated.merge(answers[["ID", "predicted"]], on="ID")
+    failed, same = (both["parsed"] == "").mean(), (both["parsed"] == both["predicted"]).mean()
+    return f"{len(both)} generated answers: parse-failure rate {failed:.3f}, same choice as the likelihoods {same:.3f}"
+
+
+def accuracy(answers: pd.DataFrame, questions: Sequence[Question]) -> float:
+    """Share of all questions answered rightly; a question without an answer counts as wrong."""
+    return n_right(answers, questions) / max(len(questions), 1)
+
+
+def n_right(answers: pd.DataFrame, questions: Sequence[Question]) -> int:
+    """How many of these answers are right."""
+    key = {q.id: LETTERS[q.answer] for q in questions}
+    return sum(key[i] == p for i, p in zip(answers["ID"], answers["predicted"], strict=True))
+
+
+def by_slide(questions: Sequence[Question], bags: Mapping[str, Bag]) -> dict[str, list[Question]]:
+    """Questions of each slide, the shortest slide first."""
+    asked: dict[str, list[Question]] = {}
+    for question in questions:
+        asked.setdefault(question.slide_id, []).append(question)
+    return {slide: asked[slide] for slide in sorted(asked, key=lambda s: n_tiles(bags, s))}
+
+
+def generator_of(model: VLM, seed: int | None) -> torch.Generator | None:
+    return None if seed is None else torch.Generator(model.feature_mean.device).manual_seed(seed)
+
+
+def _row(question: Question, scores: list[float]) -> dict:
+    filled = [*scores, *[float("nan")] * (len(LETTERS) - len(scores))]
+    predicted = LETTERS[int(np.argmax(scores))] if np.isfinite(scores).all() else None
+    return {
+        "ID": question.id, "Slide": question.slide_id, "predicted": predicted,
+        **{f"logp_{letter}": score for letter, score in zip(LETTERS, filled, strict=True)},
+    }  # fmt: skip

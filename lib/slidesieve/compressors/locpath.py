@@ -1,0 +1,239 @@
+"""LoC-Path-style: neighbouring tiles are merged, then resampled into a fixed set of latents (after arXiv 2512.05391).
+
+Of the paper, abstracts, a caption and one efficiency table are public. Its stated structure is kept: sparse token
+merger -> MAE-pretrained resampler -> query-conditioned importance scorer over latents -> cross-attention adapters in a
+few decoder layers, and no visual prefix. What is inside each part is our own design, not the authors' method. This file
+holds the first two parts; `training.masked` pre-trains them, `models.cross_attention` holds the other two.
+
+Merger, over the occupied w x w windows of the tile grid, mu a window's mean (w = 1: every tile a window of its own):
+
+    a_j = softmax_j( (W_q mu)^T (W_k x_j) / sqrt d ),    t = mu + W_o W_v sum_j a_j x_j      W_o = 0 at first: mean
+
+Resampler, M learned latents Z, R pre-norm blocks, n_t the tiles behind token t (proportional attention):
+
+    Z <- Z + attention(Z, W t + place(t); + log n_t),   Z <- Z + attention(Z, Z),   Z <- Z + FFN(Z)
+
+With `merge_above` = rho, a tile whose cosine with its window's mean is below rho stays a token of its own.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from slidesieve.compressors.blocks import Block, CrossAttention
+from slidesieve.compressors.result import Compressed, Compressor
+
+
+class Merged(NamedTuple):
+    """The occupied windows of each slide, row by row: what is in them, how many tiles, where.
+
+    Places are columns and rows of tiles, from the slide's own corner. `mean` is the window's plain mean, `window` the
+    number of each tile's window (0 on padding).
+    """
+
+    tokens: Float[Tensor, "b w d"]
+    mean: Float[Tensor, "b w d"]
+    sizes: Int[Tensor, "b w"]
+    places: Float[Tensor, "b w 2"]
+    mask: Bool[Tensor, "b w"]
+    window: Int[Tensor, "b n"]
+
+
+class LoCPath(Compressor):
+    """Merge tiles in windows and resample them into `latents` tokens, whatever n.
+
+    `k` is how many of them the language model's adapters read, chosen for each question by `models.cross_attention`.
+    Without a question, as in bag classification, all of them are handed on.
+    """
+
+    kind = "resamples"
+    is_pretrained = True
+    fusion = "slidesieve.models.cross_attention.LatentReader"
+
+    def __init__(
+        self,
+        d: int,
+        k: int,
+        *,
+        window: int = 2,
+        merge_above: float = -1.0,
+        latents: int = 128,
+        latent_width: int = 512,
+        resampler_blocks: int = 4,
+        resampler_heads: int = 8,
+        seed: int = 0,
+    ):
+        super().__init__()
+        if latent_width % (4 * resampler_heads) or latents < 1 or window < 1:
+            raise ValueError(
+                f"locpath: got {latents} latents of width {latent_width}, {resampler_heads} heads, window {window}; "
+                "expected at least one latent, a window of at least 1, a width that 4 x heads divides"
+            )
+        self.k, self.width = k, latent_width
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.merger = Merger(d, window, merge_above)
+            self.resampler = Resampler(d, latent_width, latents, resampler_blocks, resampler_heads)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n d"],
+        coords: Int[Tensor, "b n 2"],
+        mask: Bool[Tensor, "b n"],
+        generator: torch.Generator | None = None,
+    ) -> Compressed:
+        latents = self.resampler(self.merger(x, coords, mask))
+        step = torch.arange(latents.shape[1], device=x.device).expand(len(x), -1)
+        return Compressed(
+            tokens=latents,
+            mask=torch.ones_like(step, dtype=torch.bool),
+            positions=step,
+            span=torch.full_like(step[:, 0], latents.shape[1]),
+            weights=None,
+            aux_loss=x.new_zeros(()),
+        )
+
+
+class Merger(nn.Module):
+    """Sparse token merger: one token an occupied window, in time and memory linear in the number of tiles."""
+
+    def __init__(self, d: int, window: int, merge_above: float):
+        super().__init__()
+        self.window, self.merge_above = window, merge_above
+        self.query, self.key, self.value, self.out = (nn.Linear(d, d, bias=False) for _ in range(4))
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x: Float[Tensor, "b n d"], coords: Int[Tensor, "b n 2"], mask: Bool[Tensor, "b n"]) -> Merged:
+        tiles, slide = x[mask], mask.nonzero()[:, 0]
+        places = grid_places(coords, mask)
+        cell = windows(places, slide, self.window)
+        mean = segment_mean(tiles, cell)
+        if self.merge_above > -1:
+            alone = F.cosine_similarity(tiles, mean[cell], dim=-1) < self.merge_above
+            cell = split_off(cell, alone)
+            mean = segment_mean(tiles, cell)
+        # (W_q mu)^T (W_k x) = (W_k^T W_q mu)^T x, and W_v sum a x = sum a W_v x: matrices meet windows, never tiles
+        asked = self.query(mean) @ self.key.weight / math.sqrt(x.shape[-1])
+        share = segment_softmax((asked[cell] * tiles).sum(-1), cell)
+        pooled = segment_sum(share.unsqueeze(-1) * tiles, cell, len(mean))
+        tokens = mean + self.out(self.value(pooled))
+        return _by_slide(tokens, mean, segment_mean(from_corner(places, slide), cell), cell, slide, mask)
+
+
+class Resampler(nn.Module):
+    """Learned latents that read any number of placed tokens."""
+
+    def __init__(self, d: int, width: int, latents: int, blocks: int, heads: int):
+        super().__init__()
+        self.lift = nn.Linear(d, width)
+        self.latents = nn.Parameter(torch.randn(latents, width))
+        self.blocks = nn.ModuleList(ReadingBlock(width, heads) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, merged: Merged) -> Float[Tensor, "b m w"]:
+        tokens = self.lift(merged.tokens)
+        tokens = tokens + place_code(merged.places, tokens.shape[-1]).to(tokens.dtype)
+        bias = merged.sizes.clamp(min=1).to(tokens.dtype).log()
+        bias = bias.masked_fill(~merged.mask, torch.finfo(bias.dtype).min)[:, None, None]
+        z = self.latents.expand(len(tokens), -1, -1)
+        for block in self.blocks:
+            z = block(z, tokens, bias)
+        return self.norm(z)
+
+
+class ReadingBlock(nn.Module):
+    """Pre-norm: latents read tokens, then each other, then a feed-forward."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.read, self.mix = CrossAttention(width, heads), Block(width, heads)
+
+    def forward(
+        self, z: Float[Tensor, "b m w"], tokens: Float[Tensor, "b n w"], bias: Float[Tensor, "b 1 1 n"]
+    ) -> Float[Tensor, "b m w"]:
+        return self.mix.attend_all(z + self.read(z, tokens, bias), None)
+
+
+def grid_places(coords: Int[Tensor, "b n 2"], mask: Bool[Tensor, "b n"]) -> Int[Tensor, "t 2"]:
+    """Column and row of every real tile, in steps of its slide's grid (see `grid_step`)."""
+    return torch.cat([own // grid_step(own) for own in (c[m] for c, m in zip(coords, mask, strict=True))])
+
+
+def grid_step(coords: Int[Tensor, "n 2"]) -> int:
+    """The commonest distance of neighbours in a row or a column, in level-0 px; 1 where no tile has a neighbour."""
+    gaps = []
+    for axis in (0, 1):
+        line, along = coords[:, 1 - axis], coords[:, axis] - coords[:, axis].amin()
+        wide = along.amax() + 1
+        order = (line * wide + along).sort().values
+        gap, same_line = order.diff(), order[1:] // wide == order[:-1] // wide
+        gaps.append(gap[same_line & (gap > 0)])
+    found = torch.cat(gaps)
+    return int(found.mode().values) if len(found) else 1
+
+
+def windows(places: Int[Tensor, "t 2"], slide: Int[Tensor, " t"], side: int) -> Int[Tensor, " t"]:
+    """Number the occupied side x side windows of all slides, slide after slide, row by row."""
+    cell = places // side
+    cell = cell - cell.amin(0)
+    across, down = cell.amax(0) + 1
+    return ((slide * down + cell[:, 1]) * across + cell[:, 0]).unique(return_inverse=True)[1]
+
+
+def split_off(cell: Int[Tensor, " t"], alone: Bool[Tensor, " t"]) -> Int[Tensor, " t"]:
+    """Give the tiles that stay alone a number of their own, behind that of their window."""
+    own = torch.where(alone, 1 + torch.arange(len(cell), device=cell.device), 0)
+    return (cell * (len(cell) + 1) + own).unique(return_inverse=True)[1]
+
+
+def segment_sum(values: Float[Tensor, "t ..."], cell: Int[Tensor, " t"], n: int) -> Float[Tensor, "w ..."]:
+    return values.new_zeros(n, *values.shape[1:]).index_add(0, cell, values)
+
+
+def segment_mean(values: Tensor, cell: Int[Tensor, " t"]) -> Float[Tensor, "w d"]:
+    count = cell.bincount()
+    total = segment_sum(values if values.is_floating_point() else values.float(), cell, len(count))
+    return total / count.unsqueeze(-1)
+
+
+def segment_softmax(values: Float[Tensor, " t"], cell: Int[Tensor, " t"]) -> Float[Tensor, " t"]:
+    """Softmax among the tiles of each window."""
+    n = int(cell.max()) + 1
+    top = values.new_full((n,), -math.inf).scatter_reduce(0, cell, values.detach(), "amax")
+    weight = (values - top[cell]).exp()
+    return weight / segment_sum(weight, cell, n)[cell]
+
+
+def from_corner(places: Int[Tensor, "t 2"], slide: Int[Tensor, " t"]) -> Int[Tensor, "t 2"]:
+    """Count columns and rows of each slide's tiles from its first column and row."""
+    corner = places.new_zeros(int(slide.max()) + 1, 2)
+    corner = corner.scatter_reduce(0, slide.unsqueeze(-1).expand(-1, 2), places, "amin", include_self=False)
+    return places - corner[slide]
+
+
+def place_code(places: Float[Tensor, "b w 2"], width: int) -> Float[Tensor, "b w width"]:
+    """Sines and cosines of column and row; periods 2 pi to 2 pi 10^4 tiles."""
+    rate = torch.logspace(0, -4, width // 4, device=places.device)
+    angle = (places.unsqueeze(-1) * rate).flatten(-2)
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
+def _by_slide(tokens, mean, places, cell, slide, mask) -> Merged:
+    """Windows of all slides in one list to windows of each slide, padded at the end."""
+    owner = torch.empty_like(cell[: len(tokens)]).scatter_(0, cell, slide)  # every tile of a window writes the same
+    count = owner.bincount(minlength=len(mask))
+    first = count.cumsum(0) - count
+    column = torch.arange(len(tokens), device=tokens.device) - first[owner]
+    b, w = len(mask), int(count.max())
+
+    def padded(values: Tensor) -> Tensor:
+        return values.new_zeros(b, w, *values.shape[1:]).index_put((owner, column), values)
+
+    window = torch.zeros_like(mask, dtype=torch.long)
+    window[mask] = column[cell]
+    real = torch.arange(w, device=tokens.device) < count.unsqueeze(-1)
+    return Merged(padded(tokens), padded(mean), padded(cell.bincount()), padded(places), real, window)

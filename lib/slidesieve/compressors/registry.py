@@ -1,0 +1,48 @@
+"""Compressors by name, imported when they are asked for.
+
+Rows are dotted names, so that a stage depends on the method that it uses and on no other.
+"""
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+
+from torch import nn
+
+
+def named(dotted: str) -> type[nn.Module]:
+    """The class of a dotted name."""
+    module, _, made = dotted.rpartition(".")
+    return getattr(import_module(module), made)
+
+
+class Rows(Mapping[str, "type[nn.Module] | None"]):
+    """A table of classes by name; an empty row stands for none."""
+
+    def __init__(self, rows: dict[str, str]):
+        self._rows = rows
+
+    def __getitem__(self, name: str) -> type[nn.Module] | None:
+        return named(self._rows[name]) if self._rows[name] else None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+COMPRESSORS = Rows(
+    {
+        "all": "slidesieve.compressors.baselines.AllTiles",
+        "random": "slidesieve.compressors.baselines.RandomK",
+        "linspace": "slidesieve.compressors.baselines.LinspaceK",
+        "mean": "slidesieve.compressors.baselines.MeanPool",
+        "text_only": "slidesieve.compressors.baselines.TextOnly",
+        "sparselearn": "slidesieve.compressors.sparselearn.SparseLearn",
+        "tcssa": "slidesieve.compressors.tcssa.TCSSA",
+        "locpath": "slidesieve.compressors.locpath.LoCPath",
+    }
+)
+FLOORS = ("random", "linspace", "mean", "text_only")  # what a method that has learnt to compress must beat
+BESIDE = ("all", "random", "mean", "text_only")  # what is trained beside every method, unasked
+WITHOUT_K = ("all", "text_only")  # keep every tile, or none, whatever k

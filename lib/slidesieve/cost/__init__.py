@@ -1,0 +1,1 @@
+"""What a method costs: closed forms, measurements, and the plan of an experiment. Imports mil and below."""

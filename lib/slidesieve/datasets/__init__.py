@@ -1,0 +1,1 @@
+"""What is asked and taught: questions, captions, instructions, benchmarks, labels. Imports features and below."""

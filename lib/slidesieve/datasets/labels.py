@@ -1,0 +1,166 @@
+"""A label CSV and a packed store become a manifest and one question a slide, without a shortcut in the text.
+
+Public classification tasks by name (TASKS say which columns of their own files hold slide, patient, site and class):
+
+panda       Kaggle's train.csv of the PANDA challenge: ISUP grade 0-5. No patient is named: every slide is its own.
+tcga-brca   IDC or ILC, tcga-nsclc  LUAD or LUSC: CLAM-style tables with cBioPortal's oncotree_code, as published with
+            HIPT's splits (which are CLAM's too: splits_<fold>.csv). Slides of other codes are left out.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from slidesieve.datasets.questions import COLUMNS, LETTERS
+from slidesieve.features.store import PackedStore
+
+SUFFIXES = r"\.(svs|ndpi|tiff?|dcm|mrxs|h5|pt|csv)$"
+
+
+def read_labels(path: Path | None) -> pd.DataFrame:
+    """Read a label CSV as words, nothing taken for a missing value."""
+    if path is None:
+        raise ValueError("labels: no file given; set parameter labels to a CSV with slide_id, case_id and a label")
+    return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+
+
+def open_store(path: Path | None) -> PackedStore:
+    """Open the packed store that the labels belong to."""
+    if path is None:
+        raise ValueError("store: no file given; set parameter store to a packed feature store (.h5)")
+    return PackedStore(path)
+
+
+def label_slides(
+    labels: pd.DataFrame, *, label: str, stored: Sequence[str], most: int | None = len(LETTERS)
+) -> pd.DataFrame:
+    """Return `slide_id, case_id, site, label` of the slides that have both a label and stored features, by slide_id.
+
+    File suffixes of slide_id are dropped; a missing `site` column gives empty sites. Raises ValueError for a missing
+    column, a slide labelled twice, a label count outside 2 to `most`, or no slide in common.
+    """
+    missing = [name for name in ("slide_id", "case_id", label) if name not in labels.columns]
+    if missing:
+        raise ValueError(f"labels: no column {', '.join(missing)}; got {', '.join(labels.columns)}; rename or add it")
+    table = pd.DataFrame(
+        {
+            "slide_id": labels["slide_id"].str.strip().str.replace(SUFFIXES, "", regex=True, case=False),
+            "case_id": labels["case_id"].str.strip(),
+            "site": labels["site"].str.strip() if "site" in labels.columns else "",
+            "label": labels[label].str.strip(),
+        }
+    )
+    table = table[table["slide_id"].isin(set(stored)) & (table["label"] != "")].sort_values("slide_id")
+    if table.empty:
+        raise ValueError(
+            f"labels: none of {len(labels)} slides with a {label} is in the store "
+            f"(label {labels['slide_id'].iloc[0]!r}, store {stored[0]!r}); expected the same slide_id"
+        )
+    _check_labels(table, most)
+    return table.reset_index(drop=True)
+
+
+def manifest_table(table: pd.DataFrame, *, label: str, store: Path, root: Path, source: str) -> pd.DataFrame:
+    """Return manifest rows whose feature_path is the packed store, relative to DATA_ROOT or else to `root`."""
+    base = Path(os.environ.get("DATA_ROOT") or root)
+    return pd.DataFrame(
+        {
+            "slide_id": table["slide_id"],
+            "case_id": table["case_id"],
+            "site": table["site"],
+            "slide_path": "",
+            "feature_path": os.path.relpath(store.resolve(), base.resolve()),
+            "mpp": "",
+            "split": table["fold"].astype(str),
+            "sha256": "",
+            "source": source,
+            "licence": "",
+            f"label_{label}": table["label"],
+        }
+    )
+
+
+def question_table(table: pd.DataFrame, *, text: str, label: str, seed: int) -> pd.DataFrame:
+    """Ask `text` of every slide, with the label values as options in SlideBench's columns.
+
+    Inside each fold and label the right option goes round the letters, so that neither the letter nor the text tells
+    the label; the other options follow in random order.
+    """
+    options = sorted(table["label"].unique())
+    generator = np.random.default_rng(seed)
+    place = pd.Series(0, index=table.index)
+    dealt = dict.fromkeys(options, 0)
+    for (_, answer), rows in table.groupby(["fold", "label"]).groups.items():
+        turn = dealt[answer] + np.arange(len(rows))
+        place[rows] = generator.permutation(turn % len(options))
+        dealt[answer] += len(rows)
+    shown = [_shown(options, answer, int(place[i]), generator) for i, answer in table["label"].items()]
+    asked = pd.DataFrame(shown, columns=list(LETTERS))
+    asked["ID"], asked["Slide"] = [f"q{i:05d}" for i in range(len(table))], table["slide_id"]
+    asked["Tumor"], asked["Broad Category"], asked["Narrow Category"] = "", "label", label
+    asked["Question"], asked["Answer"] = text, [LETTERS[i] for i in place]
+    return asked[[*COLUMNS[:2], "Tumor", *COLUMNS[2:]]]
+
+
+class Task(NamedTuple):
+    """Column names of a public label table, and the values that are classes."""
+
+    slide: str
+    case: str
+    site: str
+    label: str
+    classes: tuple[str, ...]
+
+
+TASKS = MappingProxyType(
+    {
+        "panda": Task("image_id", "image_id", "data_provider", "isup_grade", tuple("012345")),
+        "tcga-brca": Task("slide_id", "case_id", "site", "oncotree_code", ("IDC", "ILC")),
+        "tcga-nsclc": Task("slide_id", "case_id", "site", "oncotree_code", ("LUAD", "LUSC")),
+    }
+)
+
+
+def task_labels(labels: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return `slide_id, case_id, site` and the label column of a task's own table, rows of its classes only.
+
+    Raises ValueError for an unknown task, an absent column, or a class without a slide.
+    """
+    if name not in TASKS:
+        raise ValueError(f"task {name!r}: expected one of {', '.join(TASKS)}, or none")
+    task = TASKS[name]
+    missing = [column for column in dict.fromkeys((task.slide, task.case, task.label)) if column not in labels]
+    if missing:
+        raise ValueError(f"{name}: no column {', '.join(missing)}; got {', '.join(labels)}; expected its public table")
+    value = labels[task.label].str.strip()
+    absent = sorted(set(task.classes) - set(value))
+    if absent:
+        raise ValueError(f"{name}: no slide with {task.label} {', '.join(absent)}; expected {', '.join(task.classes)}")
+    site = labels.get(task.site, "")
+    table = pd.DataFrame(
+        {"slide_id": labels[task.slide], "case_id": labels[task.case], "site": site, task.label: value}
+    )
+    return table[value.isin(task.classes)]
+
+
+def _shown(options: list[str], answer: str, place: int, generator: np.random.Generator) -> list[str]:
+    shown = list(generator.permutation([option for option in options if option != answer]))
+    shown.insert(place, answer)
+    return shown + [""] * (len(LETTERS) - len(shown))
+
+
+def _check_labels(table: pd.DataFrame, most: int | None) -> None:
+    twice = table["slide_id"][table["slide_id"].duplicated()].unique()
+    if len(twice):
+        raise ValueError(f"labels: {len(twice)} slides have two rows ({twice[0]}, ...); keep one row a slide")
+    found = table["label"].value_counts()
+    if len(found) < 2 or (most and len(found) > most):
+        expected = f"2 to {most}" if most else "at least 2"
+        raise ValueError(
+            f"labels: got {len(found)} values ({', '.join(found.index[:6])}); expected {expected}; filter or join them"
+        )

@@ -1,0 +1,1 @@
+"""Scores with intervals, floors, paired differences, and the papers' own numbers. Imports answers and below."""

@@ -1,0 +1,121 @@
+"""A question asked of every slide with the same options, read as classification: AUROC beside a mean-pool baseline."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from slidesieve.answers.tables import LOGP, RUN
+from slidesieve.datasets.questions import Question
+from slidesieve.evaluation.stats import Estimate, interval_of, resampled_weights
+from slidesieve.features.bag import Bag
+
+BASELINE = "mean_pool_lr"
+INVERSE_PENALTY = 0.01
+
+
+def mean_pool_model() -> Pipeline:
+    """Standardised logistic regression (C = 0.01), to be fitted on each slide's mean tile feature."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=2000))
+
+
+def common_options(questions: Sequence[Question]) -> tuple[str, ...]:
+    """Return the sorted options if all questions share one text and one option set, else an empty tuple."""
+    asked = {(question.text, tuple(sorted(question.options))) for question in questions}
+    return asked.pop()[1] if len(asked) == 1 else ()
+
+
+def option_probability(answers: pd.DataFrame, questions: Sequence[Question]) -> Float[np.ndarray, "q c"]:
+    """Return each answer's softmax over its options' log-likelihoods, columns in the order of `common_options`."""
+    table, options = {question.id: question for question in questions}, common_options(questions)
+    columns = [[table[i].options.index(option) for option in options] for i in answers["ID"]]
+    logp = np.take_along_axis(answers[LOGP].to_numpy(float), np.array(columns), axis=1)
+    likelihood = np.exp(logp - logp.max(axis=1, keepdims=True))
+    return likelihood / likelihood.sum(axis=1, keepdims=True)
+
+
+def auc_scores(answers: pd.DataFrame, questions: Sequence[Question], *, draws: int, seed: int) -> pd.DataFrame:
+    """Return the AUROC of each run and fold; slides without an answer count as undecided (equal probabilities)."""
+    rows = []
+    for run, part in answers[answers["method"].isin(_scored(answers))].groupby([*RUN, "fold"], sort=False):
+        probability = np.nan_to_num(option_probability(part, questions), nan=1 / len(common_options(questions)))
+        rows.append((*run, len(part), *macro_auroc(probability, _labels(part, questions), draws=draws, seed=seed)))
+    return pd.DataFrame(rows, columns=[*RUN, "fold", "n_slides", "auc", "ci_low", "ci_high"])
+
+
+def mean_pool_baseline(
+    answers: pd.DataFrame,
+    questions: Sequence[Question],
+    bags: Mapping[str, Bag],
+    *,
+    split: dict[int, pd.Series],
+    draws: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return the AUROC of standardised logistic regression (C = 0.01) on mean tile features, on the same folds."""
+    pooled = {slide_id: bag.x.mean(axis=0) for slide_id, bag in bags.items() if len(bag.x)}
+    label = {q.slide_id: common_options(questions).index(q.options[q.answer]) for q in questions}
+    rows = []
+    for fold, part in answers.drop_duplicates(["fold", "ID"]).groupby("fold"):
+        train = [s for s in label if split[fold].get(s) == "train" and s in pooled]
+        test = [s for s in part["Slide"] if s in pooled]
+        if not train:
+            raise ValueError(f"fold {fold}: no training slide with features; expected a train split with bags")
+        model = mean_pool_model()
+        model.fit(np.stack([pooled[s] for s in train]), [label[s] for s in train])
+        probability = model.predict_proba(np.stack([pooled[s] for s in test]))
+        truth = np.array([label[s] for s in test])
+        rows.append((BASELINE, 0, seed, fold, len(test), *macro_auroc(probability, truth, draws=draws, seed=seed)))
+    return pd.DataFrame(rows, columns=[*RUN, "fold", "n_slides", "auc", "ci_low", "ci_high"])
+
+
+def auroc(
+    score: Float[np.ndarray, " s"], positive: Bool[np.ndarray, " s"], weight: Float[np.ndarray, "r s"]
+) -> Float[np.ndarray, " r"]:
+    """Return the area under the ROC curve for each row of slide weights; ties count half; nan without both classes."""
+    order = np.argsort(score, kind="stable")
+    starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
+    tied = np.add.reduceat(np.stack([weight * positive, weight * ~positive])[:, :, order], starts, axis=-1)
+    negatives_below = np.cumsum(tied[1], axis=-1) - tied[1] / 2
+    pairs = tied.sum(axis=-1).prod(axis=0)
+    won = (tied[0] * negatives_below).sum(axis=-1)
+    return np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+
+
+def one_vs_rest(
+    probability: Float[np.ndarray, "s c"], label: Int[np.ndarray, " s"], weight: Float[np.ndarray, "r s"]
+) -> Float[np.ndarray, " r"]:
+    """Return AUROC averaged over classes for each row of weights, of two classes the usual one; nan without a class."""
+    classes = range(1, 2) if probability.shape[1] == 2 else range(probability.shape[1])
+    return np.mean([auroc(probability[:, c], label == c, weight) for c in classes], axis=0)
+
+
+def macro_auroc(
+    probability: Float[np.ndarray, "s c"], label: Int[np.ndarray, " s"], *, draws: int, seed: int
+) -> Estimate:
+    """Return the one-vs-rest AUROC averaged over classes (two classes: the usual AUROC) with a bootstrap interval.
+
+    Raises ValueError where a class has no slide: the average would silently be over fewer classes.
+    """
+    absent = set(range(probability.shape[1])) - set(label.tolist())
+    if absent:
+        raise ValueError(f"AUROC: no slide of class {sorted(absent)}; expected every class; join folds or drop it")
+
+    value = one_vs_rest(probability, label, np.ones((1, len(label))))[0]
+    resampled = [
+        one_vs_rest(probability, label, weight) for weight in resampled_weights(len(label), draws=draws, seed=seed)
+    ]
+    return interval_of(float(value), np.concatenate(resampled))
+
+
+def _scored(answers: pd.DataFrame) -> list[str]:
+    return list(answers.loc[answers[LOGP[0]].notna(), "method"].unique())
+
+
+def _labels(answers: pd.DataFrame, questions: Sequence[Question]) -> Int[np.ndarray, " q"]:
+    table, options = {question.id: question for question in questions}, common_options(questions)
+    return np.array([options.index(table[i].options[table[i].answer]) for i in answers["ID"]])

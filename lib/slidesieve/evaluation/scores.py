@@ -1,0 +1,116 @@
+"""Scores of many runs beside their floors: accuracy, planted-tile recall, and accuracy against visual tokens.
+
+A floor answers without any image and is a method with k = 0. Scores pool the folds, so that each question counts once.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from slidesieve.answers.controls import is_control
+from slidesieve.answers.tables import COLUMNS, RUN, read_folder
+from slidesieve.datasets.questions import Question, groups
+from slidesieve.evaluation.selection import rates
+from slidesieve.evaluation.stats import clustered_accuracy
+
+
+def question_groups(questions: Sequence[Question]) -> dict[str, set[str]]:
+    """Map each score group to the ids of its questions: all, then broad and narrow categories as they come."""
+    members: dict[str, set[str]] = {}
+    for question in questions:
+        for group in groups(question):
+            members.setdefault(group, set()).add(question.id)
+    return members
+
+
+def named_groups(questions: Sequence[Question], names: Sequence[str]) -> list[str]:
+    """Return the named score groups, or the broad categories as they come if none is named.
+
+    Raises ValueError for a name that is no group of these questions.
+    """
+    known = question_groups(questions)
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"group: got {', '.join(unknown)}; the questions have {', '.join(known)}; name one of them")
+    return list(names) or list(dict.fromkeys(question.broad.lower() for question in questions))
+
+
+def panel_groups(questions: Sequence[Question]) -> dict[str, str]:
+    """Map a panel's title to a group, joining groups of the very same questions: {"composition = tissue": ...}."""
+    joined: dict[frozenset[str], list[str]] = {}
+    for group, ids in question_groups(questions).items():
+        joined.setdefault(frozenset(ids), []).append(group)
+    return {" = ".join(names): names[0] for names in joined.values()}
+
+
+def scores(answers: pd.DataFrame, questions: Sequence[Question], *, draws: int, seed: int) -> pd.DataFrame:
+    """Return accuracy with its slide-clustered interval and coverage for each run and group; uncovered is wrong."""
+    rows = []
+    for run, table in answers.groupby(RUN, sort=False):
+        for group, ids in question_groups(questions).items():
+            part = table[table["ID"].isin(ids)]
+            if len(part):
+                correct, slide = part["correct"].to_numpy(bool), part["Slide"].to_numpy(str)
+                estimate = clustered_accuracy(correct, slide, draws=draws, seed=seed)
+                counts = (len(part), part["Slide"].nunique(), part["covered"].mean())
+                rows.append((*run, group, *counts, *estimate))
+    columns = [*RUN, "group", "n_questions", "n_slides", "coverage", "accuracy", "ci_low", "ci_high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def soft_and_hard(scored: pd.DataFrame) -> pd.DataFrame:
+    """Return method, k, seed, group, soft, hard and their gap (soft - hard) for each method scored both ways."""
+    on = [*RUN, "group"]
+    soft = scored[scored["method"].str.endswith("_soft")][[*on, "accuracy"]].rename(columns={"accuracy": "soft"})
+    soft = soft.assign(method=soft["method"].str.removesuffix("_soft"))
+    both = soft.merge(scored[[*on, "accuracy"]].rename(columns={"accuracy": "hard"}), on=on)
+    return both.assign(gap=both["soft"] - both["hard"])
+
+
+def selection_scores(selection: pd.DataFrame) -> pd.DataFrame:
+    """Return the pooled recall of planted tiles, chance and precision of each run."""
+    rows = [(*run, *rates(table)) for run, table in selection.groupby(RUN, sort=False)]
+    return pd.DataFrame(rows, columns=[*RUN, "recall", "chance", "precision"])
+
+
+def tokens(folders: Sequence[Path]) -> pd.DataFrame:
+    """Return method, k, seed, tokens of stage-60 folders: k, or without a k the mean number of tiles kept a slide.
+
+    A slide of fewer than k tiles gives a selector fewer tokens than k; `k` is the budget.
+    """
+    rows = []
+    for folder in folders:
+        answers = read_folder(folder, "answers.csv", COLUMNS)
+        answers = answers[~answers["method"].map(is_control)]
+        run = tuple(answers[RUN].iloc[0])
+        kept = 0 if run[1] else len(pd.read_csv(folder / "selected.csv", usecols=["slide_id"]))
+        rows.append((*run, kept, answers.loc[answers["covered"], "Slide"].nunique()))
+    table = pd.DataFrame(rows, columns=[*RUN, "n_kept", "n_slides"]).groupby(RUN, sort=False).sum().reset_index()
+    mean = table["n_kept"] / table["n_slides"].clip(lower=1)
+    return table[RUN].assign(tokens=np.where(table["k"] > 0, table["k"], mean))
+
+
+def by_tokens(
+    answers: pd.DataFrame, questions: Sequence[Question], tokens: pd.DataFrame, *, draws: int, seed: int
+) -> pd.DataFrame:
+    """Return accuracy and its slide-clustered interval for each method, k and group: each seed, and `pooled` over all.
+
+    A pooled row's accuracy is over all seeds' answers, a slide resampled with all its seeds; `median` is over seeds.
+    """
+    shown = answers[~answers["method"].map(is_control)].merge(tokens, on=RUN)
+    rows = []
+    for (method, k), runs in shown.groupby(["method", "k"], sort=False):
+        for group, ids in question_groups(questions).items():
+            part = runs[runs["ID"].isin(ids)]
+            if part.empty:
+                continue
+            median = part.groupby("seed")["correct"].mean().median()
+            named = "+".join(map(str, sorted(part["seed"].unique())))
+            for seeds, pooled, one in [(named, True, part), *((str(s), False, p) for s, p in part.groupby("seed"))]:
+                correct, slide = one["correct"].to_numpy(bool), one["Slide"].to_numpy(str)
+                estimate = clustered_accuracy(correct, slide, draws=draws, seed=seed)
+                counts = (len(one), one["Slide"].nunique(), median if pooled else np.nan)
+                rows.append((method, k, one["tokens"].mean(), group, seeds, pooled, *counts, *estimate))
+    counts = ["n_answers", "n_slides", "median", "accuracy", "ci_low", "ci_high"]
+    return pd.DataFrame(rows, columns=["method", "k", "tokens", "group", "seeds", "pooled", *counts])

@@ -1,0 +1,130 @@
+"""Scores with honest intervals: accuracy clustered by slide, paired differences, bootstrap over slides.
+
+A slide with many questions is one draw, not many: every bootstrap resamples whole slides.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+from scipy.stats import binomtest, norm
+
+LEVEL = 0.95
+Z = float(norm.ppf((1 + LEVEL) / 2))
+DRAWS_AT_ONCE = 250
+
+
+class Estimate(NamedTuple):
+    """A value and the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Tested(NamedTuple):
+    """A value with its 95 % interval, and p: the least level at which the percentile interval leaves zero out."""
+
+    estimate: Estimate
+    p: float
+
+
+class Paired(NamedTuple):
+    """How method a differs from method b on the same questions: accuracy a - b, and McNemar's exact p."""
+
+    difference: Estimate
+    only_a: int
+    only_b: int
+    p: float
+
+
+def wilson(successes: int | float, n: int) -> Estimate:
+    """Return the share successes / n with Wilson's binomial interval; n > 0."""
+    share, scale = successes / n, 1 + Z**2 / n
+    centre = (share + Z**2 / (2 * n)) / scale
+    half = Z / scale * np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
+    return Estimate(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
+
+
+def clustered_accuracy(
+    correct: Bool[np.ndarray, " q"], slide: Shaped[np.ndarray, " q"], *, draws: int, seed: int
+) -> Estimate:
+    """Return the share of correct answers with a percentile interval over `draws` resamplings of slides.
+
+    Where every slide has the same share (all right, one slide only) resampling shows no spread; the interval is then
+    Wilson's with the number of slides as n.
+    """
+    right, asked = _per_slide(correct.astype(float), slide)
+    value = float(right.sum() / asked.sum())
+    if np.ptp(right / asked) == 0:
+        return wilson(value * len(asked), len(asked))
+    return interval_of(value, _resampled_ratio(right, asked, draws=draws, seed=seed))
+
+
+def paired_difference(
+    a: Bool[np.ndarray, " q"],
+    b: Bool[np.ndarray, " q"],
+    slide: Shaped[np.ndarray, " q"],
+    *,
+    draws: int,
+    seed: int,
+) -> Paired:
+    """Compare two methods answer by answer; the interval is clustered by slide, McNemar's test is not."""
+    difference = clustered_mean(a.astype(float) - b.astype(float), slide, draws=draws, seed=seed).estimate
+    return Paired(difference, *mcnemar(a, b))
+
+
+def mcnemar(a: Bool[np.ndarray, " q"], b: Bool[np.ndarray, " q"]) -> tuple[int, int, float]:
+    """Return how many answers only a, only b got right, and McNemar's exact two-sided p."""
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    return only_a, only_b, float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def clustered_mean(value: Float[np.ndarray, " q"], slide: Shaped[np.ndarray, " q"], *, draws: int, seed: int) -> Tested:
+    """Return the mean over all rows, resampling slides with all their rows, and the two-sided p of a mean of zero.
+
+    Raises ValueError without rows.
+    """
+    total, count = _per_slide(value, slide)
+    return tested(float(total.sum() / count.sum()), _resampled_ratio(total, count, draws=draws, seed=seed))
+
+
+def _per_slide(
+    value: Float[np.ndarray, " q"], slide: Shaped[np.ndarray, " q"]
+) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]]:
+    """Sum the value over each slide's questions, and count them."""
+    if len(value) == 0:
+        raise ValueError("score: got no questions; expected at least one; check the group or the split")
+    _, index = np.unique(slide, return_inverse=True)
+    return np.bincount(index, value), np.bincount(index).astype(float)
+
+
+def resampled_weights(s: int, *, draws: int, seed: int) -> Iterator[Float[np.ndarray, "r s"]]:
+    """Yield how often each of s slides is drawn, a block of resamplings at a time (memory stays linear in s)."""
+    generator = np.random.default_rng(seed)
+    for start in range(0, draws, DRAWS_AT_ONCE):
+        size = min(DRAWS_AT_ONCE, draws - start)
+        yield generator.multinomial(s, np.full(s, 1 / s), size=size).astype(float)
+
+
+def _resampled_ratio(
+    numerator: Float[np.ndarray, " s"], denominator: Float[np.ndarray, " s"], *, draws: int, seed: int
+) -> Float[np.ndarray, " draws"]:
+    blocks = resampled_weights(len(numerator), draws=draws, seed=seed)
+    return np.concatenate([(weight @ numerator) / (weight @ denominator) for weight in blocks])
+
+
+def tested(value: float, resampled: Float[np.ndarray, " draws"]) -> Tested:
+    """Return a value with its interval and the two-sided p of zero, from its resamplings.
+
+    p = 2 min(#(draw <= 0) + 1, #(draw >= 0) + 1) / (draws + 1), at most 1: never below 2 / (draws + 1).
+    """
+    fewer = min((resampled <= 0).sum(), (resampled >= 0).sum())
+    return Tested(interval_of(value, resampled), min(1.0, float(2 * (fewer + 1) / (len(resampled) + 1))))
+
+
+def interval_of(value: float, resampled: Float[np.ndarray, " draws"]) -> Estimate:
+    """Return a value with the percentile interval of its resamplings; nan draws are left out."""
+    low, high = np.nanquantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(value, float(low), float(high))

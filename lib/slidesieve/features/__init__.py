@@ -1,0 +1,1 @@
+"""Tiles -> features -> bags: encoders, feature files, bags, batches. Imports slides and below."""

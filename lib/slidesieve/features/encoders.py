@@ -1,0 +1,200 @@
+"""Tile images -> features: an offline stand-in, and any `transformers` vision model.
+
+Every encoder has `name`, `d`, `tile_px` (the side it was made for, or None), `needs_fit`, `state_hash` (of whatever
+it learned, for the provenance of its features) and `encode(tiles uint8 (n h w 3)) -> float32 (n d)`, which treats each
+tile on its own: batch size and neighbours change nothing.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from slidesieve.features.stain_texture import describe
+from slidesieve.provenance.files import written_whole
+
+Tiles = UInt8[np.ndarray, "n h w 3"]
+Features = Float[np.ndarray, "n d"]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What stage 20 asks of an encoder."""
+
+    name: str
+    d: int
+    tile_px: int | None
+    needs_fit: bool
+
+    @property
+    def state_hash(self) -> str: ...
+
+    def encode(self, tiles: Tiles) -> Features: ...
+
+
+def load_encoder(
+    name_or_path: str, *, device: str = "cpu", batch_tiles: int = 128, pooling: str = "cls", dtype: str = "float32"
+) -> Encoder:
+    """Return the stand-in ("stain-texture") or a `transformers` model by folder or hub id.
+
+    `pooling` ("cls", "mean" or "pooler") says how a transformers model's tokens become one feature, `dtype` ("float32"
+    or "bfloat16") in what it computes; the stand-in has no tokens, always runs on the CPU in batches of its own, and
+    ignores all four.
+    """
+    if name_or_path == StainTexture.name:
+        return StainTexture()
+    return TransformersEncoder(name_or_path, device=device, batch_tiles=batch_tiles, pooling=pooling, dtype=dtype)
+
+
+def batches_of(tiles: Tiles, size: int) -> Iterator[Tiles]:
+    """Cut tiles into batches; anything but uint8 RGB is refused."""
+    if tiles.dtype != np.uint8 or tiles.ndim != 4 or tiles.shape[-1] != 3:
+        raise ValueError(f"tiles: got {tiles.dtype} {tiles.shape}, expected uint8 (n, h, w, 3); convert to RGB first")
+    for start in range(0, len(tiles), size):
+        yield tiles[start : start + size]
+
+
+class StainTexture:
+    """Stain and texture statistics (`stain_texture`), whitened by PCA to `d` values and clipped to +-CLIP.
+
+    The whitening is fitted once, without labels, on tiles of training slides:
+    z = (raw - mean) / sd;  x = clip(z V / sqrt(eigenvalue + SHRINK * mean eigenvalue)).
+    """
+
+    name = "stain-texture"
+    tile_px = None
+    needs_fit = True
+    SHRINK, CLIP = 0.02, 5.0
+    BATCH = 32  # always full, the last one padded: the same sums in the same order, so the same bits for the same tile
+
+    def __init__(self, *, d: int = 96):
+        self.d = d
+        self._state: dict[str, np.ndarray] | None = None
+
+    def raw(self, tiles: Tiles) -> Float[np.ndarray, "n r"]:
+        """Describe tiles before whitening."""
+        return self._in_full_batches(tiles, lambda raw: raw)
+
+    def fit(self, tiles: Tiles) -> None:
+        """Learn mean, scale and principal axes of `tiles`."""
+        raw = self.raw(tiles).astype(np.float64) if len(tiles) else np.empty((0, self.d))
+        if len(raw) <= max(raw.shape[1], self.d):
+            raise ValueError(
+                f"stain-texture: got {len(raw)} tiles to fit on, expected more than {raw.shape[1]} (its raw values); "
+                "fit on more slides"
+            )
+        mean, sd = raw.mean(0), raw.std(0) + 1e-6
+        variance, axes = np.linalg.eigh(np.cov(((raw - mean) / sd).T))
+        floor = self.SHRINK * variance.mean()
+        variance, axes = variance[::-1][: self.d], axes[:, ::-1][:, : self.d]
+        axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(self.d)])
+        scale = np.sqrt(variance + floor)
+        self._state = {
+            "mean": mean.astype(np.float32),
+            "project": (axes / scale / sd[:, None]).astype(np.float32),
+        }
+
+    def encode(self, tiles: Tiles) -> Features:
+        """Describe and whiten tiles."""
+        state = self._fitted()
+        if len(tiles) == 0:
+            return np.empty((0, self.d), np.float32)
+        return self._in_full_batches(tiles, lambda raw: self._whitened(raw, **state))
+
+    def save(self, path: Path) -> None:
+        """Write the fitted whitening (.npz)."""
+        state = self._fitted()
+        with written_whole(path) as aside, aside.open("wb") as file:
+            np.savez(file, **state)
+
+    def load_state(self, path: Path) -> None:
+        """Read what `save` wrote."""
+        with np.load(path) as stored:
+            if set(stored) != {"mean", "project"} or stored["project"].shape[1] != self.d:
+                raise ValueError(
+                    f"{path}: got arrays {sorted(stored)}, expected mean and project with {self.d} columns; fit again"
+                )
+            self._state = dict(stored)
+
+    @property
+    def state_hash(self) -> str:
+        """Hash of the fitted whitening."""
+        return hashlib.sha256(b"".join(self._fitted()[key].tobytes() for key in ("mean", "project"))).hexdigest()
+
+    def _in_full_batches(self, tiles: Tiles, then: Callable[[Features], Features]) -> Features:
+        """Describe tiles, do `then`, BATCH tiles at a time."""
+        parts = []
+        for batch in batches_of(tiles, self.BATCH):
+            full = np.concatenate([batch, np.zeros((self.BATCH - len(batch), *batch.shape[1:]), np.uint8)])
+            with torch.inference_mode():
+                parts.append(then(describe(torch.tensor(full)).numpy())[: len(batch)])
+        return np.concatenate(parts)
+
+    def _whitened(self, raw: Features, *, mean: np.ndarray, project: np.ndarray) -> Features:
+        """Whiten tiles each by a product of its own: in a common one the last bits depend on the row."""
+        return np.clip(((raw - mean)[:, None] @ project)[:, 0], -self.CLIP, self.CLIP)
+
+    def _fitted(self) -> dict[str, np.ndarray]:
+        if self._state is None:
+            raise ValueError("stain-texture: not fitted; call fit(tiles of training slides) or load_state(path) first")
+        return self._state
+
+
+class TransformersEncoder:
+    """Any vision model that AutoModel loads, with its own image processor on PIL (never torchvision's)."""
+
+    needs_fit = False
+
+    def __init__(self, name_or_path: str, *, device: str, batch_tiles: int, pooling: str, dtype: str = "float32"):
+        if pooling not in ("cls", "mean", "pooler"):
+            raise ValueError(f"pooling: got {pooling!r}, expected 'cls', 'mean' or 'pooler'")
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype of the encoder: got {dtype!r}, expected one of {', '.join(DTYPES)}")
+        from transformers import AutoImageProcessor, AutoModel  # seconds to import, for every process of stage 20
+
+        self.name, self.device, self.batch_tiles, self.pooling = name_or_path, device, batch_tiles, pooling
+        self._processor = AutoImageProcessor.from_pretrained(name_or_path, backend="pil")
+        self._model = AutoModel.from_pretrained(name_or_path, dtype=DTYPES[dtype]).eval().to(device)
+        self.tile_px = _side(self._processor)
+        self.d = self.encode(np.zeros((1, self.tile_px or 224, self.tile_px or 224, 3), np.uint8)).shape[1]
+
+    def encode(self, tiles: Tiles) -> Features:
+        """Run the model in evaluation mode."""
+        if len(tiles) == 0:
+            return np.empty((0, self.d), np.float32)
+        with torch.inference_mode():
+            return np.concatenate([self._pooled(batch) for batch in batches_of(tiles, self.batch_tiles)])
+
+    @property
+    def state_hash(self) -> str:
+        """Hash of the weights, in the order of their names."""
+        digest = hashlib.sha256()
+        for name, weight in sorted(self._model.state_dict().items()):
+            digest.update(name.encode() + weight.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def _pooled(self, tiles: Tiles) -> Features:
+        pixels = self._processor(images=list(tiles), return_tensors="pt")["pixel_values"]
+        out = self._model(pixel_values=pixels.to(self.device, self._model.dtype))
+        hidden = out.last_hidden_state
+        if self.pooling == "pooler":
+            if getattr(out, "pooler_output", None) is None:
+                raise ValueError(f"{self.name}: has no pooler output; set pooling to 'cls' or 'mean'")
+            return out.pooler_output.flatten(1).float().cpu().numpy()
+        if hidden.ndim != 3:
+            raise ValueError(f"{self.name}: its output is {tuple(hidden.shape)}, not tokens; set pooling to 'pooler'")
+        special = 1 + getattr(self._model.config, "num_register_tokens", 0)
+        pooled = hidden[:, 0] if self.pooling == "cls" else hidden[:, special:].mean(1)
+        return pooled.float().cpu().numpy()
+
+
+def _side(processor: object) -> int | None:
+    """Read the side of the image a processor makes, or None if it makes none in particular."""
+    size = getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", False) else None
+    size = dict(size or getattr(processor, "size", None) or {})
+    return size.get("height") or size.get("shortest_edge")

@@ -1,0 +1,177 @@
+"""Stage 20 on one slide: read the tiles that stage 10 placed, encode and write them; and the fit of the encoder.
+
+Tiles are read and encoded a chunk at a time, so memory does not grow with the slide. What cannot be read is left out
+of the bag and counted.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from slidesieve.cohort.manifest import Manifest, cached_manifest, path_of, read_manifest
+from slidesieve.cohort.slide_files import head_hash, kept, no_stale, provenance, slide_stamp
+from slidesieve.cohort.slide_loop import Counts, SkipSlide
+from slidesieve.features.bag import make_bag
+from slidesieve.features.encoders import Encoder, load_encoder
+from slidesieve.features.store import write_features
+from slidesieve.provenance.attributes import read_attrs
+from slidesieve.slides.jobs import TILE_CODE
+from slidesieve.slides.pixels import Tiles, iter_tiles
+from slidesieve.slides.slide import SlideFault, UnreadableSlide, open_slide
+from slidesieve.slides.tiling import Tiling, read_tiling
+
+FEATURE_CODE = (
+    *TILE_CODE,
+    "slidesieve.features.jobs",
+    "slidesieve.features.encoders",
+    "slidesieve.features.store",
+    "slidesieve.features.stain_texture",
+)
+CHUNK_TILES = 512
+
+
+class EncoderChoice(NamedTuple):
+    """Which encoder, and how to load it in each process; `state` is what a fit left, or None."""
+
+    name: str
+    device: str
+    batch_tiles: int
+    pooling: str
+    state: Path | None = None
+
+
+class StaleTiles(SlideFault):
+    """The slide file is not the one whose tiles were placed."""
+
+
+def encode_one(
+    slide_id: str, *, manifest_path: Path, tiles_dir: Path, out_dir: Path, choice: EncoderChoice, code: dict[str, str]
+) -> Counts:
+    """Encode the tiles of a slide: write out_dir/<slide_id>.h5."""
+    tile_file, file = tiles_dir / f"{slide_id}.h5", out_dir / f"{slide_id}.h5"
+    with no_stale(file):
+        if not tile_file.exists():
+            raise SkipSlide(f"no tiles in {tiles_dir.name}; its ledger says why")
+        tiling, encoder = read_tiling(tile_file), _cached_encoder(choice)
+        path = path_of(cached_manifest(manifest_path), slide_id, "slide_path")
+        if head_hash(path) != tiling.attrs["slide_sha256_head"]:
+            raise StaleTiles(f"{path.name}: changed since its tiles were placed; run 10_tile_slides again")
+        made_by = {
+            "encoder": choice.name,
+            "encoder_state_sha256": encoder.state_hash,
+            "encoder_pooling": choice.pooling,
+            "tiles_recipe_hash": tiling.attrs["recipe_hash"],
+        }
+        stamp = slide_stamp(code, FEATURE_CODE, **made_by)
+        if done := kept(file, stamp):
+            return done
+        x, read = _encode(path, tiling, encoder)
+        counts = Counts(int(read.sum()), int((~read).sum()))
+        bag = make_bag(slide_id, x[read], tiling.coords[read], tiling.attrs)
+        made_by |= {"n_tiles": counts.n_tiles, "n_dropped": counts.n_dropped}
+        write_features(file, bag, made_by | provenance(slide_id, stamp))
+    return counts
+
+
+def fit_encoder(
+    choice: EncoderChoice,
+    *,
+    manifest_path: Path,
+    tiles_dir: Path,
+    out_dir: Path,
+    n_slides: int,
+    n_tiles: int,
+    code: dict[str, str],
+) -> EncoderChoice:
+    """Fit an encoder that needs it, on `n_tiles` evenly spaced tiles of the first `n_slides` train slides by slide_id.
+
+    Without a train split (none given, or folds) all slides count; no label is used either way. The state's file is
+    named after what it was fitted on: if it is there, nothing is fitted.
+    """
+    encoder = _load(choice)
+    if not encoder.needs_fit:
+        return choice
+    manifest = read_manifest(manifest_path)
+    files = [tiles_dir / f"{i}.h5" for i in _fit_ids(manifest)]
+    files = [f for f in files if f.exists()][:n_slides]
+    fitted_on = {f.stem: read_attrs(f)["recipe_hash"] for f in files}
+    stamp = slide_stamp(code, FEATURE_CODE, fitted_on=fitted_on, n_tiles=n_tiles, encoder=choice.name)
+    choice = choice._replace(state=out_dir / f"encoder_state_{stamp}.npz")
+    if not choice.state.exists():
+        for older in out_dir.glob("encoder_state_*.npz"):
+            older.unlink()
+        tilings = [read_tiling(f) for f in files]
+        shares = fair_shares([len(t.coords) for t in tilings], n_tiles)
+        paths = [path_of(manifest, f.stem, "slide_path") for f in files]
+        parts = [_some_tiles(*each) for each in zip(paths, tilings, shares, strict=True)]
+        if not any(map(len, parts)):
+            raise ValueError(f"{choice.name}: no tile to fit on in {tiles_dir}; its ledger says why")
+        encoder.fit(np.concatenate([part for part in parts if len(part)]))
+        encoder.save(choice.state)
+    return choice
+
+
+def fair_shares(sizes: list[int], total: int) -> list[int]:
+    """Divide `total` evenly, each share at most its size; what small ones leave goes to the larger."""
+    shares = [0] * len(sizes)
+    for rank, i in enumerate(sorted(range(len(sizes)), key=sizes.__getitem__)):
+        shares[i] = min(sizes[i], (total - sum(shares)) // (len(sizes) - rank))
+    return shares
+
+
+def _encode(path: Path, tiling: Tiling, encoder: Encoder) -> tuple[Float[np.ndarray, "n d"], Bool[np.ndarray, " n"]]:
+    """Return the features, and which tiles could be read."""
+    x, read = np.zeros((len(tiling.coords), encoder.d), np.float32), np.zeros(len(tiling.coords), bool)
+    with open_slide(path, tiling.attrs["mpp_level0"]) as slide:
+        tiles_of = iter_tiles(slide, tiling.coords, tile_px=int(tiling.attrs["patch_size"]), view=tiling.view)
+        for tiles in _chunks(tiles_of):
+            x[tiles.index], read[tiles.index] = encoder.encode(tiles.pixels), True
+    if not read.any():
+        raise UnreadableSlide(f"{path.name}: not one of its {len(read)} tiles can be read; replace the file")
+    return x, read
+
+
+def _chunks(tiles: Iterator[Tiles]) -> Iterator[Tiles]:
+    held, n = [], 0
+    for part in tiles:
+        held.append(part)
+        n += len(part.index)
+        if n >= CHUNK_TILES:
+            yield Tiles(*map(np.concatenate, zip(*held, strict=True)))
+            held, n = [], 0
+    if held:
+        yield Tiles(*map(np.concatenate, zip(*held, strict=True)))
+
+
+def _fit_ids(manifest: Manifest) -> list[str]:
+    table = manifest.table
+    train = table[table["split"] == "train"]
+    return sorted((train if len(train) else table)["slide_id"])
+
+
+def _some_tiles(path: Path, tiling: Tiling, n: int) -> UInt8[np.ndarray, "n t t 3"]:
+    """Read up to n evenly spaced tiles; a slide that fails gives none, and its own row will say why."""
+    side = int(tiling.attrs["patch_size"])
+    some = tiling.coords[np.unique(np.linspace(0, len(tiling.coords) - 1, n).astype(int))]
+    try:
+        with open_slide(path, tiling.attrs["mpp_level0"]) as slide:
+            parts = [tiles.pixels for tiles in iter_tiles(slide, some, tile_px=side, view=tiling.view)]
+    except (SlideFault, OSError):
+        parts = []
+    return np.concatenate(parts) if parts else np.zeros((0, side, side, 3), np.uint8)
+
+
+def _load(choice: EncoderChoice) -> Encoder:
+    return load_encoder(choice.name, device=choice.device, batch_tiles=choice.batch_tiles, pooling=choice.pooling)
+
+
+@cache
+def _cached_encoder(choice: EncoderChoice) -> Encoder:
+    encoder = _load(choice)
+    if choice.state:
+        encoder.load_state(choice.state)
+    return encoder

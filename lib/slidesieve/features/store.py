@@ -1,0 +1,107 @@
+"""Our feature files: one file a slide, or one packed store for many short bags."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Float, Int
+
+from slidesieve.features.bag import Bag, make_bag
+from slidesieve.provenance.attributes import TRIDENT_ATTRS, plain_values
+from slidesieve.provenance.files import written_whole
+
+SCHEMA, SCHEMA_VERSION = "slidesieve.bag", 1
+
+
+def write_features(path: Path, bag: Bag, attrs: dict) -> None:
+    """Write a slide's feature file, whole or not at all; `attrs` (provenance) join the bag's own."""
+    x, everything = _half(bag), bag.attrs | attrs
+    with written_whole(path) as aside, h5py.File(aside, "w") as file:
+        file.create_dataset("features", data=x)
+        coords = file.create_dataset("coords", data=bag.coords)
+        coords.attrs.update({k: v for k, v in everything.items() if k in TRIDENT_ATTRS})
+        file.attrs.update({k: v for k, v in everything.items() if k not in TRIDENT_ATTRS})
+        file.attrs.update({"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "slide_id": bag.slide_id})
+
+
+def read_features(path: Path) -> Bag:
+    """Read a feature file written by `write_features`; other people's are read by `importers.read_bag`."""
+    with h5py.File(path) as file:
+        if file.attrs.get("schema") != SCHEMA:
+            raise ValueError(f"{path}: schema {file.attrs.get('schema')!r}, expected {SCHEMA!r}; use read_bag")
+        attrs = plain_values(dict(file["coords"].attrs) | dict(file.attrs))
+        return make_bag(attrs["slide_id"], file["features"][:], file["coords"][:], attrs)
+
+
+def write_packed(path: Path, bags: Iterable[Bag]) -> None:
+    """Write bags of one width into a packed store, whole or not at all; the order is kept."""
+    bags = list(bags)
+    widths, ids = {bag.x.shape[1] for bag in bags}, [bag.slide_id for bag in bags]
+    if len(widths) != 1 or len(set(ids)) != len(ids):
+        raise ValueError(f"{path}: {len(bags)} bags of widths {sorted(widths)}; expected one width and distinct slides")
+    with written_whole(path) as aside, h5py.File(aside, "w") as file:
+        file.create_dataset("features", data=np.concatenate([_half(bag) for bag in bags]))
+        file.create_dataset("offsets", data=np.cumsum([0, *(len(bag.x) for bag in bags)], dtype=np.int64))
+        file.create_dataset("slide_id", data=ids, dtype=h5py.string_dtype())
+        if all(bag.attrs.get("has_coords", True) for bag in bags):
+            file.create_dataset("coords", data=np.concatenate([bag.coords for bag in bags]))
+
+
+class PackedStore:
+    """A packed store; its index is read at once, the file is opened at a process's first bag (so it may cross them)."""
+
+    def __init__(self, path: Path):
+        self.path, self._file, self._process = Path(path), None, 0
+        try:
+            with h5py.File(path) as file:
+                self.slide_ids = [s.decode() for s in file["slide_id"][:]]
+                self._offsets = file["offsets"][:]
+                n = len(file["features"])
+        except (OSError, KeyError) as error:
+            raise ValueError(
+                f"{path}: not a packed store ({error}); expected HDF5 with features, offsets, slide_id; write it again"
+            ) from error
+        steps, want = np.diff(self._offsets), len(self.slide_ids) + 1
+        if len(self._offsets) != want or self._offsets[0] != 0 or self._offsets[-1] != n or (steps < 0).any():
+            raise ValueError(f"{path}: offsets do not cut {n} rows into {want - 1} bags; write the store again")
+        self._row = {slide_id: i for i, slide_id in enumerate(self.slide_ids)}
+        if len(self._row) != len(self.slide_ids):
+            raise ValueError(f"{path}: {len(self.slide_ids) - len(self._row)} slide_id repeated; write the store again")
+
+    def read(self, slide_id: str) -> Bag:
+        """Read one bag. Raises ValueError if the store has no such slide."""
+        start, end = self._rows(slide_id)
+        self._open()
+        coords = self._file["coords"][start:end] if "coords" in self._file else None
+        return make_bag(slide_id, self._file["features"][start:end], coords, plain_values(dict(self._file.attrs)))
+
+    def n_tiles(self, slide_id: str) -> int:
+        """Return how many tiles a slide has, from the index."""
+        start, end = self._rows(slide_id)
+        return int(end - start)
+
+    def _rows(self, slide_id: str) -> Int[np.ndarray, " 2"]:
+        if slide_id not in self._row:
+            raise ValueError(f"{slide_id}: not among the {len(self._row)} slides of {self.path}; correct feature_path")
+        return self._offsets[self._row[slide_id] :][:2]
+
+    def _open(self) -> None:
+        if self._file and self._process != os.getpid():
+            self._file.close()  # a fork shares its parent's place in the file; opening once more alone would keep that
+            self._file = None
+        if not self._file:
+            self._file, self._process = h5py.File(self.path), os.getpid()
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_file": None}
+
+
+def _half(bag: Bag) -> Float[np.ndarray, "n d"]:
+    with np.errstate(over="ignore"):
+        x = bag.x.astype(np.float16)
+    if not np.isfinite(x).all():
+        largest = np.abs(bag.x).max()
+        raise ValueError(f"{bag.slide_id}: features up to {largest:g} do not fit float16 (65504); rescale them")
+    return x

@@ -1,0 +1,1 @@
+"""Figures that draw tables and compute nothing; one file an analysis, named like it."""

@@ -1,0 +1,84 @@
+"""Figures of the length of a slide: accuracy and counts in each bin beside the paper's, and shortened slides."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from slidesieve.figures.style import BLUE, CYCLE, GREY, SKY, clean
+
+
+def counts(ax: Axes, table: pd.DataFrame, paper: pd.DataFrame | None = None) -> Axes:
+    """Draw the number of questions in each length bin, written above its bar; the paper's as hollow bars beside."""
+    place, most = np.arange(len(table)), table["n_questions"].max()
+    width = 0.8 if paper is None else 0.4
+    shift = 0.0 if paper is None else width / 2
+    bars = ax.bar(place - shift, table["n_questions"], color=SKY, width=width, label="ours")
+    ax.bar_label(bars, color=GREY, fontsize=8)
+    if paper is not None:
+        hollow = ax.bar(
+            place + shift,
+            paper["n_questions"],
+            width=width,
+            facecolor="none",
+            edgecolor=GREY,
+            label="SparseLearn paper",
+        )
+        ax.bar_label(hollow, color=GREY, fontsize=8)
+        most = max(most, paper["n_questions"].max())
+        ax.legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
+    ax.set(ylabel="questions", ylim=(0, 1.15 * most))
+    ax.set_xticks(place, table["bin"])
+    return clean(ax)
+
+
+def accuracy(ax: Axes, table: pd.DataFrame, *, overall: float, paper: pd.DataFrame | None = None) -> Axes:
+    """Draw accuracy in each length bin: thick slide-clustered and thin binomial 95 % intervals; the paper's in grey."""
+    place = np.arange(len(table))
+    value = 100 * table["accuracy"]
+    if paper is not None:
+        _paper(ax, place, paper)
+    for low, high, width, label in (
+        ("binomial_low", "binomial_high", 0.9, "95 % binomial"),
+        ("ci_low", "ci_high", 2.6, "95 % clustered by slide"),
+    ):
+        spread = np.stack([value - 100 * table[low], 100 * table[high] - value]).clip(min=0)
+        shift = 0.08 if width < 1 else -0.08
+        ax.errorbar(place + shift, value, yerr=spread, fmt="none", ecolor=BLUE, elinewidth=width, label=label)
+    ax.plot(place - 0.08, value, "o", color=BLUE, markersize=6)
+    ax.axhline(100 * overall, color=BLUE, linestyle="--", linewidth=1.2, label="all lengths")
+    ax.set(xlabel="tiles on the slide", ylabel="accuracy (%)", ylim=(0, 102))
+    ax.set_xticks(place, table["bin"], rotation=30)
+    ax.legend(frameon=False, fontsize=8, ncols=3 if paper is None else 2, loc="lower center", bbox_to_anchor=(0.5, 1))
+    return clean(ax)
+
+
+def against_length(ax: Axes, table: pd.DataFrame, curves: dict[str, str], *, ylabel: str) -> Axes:
+    """Draw columns of `table` (0 to 1) against its `size` on a log axis; `curves` maps column -> legend.
+
+    Columns accuracy and flips get their interval (`ci_low` or `flips_low` ...) as a band.
+    """
+    bands = {"accuracy": ("ci_low", "ci_high"), "flips": ("flips_low", "flips_high")}
+    for colour, (column, label) in zip(CYCLE, curves.items(), strict=False):
+        ax.plot(table["size"], 100 * table[column], "o-", color=colour, label=label)
+        if column in bands:
+            low, high = (100 * table[end] for end in bands[column])
+            ax.fill_between(table["size"], low, high, color=colour, alpha=0.18, linewidth=0)
+    ax.set_xscale("log", base=2)
+    ax.set(xlabel="tiles offered (slides longer than that)", ylabel=ylabel, ylim=(0, 102))
+    ax.set_xticks(table["size"], [f"{n}\n({s})" for n, s in zip(table["size"], table["n_slides"], strict=True)])
+    ax.minorticks_off()
+    ax.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
+    return clean(ax)
+
+
+def _paper(ax: Axes, place: np.ndarray, paper: pd.DataFrame) -> None:
+    """Draw the paper's accuracies with how far they may be read wrong, each written below its point."""
+    value = 100 * paper["accuracy"]
+    spread = np.stack([value - 100 * paper["accuracy_low"], 100 * paper["accuracy_high"] - value])
+    label = f"SparseLearn paper, {paper['n_questions'].sum():,} questions,\nread off its Fig. 4 (±{spread.max():.1f})"
+    style = {"color": GREY, "mfc": "white", "mec": GREY, "markersize": 5, "linewidth": 1.0, "elinewidth": 1.0}
+    ax.errorbar(place + 0.22, value, yerr=spread, fmt="o-", label=label, **style)
+    for x, y in zip(place + 0.22, value, strict=True):
+        ax.annotate(
+            f"{y:.1f}", (x, y), (0, -5), textcoords="offset points", ha="center", va="top", fontsize=7, color=GREY
+        )

@@ -1,0 +1,59 @@
+"""Figures of methods side by side: differences between matched runs, and accuracy against operations."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
+
+from slidesieve.figures.style import BLUE, CYCLE, GREY, clean
+
+COLOURS = (*CYCLE, GREY, "black")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
+
+
+def pair_name(row) -> str:
+    """Name a pairing in a figure: "tcssa, k = 8\\n− locpath, k = 16"."""
+    return f"{_run(row.method, row.k)}\n− {_run(row.other, row.other_k)}"
+
+
+def differences(ax: Axes, table: pd.DataFrame, *, title: str) -> Axes:
+    """Draw one group's matched differences with their 95 % intervals, right of zero where the first is better."""
+    ax.set_title(title)
+    if table.empty:
+        ax.text(0.5, 0.5, "no two runs to compare", ha="center", va="center", transform=ax.transAxes, color=GREY)
+        ax.set_axis_off()
+        return ax
+    ax.axvline(0, color=GREY, linewidth=1.0)
+    told = ~table["verdict"].isin(["not told apart"])
+    for part, colour, label in ((table[told], BLUE, "told apart (Holm)"), (table[~told], GREY, "not told apart")):
+        place = [list(table.index).index(i) for i in part.index]
+        ends = 100 * np.stack([part["difference"] - part["ci_low"], part["ci_high"] - part["difference"]])
+        ax.errorbar(100 * part["difference"], place, xerr=ends.clip(min=0), fmt="o", color=colour, label=label)
+    names = [pair_name(row) for row in table.itertuples()]
+    ax.set(xlabel="difference in accuracy (percentage points)", yticks=range(len(names)))
+    ax.set_yticklabels(names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.tick_params(labelbottom=True)  # the panel below may be empty
+    return clean(ax, grid="x")
+
+
+def accuracy_by_operations(ax: Axes, scores: pd.DataFrame, costs: pd.DataFrame, *, title: str) -> Axes:
+    """Draw each run's accuracy, median over seeds (bar: their range), against its operations an answer; joined by k."""
+    joined = scores.merge(costs[["method", "k", "seed", "tflops"]], on=["method", "k", "seed"])
+    for i, (method, runs) in enumerate(joined.groupby("method", sort=False)):
+        seeds = runs.groupby("k").agg(tflops=("tflops", "mean"), low=("accuracy", "min"), high=("accuracy", "max"))
+        middle = runs.groupby("k")["accuracy"].median()
+        ends = 100 * np.stack([middle - seeds["low"], seeds["high"] - middle])
+        style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "linewidth": 1.2}
+        ax.errorbar(
+            1000 * seeds["tflops"], 100 * middle, yerr=ends.clip(min=0), label=method.replace("_", " "), **style
+        )
+    ax.set(title=title, xlabel="operations an answer (GFLOP)", ylabel="accuracy (%)", xscale="log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.minorticks_off()
+    return clean(ax)
+
+
+def _run(method: str, k: int) -> str:
+    return f"{method}, k = {k}" if k else method

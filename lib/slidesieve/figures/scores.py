@@ -1,0 +1,95 @@
+"""Figures of scores: methods beside their floors, recall of planted tiles, soft and hard selection, folds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from slidesieve.figures.style import BLUE, GREY, LINE_STYLES, ORANGE, PALE, RED, SKY, clean
+
+
+def run_name(method: str, k: int) -> str:
+    """Name a run in a figure: its method, and its k where it has one."""
+    return f"{method.replace('_', ' ')}, k = {k}" if k else method.replace("_", " ")
+
+
+def method_scores(ax: Axes, scores: pd.DataFrame, *, floors: Sequence[str], title: str) -> Axes:
+    """Draw one group's accuracies, a dot and 95 % interval for each seed, floors as vertical lines.
+
+    A method's wrong-slide control stands on its line as a hollow square.
+    """
+    is_floor, control = scores["method"].isin(floors), scores["method"].str.endswith("_wrong_slide")
+    shown, controls = scores[~is_floor & ~control], scores[control]
+    names = list(dict.fromkeys(map(run_name, shown["method"], shown["k"])))
+    for style, name in zip(LINE_STYLES, floors, strict=False):
+        value = scores.loc[scores["method"] == name, "accuracy"].median()
+        ax.axvline(100 * value, color=GREY, linestyle=style, linewidth=1.2, label=f"floor: {name.replace('_', ' ')}")
+    for place, part in _lines(shown, names):
+        offset = place + np.linspace(-0.12, 0.12, len(part)) * (len(part) > 1)
+        spread = 100 * np.stack([part["accuracy"] - part["ci_low"], part["ci_high"] - part["accuracy"]])
+        label = "one seed, 95 % interval" if place == 0 else None
+        ax.errorbar(100 * part["accuracy"], offset, xerr=spread, fmt="o", color=BLUE, markersize=5, label=label)
+    hollow = controls.assign(method=controls["method"].str.removesuffix("_wrong_slide"))
+    for i, (place, part) in enumerate(_lines(hollow, names)):
+        label = "same model, another slide" if i == 0 else None
+        where = np.full(len(part), place + 0.28)
+        ax.plot(100 * part["accuracy"], where, "s", color=RED, mfc="none", markersize=4, label=label)
+    ax.set(title=title, xlabel="accuracy (%)", xlim=(0, 102), yticks=range(len(names)), yticklabels=names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    return clean(ax, grid="x")
+
+
+def selection_recall(ax: Axes, selection: pd.DataFrame) -> Axes:
+    """Draw each run's recall of planted tiles as a bar (median over seeds, dots are seeds), and chance as a tick."""
+    names = list(dict.fromkeys(map(run_name, selection["method"], selection["k"])))
+    for place, part in _lines(selection, names):
+        ax.barh(place, 100 * part["recall"].median(), height=0.6, color=SKY)
+        ax.plot(100 * part["recall"], np.full(len(part), place), "o", color=BLUE, markersize=4)
+        ax.plot(
+            [100 * part["chance"].median()] * 2,
+            [place - 0.38, place + 0.38],
+            color=RED,
+            linewidth=2,
+            label="as many tiles at random" if place == 0 else None,
+        )
+    ax.set(xlabel="recall of planted tiles (%)", xlim=(0, 102), yticks=range(len(names)), yticklabels=names)
+    ax.invert_yaxis()
+    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
+    return clean(ax, grid="x")
+
+
+def soft_and_hard(ax: Axes, pairs: pd.DataFrame) -> Axes:
+    """Join soft (all tiles, gated) and hard (k tiles) accuracy of each group; columns group, seed, soft, hard."""
+    names = list(dict.fromkeys(pairs["group"]))
+    for place, name in enumerate(names):
+        part = pairs[pairs["group"] == name]
+        offset = place + np.linspace(-0.15, 0.15, len(part)) * (len(part) > 1)
+        labels = ("soft: all tiles, gated", "hard: k tiles, as used") if place == 0 else (None, None)
+        ax.hlines(offset, 100 * part["soft"], 100 * part["hard"], color=PALE, linewidth=3, zorder=1)
+        ax.plot(100 * part["soft"], offset, "D", color=ORANGE, markersize=6, label=labels[0])
+        ax.plot(100 * part["hard"], offset, "o", color=BLUE, markersize=6, label=labels[1])
+    ax.set(xlabel="accuracy (%)", xlim=(0, 102), yticks=range(len(names)), yticklabels=names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+    return clean(ax, grid="x")
+
+
+def fold_aucs(ax: Axes, aucs: pd.DataFrame) -> Axes:
+    """Draw each run's AUROC in every fold as a dot, and its mean over folds and seeds as a bar."""
+    names = list(dict.fromkeys(map(run_name, aucs["method"], aucs["k"])))
+    for place, part in _lines(aucs, names):
+        jitter = place + np.linspace(-0.2, 0.2, len(part)) * (len(part) > 1)
+        ax.plot(part["auc"], jitter, "o", color=BLUE, alpha=0.7, markersize=4, label="one fold" if not place else None)
+        ax.plot([part["auc"].mean()] * 2, [place - 0.35, place + 0.35], color=RED, label=None if place else "mean")
+    ax.axvline(0.5, color=GREY, linestyle="--", linewidth=1.2, label="no information")
+    ax.set(xlabel="AUROC", yticks=range(len(names)), yticklabels=names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
+    return clean(ax, grid="x")
+
+
+def _lines(table: pd.DataFrame, names: list[str]) -> list[tuple[int, pd.DataFrame]]:
+    """Return (place, rows) of each named run that the table has, in the order of `names`."""
+    name = pd.Series(list(map(run_name, table["method"], table["k"])), index=table.index, dtype=object)
+    return [(place, table[name == wanted]) for place, wanted in enumerate(names) if (name == wanted).any()]

@@ -1,0 +1,68 @@
+"""The style of all figures: one palette that survives colour blindness, labelled axes, legends below."""
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours: told apart under the common colour-vision deficiencies.
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
+METHODS = (*CYCLE, "#332288", "#8C564B")  # a colour for each compressor that there is
+GREY, PALE = "#6B6B6B", "#D9D9D9"
+DPI = 130
+LINE_STYLES = ("--", ":", "-.")
+
+
+def panels(
+    n: int, *, columns: int = 3, width: float = 4.2, height: float = 3.2, sharex: bool = True, sharey: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with n panels in rows of `columns`, each width x height inches, sharing their axes."""
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(width * columns, height * rows),
+        sharex=sharex,
+        sharey=sharey,
+        squeeze=False,
+        layout="constrained",
+    )
+    for ax in axes.flat[n:]:
+        ax.remove()
+    for ax in axes.flat[max(n - columns, 0) : n]:  # the lowest panel of each column keeps its numbers
+        ax.tick_params(labelbottom=True)
+    return figure, list(axes.flat[:n])
+
+
+def figure(*, width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
+    """Return a figure of one panel, in inches."""
+    return plt.subplots(figsize=(width, height), layout="constrained")
+
+
+def legend_below(drawn: Figure, ax: Axes) -> None:
+    """Give the whole figure one legend, that of `ax`, below its panels; the figure grows by the legend's rows."""
+    handles, labels = ax.get_legend_handles_labels()
+    columns = min(len(labels), max(1, int(drawn.get_figwidth() // 2.3)))  # an entry is up to 2.3 inches wide
+    rows = -(-len(labels) // columns)
+    drawn.set_figheight(drawn.get_figheight() + 0.22 * rows)
+    drawn.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def shortened(name: str, most: int = 26) -> str:
+    """Cut a long slide id to fit over a panel."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def save(drawn: Figure, path: object) -> None:
+    """Write a PNG and close the figure's state in pyplot; the figure object can still be displayed."""
+    drawn.savefig(path, dpi=DPI)
+    plt.close(drawn)
+
+
+def clean(ax: Axes, *, grid: str = "y") -> Axes:
+    """Remove the box, keep a faint grid behind the data along one axis."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(axis=grid, color=PALE, linewidth=0.6)
+    ax.set_axisbelow(True)
+    return ax

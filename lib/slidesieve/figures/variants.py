@@ -1,0 +1,72 @@
+"""Forest plots of a method's variants: differences from the reference, and gaps between soft and hard accuracy."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from slidesieve.figures.style import BLUE, GREY, RED, clean
+
+UNTOLD = "not told apart"
+LINEAR_POINTS = 10  # beyond this many points an axis is logarithmic, if anything lies beyond twice as many
+TICKS = (-100, -50, -20, -10, -5, 0, 5, 10, 20, 50, 100)
+
+
+def row_names(methods: Sequence[str], *, reference: str) -> list[str]:
+    """Name a row by what differs from the reference: "gate = scale"."""
+    names = [method.removeprefix(f"{reference}:") for method in methods]
+    return [reference if name == reference else name.replace("=", " = ").replace(":", ",\n") for name in names]
+
+
+def differences(ax: Axes, paired: pd.DataFrame, *, reference: str, xlabel: str) -> Axes:
+    """Draw each variant's pooled difference and interval, a small dot for each seed, the paper's delta hollow.
+
+    `paired` holds one group's rows, with `paper_delta`; the reference is the first row, at zero.
+    """
+    methods = [reference, *paired["method"].unique()]
+    ax.axvline(0, color=GREY, linewidth=1.0)
+    ax.plot(0, 0, "s", color=GREY, markersize=5)
+    _intervals(ax, paired, methods, column="difference", low="ci_low", high="ci_high")
+    known = paired[paired["pooled"] & paired["paper_delta"].notna()]
+    if len(known):
+        place, style = known["method"].map(methods.index) + 0.28, {"color": RED, "mfc": "none", "markersize": 6}
+        ax.plot(100 * known["paper_delta"], place, "D", label="paper, other benchmark", **style)
+    return _rows(ax, methods, reference=reference, xlabel=xlabel)
+
+
+def gaps(ax: Axes, gaps: pd.DataFrame, methods: Sequence[str], *, reference: str, xlabel: str) -> Axes:
+    """Draw each method's pooled gap and interval in the rows of `differences`, a small dot for each seed.
+
+    Its colour tells whether the gap differs from the reference's.
+    """
+    ax.axvline(0, color=GREY, linewidth=1.0)
+    _intervals(ax, gaps, methods, column="gap", low="gap_low", high="gap_high")
+    return _rows(ax, methods, reference=reference, xlabel=xlabel)
+
+
+def _intervals(ax: Axes, table: pd.DataFrame, methods: Sequence[str], *, column: str, low: str, high: str) -> None:
+    pooled, seeds = table[table["pooled"]], table[~table["pooled"]]
+    told = ~pooled["verdict"].isin([UNTOLD, ""])
+    for part, colour, label in (
+        (pooled[told], BLUE, "95 %, told apart (Holm)"),
+        (pooled[~told], GREY, "95 %, not told apart"),
+    ):
+        ends = 100 * np.stack([part[column] - part[low], part[high] - part[column]]).astype(float)
+        place = part["method"].map(methods.index)
+        ax.errorbar(100 * part[column], place, xerr=ends.clip(min=0), fmt="o", color=colour, markersize=6, label=label)
+    place = seeds["method"].map(methods.index) - 0.24
+    ax.plot(100 * seeds[column], place, "o", color=BLUE, alpha=0.55, markersize=3, label="one seed")
+
+
+def _rows(ax: Axes, methods: Sequence[str], *, reference: str, xlabel: str) -> Axes:
+    low, high = ax.get_xlim()
+    if max(-low, high) > 2 * LINEAR_POINTS:
+        ax.set_xscale("symlog", linthresh=LINEAR_POINTS, linscale=1.4)
+        shown = [tick for tick in TICKS if low <= tick <= high]
+        ax.set_xticks(shown, [str(tick) for tick in shown])
+        ax.minorticks_off()
+        xlabel = f"{xlabel}\nlogarithmic beyond {LINEAR_POINTS} points"
+    ax.set(xlabel=xlabel, yticks=range(len(methods)), yticklabels=row_names(methods, reference=reference))
+    ax.set_ylim(len(methods) - 0.45, -0.55)
+    return clean(ax, grid="x")

@@ -1,0 +1,1 @@
+"""Bag classification: the same compressors with a head, without a language model. Imports evaluation and below."""

@@ -1,0 +1,1 @@
+"""Slide encoder -> compressor -> projector or adapters -> language model; models on disk. Imports compressors."""

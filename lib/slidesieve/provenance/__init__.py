@@ -1,0 +1,1 @@
+"""What a result depends on: parameters, files, code by its meaning, receipts. Imports nothing of ours."""

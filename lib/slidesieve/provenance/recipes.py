@@ -1,0 +1,151 @@
+"""What a stage's result depends on: its notebook's code and what that reaches, its parameters, its inputs' content.
+
+Two recipes are compared part by part, so that a rerun can say why. Left out on purpose: `run:` parameters and those
+that the notebook does not read, package versions (the receipt records them), the bookkeeping modules themselves. The
+figures have a part of their own: drawn by older code, they are still pictures of the same result.
+"""
+
+import csv
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from slidesieve.provenance.code_reach import by_meaning, reach
+from slidesieve.provenance.code_words import Picks
+from slidesieve.provenance.files import RECEIPT, ROOT, file_stamp, files_under, hash_file, outputs_of, resolve
+from slidesieve.provenance.parameters import Parameter, check_parameters, read_parameters
+from slidesieve.provenance.weights import snapshot
+
+FOR_PEOPLE = (".png", "ledger.csv")  # outputs of a stage that no later stage computes with
+
+
+class Recipe(NamedTuple):
+    """Everything that decides a stage's outputs; hashes are hex, `inputs` maps parameter -> file -> hash.
+
+    `code` and `figures` map each definition that the notebook reaches, as `slidesieve.room.module.name`, to its hash.
+    """
+
+    notebook: str
+    code: dict[str, str]
+    figures: dict[str, str]
+    parameters: dict[str, object]
+    inputs: dict[str, dict[str, str]]
+
+    @property
+    def digest(self) -> str:
+        """Hash the recipe: neither the figures nor where a definition stands is part of it."""
+        told = self._asdict() | {"code": by_meaning(self.code)}
+        told.pop("figures")
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def recipe_of(notebook: Path, given: dict[str, object]) -> Recipe:
+    """Compute the recipe of `notebook` run with `given` over its defaults; a wrong parameter or absent input raises."""
+    declared = read_parameters(notebook)
+    values = check_parameters(declared, given, notebook=notebook.stem)
+    read = {n: v for n, v in values.items() if declared[n].is_read(values)}
+    recipe = {n: v for n, v in read.items() if declared[n].role == "recipe"}
+    inputs = {n: _hash_input(declared[n], v) for n, v in read.items() if declared[n].role.startswith("in")}
+    own, (code, figures) = reach(notebook, _picks(recipe, [read[n] for n in inputs]))
+    return Recipe(own, code, figures, recipe, inputs)
+
+
+def _picks(recipe: dict[str, object], inputs: list[str | list[str]]) -> Picks:
+    """What a stage picks code by: its parameters, and what the models that it is given were built with."""
+    told = [recipe]
+    for path in [p for given in inputs for p in ([given] if isinstance(given, str) else given) if p]:
+        model = resolve(path) / "model" / "model.json"
+        told += [json.loads(model.read_text(encoding="utf-8"))] if model.is_file() else []
+    values = [value for each in told for value in each.values()]
+    words = {w for value in values for w in (value if isinstance(value, list) else [value]) if isinstance(w, str)}
+    return dict.fromkeys([name for each in told for name in each], frozenset(words))
+
+
+def differences(old: dict, new: Recipe) -> list[str]:
+    """Phrase each difference between a recorded recipe and a present one, e.g. `k 32 -> 16`."""
+    if "code" not in old:
+        return ["its receipt was written by an earlier version, which hashed whole files"]
+    reasons = [] if old["notebook"] == new.notebook else ["code of the notebook changed"]
+    reasons += _code_differences(old["code"], new.code)
+    was, now = old["parameters"], json.loads(json.dumps(new.parameters))
+    reasons += [f"{n} {was[n]} -> {now[n]}" for n in now if n in was and was[n] != now[n]]
+    reasons += [f"parameter {n} is new" for n in now if n not in was] + [
+        f"parameter {n} is gone" for n in was if n not in now
+    ]
+    for name in sorted(old["inputs"].keys() | new.inputs.keys()):
+        a, b = old["inputs"].get(name, {}), new.inputs.get(name, {})
+        changed = sum(a.get(f) != b.get(f) for f in a.keys() | b.keys())
+        if changed:
+            reasons.append(f"input {name} changed: {changed} file{'s' * (changed > 1)}")
+    return reasons
+
+
+def redrawn(old: dict, new: Recipe) -> list[str]:
+    """Name the figures' code that has changed since a recorded recipe was run."""
+    return _code_differences(old.get("figures", {}), new.figures)
+
+
+def _code_differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
+    """Phrase what changed between two sets of definitions; one that only moved did not."""
+    was, now = by_meaning(old), by_meaning(new)
+    full = {name.rpartition(".")[2]: name for name in (old | new)}
+    reasons = [f"code of {full[n]} changed" for n in was.keys() & now.keys() if was[n] != now[n]]
+    reasons += [f"now uses {full[n]}" for n in now.keys() - was.keys()]
+    return sorted(reasons) + sorted(f"no longer uses {full[n]}" for n in was.keys() - now.keys())
+
+
+def is_model_id(parameter: Parameter, value: str) -> bool:
+    """Say whether an input that is no path names a model on a hub: `owner/name`, or `name`."""
+    return "path or id" in parameter.help and value.count("/") <= 1 and not value.startswith((".", "/", "~"))
+
+
+def with_fetched_models(recipe: Recipe) -> Recipe:
+    """Say which commit a hub id stood for that was not in the cache when the stage began."""
+    inputs = {
+        name: {f: (s.name[:16] if sha == "id" and (s := snapshot(f)) else sha) for f, sha in files.items()}
+        for name, files in recipe.inputs.items()
+    }
+    return recipe._replace(inputs=inputs)
+
+
+def _hash_input(parameter: Parameter, value: str | list[str]) -> dict[str, str]:
+    """Map file -> hash for one input; the entries of a list are told apart by their last path component."""
+    if isinstance(value, list):
+        labels = [Path(v).name for v in value]
+        labels = labels if len(set(labels)) == len(labels) else [f"{i}" for i in range(len(value))]
+        parts = [(label, _hash_input(parameter, v)) for label, v in zip(labels, value, strict=True)]
+        return {f"{label}/{file}": sha for label, part in parts for file, sha in part.items()}
+    if not value:
+        return {}
+    path = resolve(value)
+    if path.is_dir() and (path / RECEIPT).exists():
+        return {f: sha[:16] for f, sha in outputs_of(path).items() if not f.endswith(FOR_PEOPLE)}
+    if path.is_dir():
+        return {f: hash_file(path / f)[:16] for f in files_under(path)}
+    if path.is_file():
+        named = _named_files(path, slides=parameter.role == "in+slides") if path.suffix == ".csv" else {}
+        return {"": hash_file(path)[:16]} | named
+    if is_model_id(parameter, value):
+        cached = snapshot(value)  # a folder named by its commit: a model that the hub has changed is another input
+        return {value: cached.name[:16] if cached else "id"}
+    raise FileNotFoundError(
+        f"input {parameter.name}: {value} not found under {ROOT}; run the stage that makes it, or correct the path"
+    )
+
+
+def _named_files(table: Path, *, slides: bool) -> dict[str, str]:
+    """Fingerprint a manifest's files: features by content, slides by their sha256 column or by size and mtime."""
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"slide_id", "feature_path"} <= rows[0].keys():
+        return {}
+    root = Path(os.environ.get("DATA_ROOT") or table.parent)
+    features = {row["feature_path"] for row in rows if row["feature_path"]}
+    hashes = {p: hash_file(root / p)[:16] for p in sorted(features) if (root / p).is_file()}
+    for row in rows if slides else []:
+        path = root / (row.get("slide_path") or "")
+        if path.is_file():
+            hashes[row["slide_path"]] = row.get("sha256") or "{}-{}".format(*file_stamp(path))
+    return hashes

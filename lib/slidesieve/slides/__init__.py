@@ -1,0 +1,1 @@
+"""OpenSlide -> tiles: slide files, pixels, tissue and grid. Imports provenance and cohort."""

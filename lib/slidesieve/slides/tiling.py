@@ -1,0 +1,178 @@
+"""Where the tiles of a slide lie: tissue mask, a grid at a requested mpp, and the tile file.
+
+    tile side  tile_px * scale       level-0 px, scale = mpp / slide_mpp
+    grid       x_i = i * step, step = (tile_px - overlap_px) * scale, whole tiles only
+    kept       share of tissue in the tile >= min_tissue
+
+The tile file `<slide_id>.h5` holds `coords (n 2)` with TRIDENT's attributes, so its readers read ours.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from scipy import ndimage
+
+from slidesieve.provenance.attributes import TRIDENT_ATTRS
+from slidesieve.provenance.files import written_whole
+from slidesieve.slides.pixels import Thumbnail, thumbnail
+from slidesieve.slides.slide import Slide, SlideFault, View, view_at
+
+SATURATION = 0.05  # glass has at most 0.03
+DARK = 50  # of 255: darker in every channel than any stained tissue
+MASK_PX_PER_TILE = 8
+GAP_PX = 2  # mask pixels closed from each side: what is white inside tissue (fat, lumens) is tissue
+
+
+class SlideTooSmall(SlideFault):
+    """The slide holds not one whole tile."""
+
+
+class NoTissue(SlideFault):
+    """No tile has enough tissue."""
+
+
+class NotBrightfield(SlideFault):
+    """Mostly black: a fluorescence scan, not an H&E slide."""
+
+
+@dataclass(frozen=True)
+class TileSpec:
+    """What tiles to cut. `mpp` is in micrometres per tile pixel, `min_tissue` a share from 0 (keep all) to 1."""
+
+    tile_px: int
+    mpp: float
+    overlap_px: int
+    min_tissue: float
+
+    def __post_init__(self):
+        faults = [
+            *([f"tile_px {self.tile_px}: expected at least 1"] if self.tile_px < 1 else []),
+            *([f"mpp {self.mpp}: expected more than 0 um a pixel"] if not self.mpp > 0 else []),
+            *([f"overlap_px {self.overlap_px}: expected 0 to tile_px - 1"] * (not 0 <= self.overlap_px < self.tile_px)),
+            *([f"min_tissue {self.min_tissue}: expected 0 to 1"] if not 0 <= self.min_tissue <= 1 else []),
+        ]
+        if faults:
+            raise ValueError("TileSpec: " + "; ".join(faults))
+
+
+class Tiling(NamedTuple):
+    """The tiles of one slide in raster order; `n_dropped` more could not be seen and were left out."""
+
+    coords: Int[np.ndarray, "n 2"]
+    tissue: Float[np.ndarray, " n"]
+    n_dropped: int
+    view: View
+    attrs: dict
+
+
+def tile_slide(slide: Slide, spec: TileSpec) -> Tiling:
+    """Place the tiles of an open slide. Raises a SlideFault that says why there are none."""
+    view = view_at(slide, spec.mpp)
+    small = thumbnail(slide, spec.tile_px * view.scale / MASK_PX_PER_TILE)
+    _check_brightfield(slide, small)
+    coords = grid(slide, spec, view)
+    if not len(coords):
+        raise SlideTooSmall(
+            f"{slide.path.name}: {slide.size_px0[0]} x {slide.size_px0[1]} px, smaller than one tile of "
+            f"{spec.tile_px * view.scale:.0f} px; lower tile_px or mpp, or leave this slide out"
+        )
+    side_px0 = spec.tile_px * view.scale
+    tissue = coverage(tissue_mask(small.rgb) & small.known, coords, side_px0, small.scale)
+    seen = coverage(small.known, coords, side_px0, small.scale) > 0
+    keep = (tissue >= spec.min_tissue) & seen
+    if not keep.any():
+        raise NoTissue(
+            f"{slide.path.name}: of {len(coords)} tiles none has {spec.min_tissue:.0%} tissue (the best has "
+            f"{tissue.max():.0%}); look at the slide, or lower min_tissue"
+        )
+    return Tiling(coords[keep], tissue[keep].astype(np.float32), int((~seen).sum()), view, _attrs(slide, spec, view))
+
+
+def tissue_mask(rgb: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"]:
+    """Mark what is stained (coloured beyond any glass, and not black), and the gaps in it.
+
+    A fixed saturation threshold, not Otsu's: a slide full of tissue has no glass to find, and fat would go with it.
+    """
+    high, low = rgb.max(-1).astype(np.float32), rgb.min(-1).astype(np.float32)
+    stained = (high - low > SATURATION * high) & (high > DARK)
+    padded = np.pad(stained, 2 * GAP_PX, mode="edge")
+    closed = ndimage.binary_closing(padded, np.ones((2 * GAP_PX + 1,) * 2))
+    return closed[2 * GAP_PX : -2 * GAP_PX, 2 * GAP_PX : -2 * GAP_PX]
+
+
+def grid(slide: Slide, spec: TileSpec, view: View) -> Int[np.ndarray, "n 2"]:
+    """List the corners of all whole tiles of a slide, row by row."""
+    down = slide.downsamples[view.level]
+    side, step = spec.tile_px * view.factor, (spec.tile_px - spec.overlap_px) * view.factor
+    x, y = (_starts(size, side, step) for size in slide.level_sizes[view.level])
+    corner = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+    return np.rint(corner * down).astype(np.int64)
+
+
+def coverage(
+    mask: Bool[np.ndarray, "h w"], coords: Int[np.ndarray, "n 2"], side_px0: float, scale: float
+) -> Float[np.ndarray, " n"]:
+    """Return the share of each tile that `mask` covers, a mask pixel being `scale` level-0 pixels wide."""
+    height, width = mask.shape
+    total = np.zeros((height + 1, width + 1))
+    total[1:, 1:] = mask.cumsum(0, dtype=np.int64).cumsum(1)
+    low = np.minimum(np.floor(coords / scale).astype(int), [width - 1, height - 1])
+    high = np.clip(np.ceil((coords + side_px0) / scale - 1e-6).astype(int), low + 1, [width, height])
+    (x0, y0), (x1, y1) = low.T, high.T
+    inside = total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]
+    return inside / ((x1 - x0) * (y1 - y0))
+
+
+def write_tiling(path: Path, tiling: Tiling, attrs: dict) -> None:
+    """Write a tile file, whole or not at all; `attrs` (provenance) join the file's own."""
+    with written_whole(path) as aside, h5py.File(aside, "w") as file:
+        coords = file.create_dataset("coords", data=tiling.coords)
+        coords.attrs.update({k: v for k, v in tiling.attrs.items() if k in TRIDENT_ATTRS})
+        file.create_dataset("tissue_fraction", data=tiling.tissue)
+        own = {k: v for k, v in tiling.attrs.items() if k not in TRIDENT_ATTRS}
+        file.attrs.update(own | {f"view_{k}": v for k, v in tiling.view._asdict().items()} | attrs)
+        file.attrs.update({"n_tiles": len(tiling.coords), "n_dropped": tiling.n_dropped})
+
+
+def read_tiling(path: Path) -> Tiling:
+    """Read a tile file written by `write_tiling`."""
+    with h5py.File(path) as file:
+        attrs = dict(file["coords"].attrs) | dict(file.attrs)
+        view = View(*(attrs.pop(f"view_{field}").item() for field in View._fields))
+        return Tiling(file["coords"][:], file["tissue_fraction"][:], int(attrs["n_dropped"]), view, attrs)
+
+
+def _attrs(slide: Slide, spec: TileSpec, view: View) -> dict:
+    mpp = slide.mpp * view.scale
+    return {
+        "patch_size": spec.tile_px,
+        "patch_size_level0": round(spec.tile_px * view.scale),
+        "overlap": spec.overlap_px,
+        "level0_magnification": round(10 / slide.mpp, 2),
+        "target_magnification": round(10 / mpp, 2),
+        "level0_width": slide.size_px0[0],
+        "level0_height": slide.size_px0[1],
+        "name": slide.path.stem,
+        "mpp_requested": spec.mpp,
+        "mpp": mpp,
+        "mpp_level0": slide.mpp,
+        "mpp_source": slide.mpp_source,
+        "min_tissue": spec.min_tissue,
+        "tile_size_um": spec.tile_px * mpp,
+    }
+
+
+def _starts(size: int, side: float, step: float) -> Float[np.ndarray, " n"]:
+    return np.arange(max(0, int((size - side) / step + 1e-9) + 1) if size >= side else 0) * step
+
+
+def _check_brightfield(slide: Slide, small: Thumbnail) -> None:
+    dark = float((small.rgb[small.known].max(-1) <= DARK).mean())
+    if dark > 0.5:
+        raise NotBrightfield(
+            f"{slide.path.name}: {dark:.0%} of it is black: fluorescence, not H&E; take its row out of this manifest"
+        )

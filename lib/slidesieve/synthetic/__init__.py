@@ -1,0 +1,1 @@
+"""The toy cohort, drawn from nothing. Nothing of ours imports it."""

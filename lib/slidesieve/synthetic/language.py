@@ -1,0 +1,211 @@
+"""The toy's own language model: a tiny Llama that learns, from words alone, to answer questions about a bag of words.
+
+It never sees a feature. What it brings is what any language model brings to a vision-language model: it knows the
+question format, and how to answer once the evidence is in front of it as embeddings of words. Positions in front of a
+question have gaps, since kept tiles keep their places in the bag; a part of the questions uses words from pathology at
+large, so that the model copies words it was given rather than reciting the toy's classes.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from torch import Tensor
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    get_cosine_with_min_lr_schedule_with_warmup,
+)
+
+from slidesieve.datasets.questions import Question, prompt
+from slidesieve.models.chat import ChatFormat, pack
+from slidesieve.models.prefix_lm import Prefix, answer_log_probs
+from slidesieve.synthetic.classes import DECOYS, FINDINGS, GRADES, TISSUES
+
+TEMPLATE = (
+    "{% for m in messages %}<user> {{ m.content }} {% endfor %}{% if add_generation_prompt %}<assistant> {% endif %}"
+)
+QUESTION_WORDS = "Which finding is present? Is What the grade? tissue dominates? Describe region. slide. tumour"
+ANSWER_WORDS = "A. B. C. D. A B C D yes no none tissue: finding: grade: also: ."
+# TCGA study abbreviations and OncoTree codes: names that label tables of real cohorts use.
+CODES = (
+    "ACC BLCA BRCA CESC CHOL COAD COADREAD DLBC ESCA GBM HNSC KICH KIRC KIRP LAML LGG LIHC LUAD LUSC MESO OV PAAD PCPG "
+    "PRAD READ SARC SKCM STAD TGCT THCA THYM UCEC UCS UVM CCRCC PRCC CHRCC IDC ILC LUNG KIDNEY normal tumor benign "
+    "malignant positive negative low-risk high-risk"
+)
+LONGEST_GAP = 600
+MOST_FOG = 1.0  # noise on a context's embeddings, in units of their spread: a model that was never unsure learns slowly
+
+
+class Sample(NamedTuple):
+    """A context of words and what is asked about it."""
+
+    words: list[str]
+    turns: list[tuple[str, str]]  # (prompt, answer)
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a word; unknown words fall apart into characters rather than into one common unknown."""
+    special = ["<pad>", "<unk>", "<end>", "<user>", "<assistant>"]
+    letters = [chr(c) for c in range(33, 127)]
+    names = [*TISSUES, *FINDINGS, *GRADES, *DECOYS]
+    words = [*QUESTION_WORDS.split(), *ANSWER_WORDS.split(), *names, *CODES.split()]
+    pieces = list(dict.fromkeys([*special, *words, *letters, *(f"##{c}" for c in letters)]))
+    tokenizer = Tokenizer(models.WordPiece({p: i for i, p in enumerate(pieces)}, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Replace(Regex(r"\s+"), " ")
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        eos_token="<end>",
+        additional_special_tokens=["<user>", "<assistant>"],
+        chat_template=TEMPLATE,
+    )
+
+
+def build_lm(tokenizer, *, width: int, layers: int, heads: int, seed: int) -> LlamaForCausalLM:
+    """A Llama of toy size with fresh weights (a folder of type qwen2 would get Qwen's own tokenizer forced on it)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=width,
+                intermediate_size=2 * width,
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
+                num_key_value_heads=heads,
+                tie_word_embeddings=True,
+                max_position_embeddings=4096,
+                pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+        )
+
+
+def draw_sample(rng: np.random.Generator) -> Sample:
+    """Draw a context of 6 to 32 words and its questions: toy slides and regions, or names from real label tables."""
+    return _code_sample(rng) if rng.random() < 0.2 else _toy_sample(rng)
+
+
+def _toy_sample(rng: np.random.Generator) -> Sample:
+    size = int(rng.integers(6, 33))
+    tissue = rng.permutation(TISSUES)[: rng.integers(1, 5)]
+    finding = str(rng.choice(FINDINGS)) if rng.random() < 0.8 else "none"
+    grade = str(rng.choice(GRADES)) if rng.random() < 0.8 else "none"
+    decoys = [d for d in DECOYS if d in rng.choice(DECOYS, size=rng.integers(0, min(13, size - 2)), replace=False)]
+    planted = [w for w in (finding, grade) if w != "none" for _ in range(rng.integers(1, 4))]
+    rest = max(size - len(planted) - len(decoys), 1)
+    main = int(np.ceil(rest * rng.uniform(0.5, 1.0))) if len(tissue) > 1 else rest
+    background = (
+        [str(tissue[0])] * main + [str(t) for t in rng.choice(tissue[1:], rest - main)]
+        if rest > main
+        else ([str(tissue[0])] * rest)
+    )
+    words = [*planted, *decoys, *background]
+    body = f"tissue: {tissue[0]} . finding: {finding} . grade: {grade} ."
+    turns = [("Describe the slide.", body), ("Describe the region.", f"{body} also: {' '.join(decoys) or 'none'} .")]
+    asked = [_which(rng, "Which tissue dominates?", TISSUES, str(tissue[0]))]
+    if finding != "none":
+        asked.append(_which(rng, "Which finding is present?", FINDINGS, finding))
+        asked += [_presence(rng, finding, yes) for yes in (True, False)]
+    if grade != "none":
+        asked.append(_which(rng, "What is the grade?", GRADES, grade))
+    return Sample([str(w) for w in rng.permutation(words)], [turns[rng.integers(2)], *asked])
+
+
+def _code_sample(rng: np.random.Generator) -> Sample:
+    answer, *others = (str(w) for w in rng.choice(CODES.split(), size=int(rng.integers(2, 5)), replace=False))
+    noise = [str(w) for w in rng.choice([*TISSUES, *DECOYS], size=int(rng.integers(0, 12)))]
+    words = [answer] * int(rng.integers(2, 20)) + noise
+    return Sample([str(w) for w in rng.permutation(words)], [_asked(rng, "Which tumour is present?", answer, others)])
+
+
+def _which(rng: np.random.Generator, text: str, names: tuple[str, ...], answer: str) -> tuple[str, str]:
+    others = rng.choice([name for name in names if name != answer], size=3, replace=False)
+    return _asked(rng, text, answer, [str(name) for name in others])
+
+
+def _presence(rng: np.random.Generator, finding: str, yes: bool) -> tuple[str, str]:
+    named = finding if yes else str(rng.choice([f for f in FINDINGS if f != finding]))
+    return _asked(rng, f"Is {named} present?", *(("yes", ["no"]) if yes else ("no", ["yes"])))
+
+
+def _asked(rng: np.random.Generator, text: str, answer: str, others: list[str]) -> tuple[str, str]:
+    options = tuple(str(option) for option in rng.permutation([answer, *others]))
+    return prompt(Question("", "", "", "", text, options, options.index(answer))), answer
+
+
+def word_prefix(
+    lm, tokenizer, samples: list[Sample], rng: np.random.Generator, *, most_fog: float = MOST_FOG
+) -> Prefix:
+    """Embed each context's words where visual tokens would stand: half the rows without gaps, half with."""
+    rows = [tokenizer.convert_tokens_to_ids(sample.words) for sample in samples]
+    b, m = len(rows), max(map(len, rows))
+    ids = torch.zeros(b, m, dtype=torch.long)
+    positions = torch.zeros(b, m, dtype=torch.long)
+    span = torch.zeros(b, dtype=torch.long)
+    for i, row in enumerate(rows):
+        span[i] = len(row) if rng.random() < 0.5 else int(rng.integers(len(row), LONGEST_GAP))
+        ids[i, : len(row)] = torch.tensor(row)
+        positions[i, : len(row)] = torch.from_numpy(np.sort(rng.choice(int(span[i]), len(row), replace=False)))
+    mask = torch.arange(m) < torch.tensor([[len(row)] for row in rows])
+    embeds = lm.get_input_embeddings()(ids)
+    fog = torch.from_numpy(rng.uniform(0, most_fog, (b, 1, 1))).float()
+    noise = torch.from_numpy(rng.standard_normal(embeds.shape)).float()
+    return Prefix(embeds + fog * embeds.detach().std() * noise, mask, positions, span)
+
+
+def batch_loss(lm, tokenizer, chat: ChatFormat, samples: list[Sample], rng: np.random.Generator) -> Float[Tensor, ""]:
+    """Mean negative log-likelihood of the answers' tokens; yes / no counts twice, since it is learnt last."""
+    turns = [[chat.turn(prompt, [answer]) for prompt, answer in sample.turns] for sample in samples]
+    texts = pack(turns)
+    log_probs = answer_log_probs(lm, chat.head, word_prefix(lm, tokenizer, samples, rng), texts)
+    twice = torch.tensor([2.0 if a in ("yes", "no") else 1.0 for s in samples for _, a in s.turns])
+    weight = torch.where(texts.answer >= 0, twice[texts.answer.clamp(min=0)], 0.0)
+    return -(log_probs * weight).sum() / weight.sum()
+
+
+def pretrain(lm, tokenizer, *, steps: int, batch: int, lr: float, seed: int, report_every: int) -> pd.DataFrame:
+    """Train on fresh samples only; return the loss of each step."""
+    chat, rng, losses = ChatFormat(tokenizer), np.random.default_rng(seed), []
+    optimizer = torch.optim.AdamW(lm.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = get_cosine_with_min_lr_schedule_with_warmup(optimizer, 20, steps, min_lr_rate=0.1)
+    for step in range(1, steps + 1):
+        loss = batch_loss(lm, tokenizer, chat, [draw_sample(rng) for _ in range(batch)], rng)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append({"step": step, "loss": float(loss.detach())})
+        if step % report_every == 0:
+            print(f"step {step}/{steps}  loss {losses[-1]['loss']:.3f}", flush=True)
+    return pd.DataFrame(losses)
+
+
+@torch.no_grad()
+def exam(lm, tokenizer, *, samples: int, seed: int, with_context: bool) -> pd.DataFrame:
+    """Ask fresh questions, clear of fog, with or without their context; return accuracy and chance of each kind."""
+    chat, rng, rows = ChatFormat(tokenizer), np.random.default_rng(seed), []
+    for sample in (draw_sample(rng) for _ in range(samples)):
+        asked = [(text, answer) for text, answer in sample.turns if "\nA. " in text]
+        choices = [[line[3:] for line in text.split("\n")[1:]] for text, _ in asked]
+        texts = pack([[chat.turn(text, options) for (text, _), options in zip(asked, choices, strict=True)]])
+        prefix = word_prefix(lm, tokenizer, [sample], rng, most_fog=0.0)
+        if not with_context:
+            prefix = Prefix(*(part[:, :0] for part in prefix[:3]), span=torch.zeros(1, dtype=torch.long))
+        log_probs = answer_log_probs(lm, chat.head, prefix, texts)
+        scores = torch.zeros(int(texts.answer.max()) + 1)
+        scores = iter(scores.scatter_add(0, texts.answer.clamp(min=0).flatten(), log_probs.flatten()).tolist())
+        for (text, answer), options in zip(asked, choices, strict=True):
+            said = options[int(np.argmax([next(scores) for _ in options]))]
+            kind = "Is ... present?" if text.startswith("Is ") else text.split("\n")[0]
+            rows.append({"question": kind, "right": said == answer, "chance": 1 / len(options)})
+    table = pd.DataFrame(rows).groupby("question")
+    return table.agg(questions=("right", "size"), accuracy=("right", "mean"), chance=("chance", "mean")).reset_index()

@@ -1,0 +1,151 @@
+"""The ledger, and the loop over slides: one fails alone, a worker may die, the parent may be killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from slidesieve.cohort.ledger import Ledger, Outcome
+from slidesieve.cohort.slide_loop import Counts, SkipSlide, TooManyFailed, for_each_slide
+
+
+def _outcome(slide_id: str, status: str = "ok", message: str = "") -> Outcome:
+    return Outcome(slide_id, status, "", message, 3, 1, 0.5)
+
+
+def test_the_last_row_of_a_slide_counts(tmp_path):
+    ledger = Ledger(tmp_path / "l.csv")
+    for outcome in (_outcome("a", "failed", 'x, "y"\nz'), _outcome("007"), _outcome("a", "ok")):
+        ledger.append(outcome)
+    rows = ledger.rows()
+    assert rows["slide_id"].tolist() == ["007", "a"] and rows["status"].tolist() == ["ok", "ok"]
+    assert rows["n_tiles"].tolist() == [3, 3]
+    assert len((tmp_path / "l.csv").read_text().splitlines()) == 4
+    assert 'x, ""y"" z' in (tmp_path / "l.csv").read_text()
+
+
+def test_a_torn_last_line_is_left_out_and_mended(tmp_path):
+    ledger = Ledger(tmp_path / "l.csv")
+    assert len(ledger.rows()) == 0
+    ledger.append(_outcome("a"))
+    with ledger.path.open("a") as file:
+        file.write("b,ok,,half a li")
+    assert ledger.rows()["slide_id"].tolist() == ["a"]
+    ledger.settle(["a", "b"])
+    ledger.append(_outcome("c"))
+    assert ledger.rows()["slide_id"].tolist() == ["a", "c"]
+
+
+def _work(slide_id: str, *, folder: Path) -> Counts:
+    """Write a file as a stage would; some ids misbehave."""
+    if slide_id.startswith("bad"):
+        raise ValueError(f"{slide_id}: is bad")
+    if slide_id.startswith("bug"):
+        raise KeyError("x")
+    if slide_id.startswith("skip"):
+        raise SkipSlide("nothing to do")
+    if slide_id.startswith("die"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    path = folder / slide_id
+    if path.exists():
+        return Counts(5, 1, kept=True)
+    path.write_text(os.environ.get("OMP_NUM_THREADS", ""))
+    return Counts(5, 1)
+
+
+def _run(folder: Path, ids: list[str], *, workers: int, share: float = 0.9):
+    ledger = Ledger(folder / "ledger.csv")
+    work = partial(_work, folder=folder)
+    return for_each_slide(work, ids, ledger=ledger, workers=workers, max_failed_share=share)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_slide_fails_alone(tmp_path, workers, capsys):
+    rows = _run(tmp_path, ["a", "bad1", "skip1", "bug", "b", "c"], workers=workers).set_index("slide_id")
+    assert rows.index.tolist() == ["a", "bad1", "skip1", "bug", "b", "c"]  # the order asked for, not that of ending
+    assert rows["status"].tolist() == ["ok", "failed", "skipped", "failed", "ok", "ok"]
+    assert rows.loc["bad1", ["error", "message"]].tolist() == ["ValueError", "bad1: is bad"]
+    assert rows.loc["bug", "error"] == "KeyError" and "test_slide_loop.py:" in rows.loc["bug", "message"]
+    assert rows.loc["a", ["n_tiles", "n_dropped"]].tolist() == [5, 1]
+    assert "6/6 slides, 2 failed" in capsys.readouterr().out
+
+
+def test_workers_have_one_thread_and_leave_the_environment_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    _run(tmp_path, ["a"], workers=1)
+    assert (tmp_path / "a").read_text() == "1" and os.environ["OMP_NUM_THREADS"] == "7"
+
+
+def test_a_worker_that_dies_costs_its_slide_only(tmp_path):
+    rows = _run(tmp_path, ["a", "b", "die", "c", "d"], workers=2).set_index("slide_id")
+    assert rows.loc["die", ["status", "error"]].tolist() == ["failed", "WorkerDied"]
+    assert (rows.drop("die")["status"] == "ok").all()
+
+
+def test_kept_slides_keep_their_row_and_failed_ones_are_tried_again(tmp_path):
+    first = _run(tmp_path, ["a", "b", "bad"], workers=0)
+    (tmp_path / "b").unlink()
+    second = _run(tmp_path, ["a", "b", "bad"], workers=0)
+    assert second.loc[0].tolist() == first.loc[0].tolist()
+    assert second["status"].tolist() == ["ok", "ok", "failed"]
+    (tmp_path / "ledger.csv").unlink()
+    assert _run(tmp_path, ["a", "b"], workers=0)["n_tiles"].tolist() == [5, 5]  # rows come back from the files
+
+
+def test_slides_that_left_the_cohort_leave_the_ledger(tmp_path):
+    _run(tmp_path, ["a", "b"], workers=0)
+    assert _run(tmp_path, ["b"], workers=0)["slide_id"].tolist() == ["b"]
+
+
+def test_too_many_failures_fail_the_run_after_all_were_tried(tmp_path):
+    ids = ["bad1", "bad2", "bad3", "a"]
+    assert len(_run(tmp_path, ids, workers=0, share=0.75)) == 4
+    with pytest.raises(TooManyFailed, match=r"3 of 4 slides failed, 1 ok \(max_failed_share 0\.7\)(.|\n)*bad1: is bad"):
+        _run(tmp_path, ids, workers=0, share=0.7)
+    assert len(Ledger(tmp_path / "ledger.csv").rows()) == 4
+    with pytest.raises(TooManyFailed, match="1 of 1"):
+        _run(tmp_path, ["bad1"], workers=0, share=1.0)
+
+
+SCRIPT = """
+import sys, time
+from functools import partial
+from pathlib import Path
+sys.path[:0] = {tests!r}
+from test_slide_loop import _sleep
+from slidesieve.cohort.ledger import Ledger
+from slidesieve.cohort.slide_loop import for_each_slide
+if __name__ == "__main__":
+    for_each_slide(_sleep, ["a", "b"], ledger=Ledger(Path({folder!r}) / "l.csv"), workers=2, max_failed_share=1)
+"""
+
+
+def _sleep(slide_id: str) -> Counts:
+    time.sleep(60)
+    return Counts(1, 0)
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(SCRIPT.format(tests=[str(p) for p in Path(__file__).parents[:2]], folder=str(tmp_path)))
+    parent = subprocess.Popen([sys.executable, str(script)])
+    children = _wait_for(lambda: [c for c in psutil.Process(parent.pid).children() if len(c.threads()) > 1], 2)
+    parent.kill()
+    parent.wait()
+    gone, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive and len(gone) >= 2
+
+
+def _wait_for(look, n: int) -> list:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if len(found := look()) >= n:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"never saw {n} worker processes")

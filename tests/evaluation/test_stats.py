@@ -1,0 +1,140 @@
+"""Statistics on cases worked by hand, and laws on random ones."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score
+
+from slidesieve.datasets.questions import Question
+from slidesieve.evaluation.auroc import auroc, macro_auroc
+from slidesieve.evaluation.floors import longest_option, majority_letter, majority_option
+from slidesieve.evaluation.stats import clustered_accuracy, paired_difference, wilson
+
+
+def question(name, kind, options, answer):
+    return Question(name, "s" + name, kind, "broad", "?", tuple(options), answer)
+
+
+@pytest.mark.parametrize(("right", "asked"), [(0, 7), (3, 7), (7, 7), (61, 75)])
+def test_wilson_is_scipys(right, asked):
+    ends = binomtest(right, asked).proportion_ci(method="wilson")
+    assert wilson(right, asked) == pytest.approx((right / asked, ends.low, ends.high))
+
+
+def test_accuracy_is_over_questions_and_its_interval_over_slides():
+    """Two slides, 3 of 3 and 0 of 1: 75 % of questions; a resample is all right, all wrong or the mix."""
+    correct, slide = np.array([True, True, True, False]), np.array(["a", "a", "a", "b"])
+    estimate = clustered_accuracy(correct, slide, draws=600, seed=3)
+    assert estimate == (0.75, 0.0, 1.0)
+
+
+def test_interval_widens_with_the_size_of_a_cluster():
+    """60 slides asked five identical questions say as much as 60 questions, and not as much as 300."""
+    generator = np.random.default_rng(5)
+    once = generator.random(60) < 0.7
+    slides = np.arange(60)
+    single = clustered_accuracy(once, slides, draws=2000, seed=0)
+    repeated = clustered_accuracy(np.repeat(once, 5), np.repeat(slides, 5), draws=2000, seed=0)
+    independent = clustered_accuracy(np.repeat(once, 5), np.arange(300), draws=2000, seed=0)
+    assert repeated == pytest.approx(single)
+    ratio = (repeated.high - repeated.low) / (independent.high - independent.low)
+    assert ratio == pytest.approx(np.sqrt(5), rel=0.15)
+
+
+def test_interval_agrees_with_the_normal_one_on_independent_questions():
+    correct = np.arange(400) < 300
+    estimate = clustered_accuracy(correct, np.arange(400), draws=4000, seed=1)
+    half = 1.96 * np.sqrt(0.75 * 0.25 / 400)
+    assert estimate == pytest.approx((0.75, 0.75 - half, 0.75 + half), abs=0.004)
+
+
+def test_interval_covers_the_truth_as_often_as_it_says():
+    """Slides differ in difficulty (beta), 1 to 6 questions each; 95 % intervals cover the mean in 90 to 99 %."""
+    generator, covered = np.random.default_rng(11), 0
+    for trial in range(200):
+        slide = np.repeat(np.arange(77), generator.integers(1, 7, size=77))
+        correct = generator.random(len(slide)) < generator.beta(3, 2, size=77)[slide]
+        estimate = clustered_accuracy(correct, slide, draws=300, seed=trial)
+        covered += estimate.low <= 0.6 <= estimate.high
+    assert 180 <= covered <= 198
+
+
+def test_slides_that_agree_get_wilsons_interval_with_slides_as_n():
+    """Ten slides, 40 questions, all right: no spread to resample, so n = 10 decides: 10 / (10 + 1.96^2) = 0.722."""
+    estimate = clustered_accuracy(np.ones(40, dtype=bool), np.repeat(np.arange(10), 4), draws=100, seed=0)
+    assert estimate == pytest.approx((1.0, 0.7225, 1.0), abs=1e-4)
+
+
+def test_no_questions_is_an_error():
+    with pytest.raises(ValueError, match="got no questions"):
+        clustered_accuracy(np.zeros(0, dtype=bool), np.zeros(0), draws=10, seed=0)
+
+
+def test_paired_difference_by_hand():
+    """6 only a, 1 only b of 16: difference 5/16, exact p = 2 (C(7,0) + C(7,1)) / 2^7 = 0.125."""
+    a = np.array([True] * 6 + [False] + [True] * 4 + [False] * 5)
+    b = np.array([False] * 6 + [True] + [True] * 4 + [False] * 5)
+    result = paired_difference(a, b, np.arange(16), draws=500, seed=0)
+    assert (result.only_a, result.only_b, result.difference.value, result.p) == (6, 1, 5 / 16, 0.125)
+    mirrored = paired_difference(b, a, np.arange(16), draws=500, seed=0)
+    assert mirrored.difference.value == -5 / 16 and mirrored.difference.low == pytest.approx(-result.difference.high)
+
+
+def test_a_method_does_not_differ_from_itself():
+    a = np.random.default_rng(0).random(33) < 0.5
+    assert paired_difference(a, a, np.arange(33), draws=100, seed=0) == ((0.0, 0.0, 0.0), 0, 0, 1.0)
+
+
+def test_auroc_by_hand():
+    """Positives 3, 1 against negatives 2, 1: won 2 + 0.5 of 4 pairs; a slide drawn twice counts twice."""
+    score, positive = np.array([3.0, 1.0, 2.0, 1.0]), np.array([True, True, False, False])
+    weight = np.array([[1.0, 1, 1, 1], [2, 1, 1, 0], [0, 0, 2, 2]])
+    np.testing.assert_allclose(auroc(score, positive, weight), [2.5 / 4, 2 / 3, np.nan])
+
+
+def test_auroc_is_sklearns_with_ties_and_weights():
+    generator = np.random.default_rng(2)
+    score, positive = generator.integers(0, 9, size=75).astype(float), generator.random(75) < 0.4
+    weight = generator.integers(0, 3, size=(7, 75)).astype(float)
+    expected = [roc_auc_score(positive, score, sample_weight=row) for row in weight]
+    np.testing.assert_allclose(auroc(score, positive, weight), expected)
+
+
+def test_macro_auroc_averages_classes_and_refuses_an_absent_one():
+    generator = np.random.default_rng(3)
+    probability = generator.dirichlet([1, 1, 1], size=81)
+    label = generator.integers(0, 3, size=81)
+    estimate = macro_auroc(probability, label, draws=300, seed=0)
+    assert estimate.value == pytest.approx(roc_auc_score(label, probability, multi_class="ovr"))
+    assert estimate.low < estimate.value < estimate.high
+    with pytest.raises(ValueError, match=r"no slide of class \[2\]"):
+        macro_auroc(probability, label % 2, draws=10, seed=0)
+
+
+def test_majority_letter_is_the_key_share_of_each_kind():
+    train = [question(str(i), "x", "abcd", answer) for i, answer in enumerate([2, 2, 2, 1, 0])]
+    train += [question(str(i + 9), "y", "ab", answer) for i, answer in enumerate([1, 1, 0])]
+    asked = [question("1", "x", "abcd", 0), question("2", "y", "ab", 1), question("3", "new", "abcd", 3)]
+    assert majority_letter(train, asked) == [2, 1, 1]  # "new": of all eight keys, 1 is right three times, as is 2
+    floor = np.array(majority_letter(train, train[:5]))
+    assert (floor == [q.answer for q in train[:5]]).mean() == 3 / 5  # I48
+
+
+def test_majority_option_follows_the_words_not_the_letter():
+    train = [question("1", "x", ["fat", "nerve"], 1), question("2", "x", ["nerve", "fat"], 0)]
+    train += [question("3", "x", ["fat", "gland"], 0)]
+    asked = [question("4", "x", ["gland", "nerve", "fat"], 2), question("5", "x", ["cyst", "gland"], 1)]
+    assert majority_option(train, asked) == [1, 0]
+
+
+def test_longest_option_is_the_first_of_equals():
+    assert longest_option([question("1", "x", ["aa", "bbbb", "cccc"], 0)]) == [1]
+
+
+def test_overall_is_the_count_weighted_mean_of_categories():
+    """I48: accuracy over all questions = the mean of the categories' accuracies weighted by their counts."""
+    generator = np.random.default_rng(7)
+    correct, kind, slide = generator.random(75) < 0.6, generator.integers(0, 3, size=75), np.arange(75) // 4
+    shares = [clustered_accuracy(correct[kind == c], slide[kind == c], draws=10, seed=0).value for c in range(3)]
+    overall = clustered_accuracy(correct, slide, draws=10, seed=0).value
+    assert overall == pytest.approx(np.average(shares, weights=np.bincount(kind)))

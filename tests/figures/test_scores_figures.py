@@ -1,0 +1,207 @@
+"""Figures of scores: every accuracy, interval, floor, control, recall and fold stands where the table has it."""
+
+import pandas as pd
+import pytest
+from matplotlib.colors import same_color
+from read_back import (
+    centres,
+    curve,
+    dots,
+    fresh,
+    hex_of,
+    intervals,
+    legend,
+    lying,
+    named,
+    names,
+    outside,
+    points,
+    rules,
+    segments,
+    titles,
+)  # fmt: skip
+
+from slidesieve.figures import scores
+from slidesieve.figures.style import BLUE, GREY, ORANGE, RED
+
+FLOORS = ("majority", "majority_option", "longest_option")
+COLUMNS = ["method", "k", "seed", "accuracy", "ci_low", "ci_high"]
+ROWS = [
+    ("tcssa", 8, 0, 0.61, 0.52, 0.67),
+    ("majority", 0, 0, 0.31, 0.11, 0.91),
+    ("all", 0, 0, 0.73, 0.66, 0.79),
+    ("tcssa_wrong_slide", 8, 0, 0.37, 0.21, 0.43),
+    ("all", 0, 1, 0.7, 0.59, 0.88),
+    ("tcssa", 16, 0, 0.64, 0.57, 0.69),
+    ("longest_option", 0, 0, 0.29, 0.12, 0.92),
+    ("tcssa", 8, 1, 0.58, 0.41, 0.63),
+    ("all_wrong_slide", 0, 0, 0.34, 0.13, 0.93),
+    ("tcssa_wrong_slide", 8, 1, 0.39, 0.14, 0.94),
+    ("all", 0, 2, 0.71, 0.6, 0.74),
+    ("majority_option", 0, 0, 0.47, 0.15, 0.95),
+]
+NAMES = ["tcssa, k = 8", "all", "tcssa, k = 16"]
+
+
+def table(rows=ROWS) -> pd.DataFrame:
+    """Rows as of a group: numbered anew by nobody."""
+    return pd.DataFrame(rows, columns=COLUMNS, index=range(5, 5 + 3 * len(rows), 3))
+
+
+def scored(rows=ROWS, floors=FLOORS):
+    return scores.method_scores(fresh(), table(rows), floors=floors, title="finding")
+
+
+@pytest.mark.parametrize(
+    ("method", "k", "name"),
+    [("tcssa", 8, "tcssa, k = 8"), ("text_only", 0, "text only"), ("sparselearn_soft", 16, "sparselearn soft, k = 16")],
+)
+def test_a_run_is_named_by_its_method_and_its_k(method, k, name):
+    assert scores.run_name(method, k) == name
+
+
+def test_a_methods_seeds_stand_on_its_row_in_per_cent():
+    ax = scored()
+    assert names(ax.yaxis) == NAMES
+    tcssa, everything, more = [(61, -0.12), (58, 0.12)], [(73, 0.88), (70, 1), (71, 1.12)], [(64, 2)]
+    assert centres(ax) == tcssa + everything + more
+    assert titles(ax) == ("accuracy (%)", "") and ax.get_title() == "finding"
+
+
+def test_an_interval_reaches_from_its_low_to_its_high():
+    tcssa, everything = [(-0.12, 52, 67), (0.12, 41, 63)], [(0.88, 66, 79), (1, 59, 88), (1.12, 60, 74)]
+    assert intervals(scored()) == tcssa + everything + [(2, 57, 69)]
+
+
+def test_floors_are_lines_and_no_methods():
+    ax = scored()
+    floors = [("floor: majority", 31), ("floor: majority option", 47), ("floor: longest option", 29)]
+    assert rules(ax, "x") == floors and rules(ax, "y") == []
+    assert not {"majority", "majority option", "longest option"} & set(names(ax.yaxis))
+    styles = {curve(ax, label).get_linestyle() for label, _ in floors}
+    assert len(styles) == 3 and {curve(ax, label).get_color() for label, _ in floors} == {GREY}
+
+
+def test_a_floor_of_several_seeds_is_their_median():
+    more = [("majority", 0, seed, share, 0.1, 0.9) for seed, share in ((1, 0.44), (2, 0.33))]
+    assert rules(scored([*ROWS, *more], ["majority"]), "x") == [("floor: majority", 33)]
+
+
+def test_the_wrong_slide_is_a_hollow_square_on_its_methods_row():
+    ax = scored()
+    assert dots(ax, "s") == [[(37, 0.28), (39, 0.28)], [(34, 1.28)]]
+    drawn = [line for line in ax.lines if line.get_marker() == "s"]
+    assert {(line.get_markerfacecolor(), line.get_color()) for line in drawn} == {("none", RED)}
+    assert not any("wrong" in name for name in names(ax.yaxis))
+
+
+def test_a_control_without_its_method_is_not_drawn():
+    lone = [("mean_wrong_slide", 8, 0, 0.17, 0.1, 0.2), ("tcssa_wrong_slide", 32, 0, 0.18, 0.1, 0.2)]
+    ax = scored([*ROWS, *lone])
+    assert dots(ax, "s") == [[(37, 0.28), (39, 0.28)], [(34, 1.28)]] and names(ax.yaxis) == NAMES
+
+
+def test_methods_controls_and_floors_are_each_named_once():
+    floors = ["floor: majority", "floor: majority option", "floor: longest option"]
+    assert sorted(named(scored())) == sorted([*floors, "one seed, 95 % interval", "same model, another slide"])
+    methods = [row for row in ROWS if "wrong" not in row[0]]
+    assert "same model, another slide" not in named(scored(methods))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_no_method_is_cut_off(share):
+    ax = scored([*ROWS, ("last", 0, 0, share, share, share), ("last_wrong_slide", 0, 0, share, share, share)])
+    assert outside(ax) == [] and ax.get_xlim() == (0, 102) and ax.get_ylim() == (3.6, -0.6)
+
+
+SELECTION = pd.DataFrame(
+    [
+        ("tcssa", 8, 0, 0.34, 0.11),
+        ("all", 0, 0, 1.0, 1.0),
+        ("tcssa", 8, 1, 0.39, 0.12),
+        ("tcssa", 16, 0, 0.57, 0.23),
+        ("tcssa", 8, 2, 0.31, 0.17),
+        ("tcssa", 16, 1, 0.58, 0.24),
+    ],
+    columns=["method", "k", "seed", "recall", "chance"],
+    index=[4, 1, 9, 7, 3, 2],
+)
+
+
+def test_recall_is_a_bar_to_the_median_with_a_dot_for_each_seed():
+    ax = scores.selection_recall(fresh(), SELECTION)
+    assert names(ax.yaxis) == ["tcssa, k = 8", "all", "tcssa, k = 16"]
+    assert lying(ax) == [(0, 0, 34), (1, 0, 100), (2, 0, 57.5)]
+    assert dots(ax, "o") == [[(34, 0), (39, 0), (31, 0)], [(100, 1)], [(57, 2), (58, 2)]]
+    assert titles(ax) == ("recall of planted tiles (%)", "") and ax.yaxis_inverted()
+
+
+def test_chance_is_a_tick_across_the_bar():
+    ax = scores.selection_recall(fresh(), SELECTION)
+    assert [points(line) for line in ax.lines if line.get_color() == RED] == [
+        [(12, -0.38), (12, 0.38)],
+        [(100, 0.62), (100, 1.38)],
+        [(23.5, 1.62), (23.5, 2.38)],
+    ]
+    assert legend(ax) == ["as many tiles at random"] and outside(ax) == []
+
+
+PAIRS = pd.DataFrame(
+    [
+        ("finding", 0, 0.83, 0.71),
+        ("tissue", 0, 0.66, 0.69),
+        ("finding", 1, 0.81, 0.74),
+        ("finding", 2, 0.87, 0.77),
+        ("all", 0, 0.76, 0.72),
+        ("tissue", 1, 0.63, 0.63),
+    ],
+    columns=["group", "seed", "soft", "hard"],
+    index=[8, 2, 5, 1, 3, 4],
+)
+
+
+def test_soft_and_hard_of_a_seed_are_joined():
+    ax = scores.soft_and_hard(fresh(), PAIRS)
+    assert names(ax.yaxis) == ["finding", "tissue", "all"]
+    soft = [[(83, -0.15), (81, 0), (87, 0.15)], [(66, 0.85), (63, 1.15)], [(76, 2)]]
+    hard = [[(71, -0.15), (74, 0), (77, 0.15)], [(69, 0.85), (63, 1.15)], [(72, 2)]]
+    assert dots(ax, "D") == soft and dots(ax, "o") == hard
+    ends = [pair for group in zip(soft, hard, strict=True) for pair in zip(*group, strict=True)]
+    assert segments(ax) == ends and outside(ax) == []
+    assert titles(ax) == ("accuracy (%)", "")
+
+
+def test_soft_is_told_from_hard_by_name_and_colour():
+    ax = scores.soft_and_hard(fresh(), PAIRS)
+    assert legend(ax) == ["soft: all tiles, gated", "hard: k tiles, as used"]
+    assert curve(ax, "soft: all tiles, gated").get_color() == ORANGE
+    assert curve(ax, "hard: k tiles, as used").get_color() == BLUE
+
+
+AUCS = pd.DataFrame(
+    [
+        ("tcssa", 8, 0, 0.71),
+        ("all", 0, 0, 0.82),
+        ("tcssa", 8, 1, 0.77),
+        ("tcssa", 8, 2, 0.62),
+        ("all", 0, 1, 0.85),
+        ("mean", 4, 0, 0.43),
+    ],
+    columns=["method", "k", "fold", "auc"],
+    index=[3, 1, 8, 9, 2, 6],
+)
+
+
+def test_every_fold_is_a_dot_and_their_mean_a_bar():
+    ax = scores.fold_aucs(fresh(), AUCS)
+    assert names(ax.yaxis) == ["tcssa, k = 8", "all", "mean, k = 4"]
+    assert dots(ax, "o") == [[(0.71, -0.2), (0.77, 0), (0.62, 0.2)], [(0.82, 0.8), (0.85, 1.2)], [(0.43, 2)]]
+    means = [[(0.7, -0.35), (0.7, 0.35)], [(0.835, 0.65), (0.835, 1.35)], [(0.43, 1.65), (0.43, 2.35)]]
+    assert [points(line) for line in ax.lines if same_color(line.get_color(), RED)] == means
+
+
+def test_no_information_is_a_line_at_one_half():
+    ax = scores.fold_aucs(fresh(), AUCS)
+    assert rules(ax, "x") == [("no information", 0.5)] and hex_of(curve(ax, "no information").get_color()) == GREY
+    assert legend(ax) == ["one fold", "mean", "no information"]
+    assert titles(ax) == ("AUROC", "") and outside(ax) == []

@@ -1,0 +1,131 @@
+"""Figures of slides: tiles where they lie, counts as long as they are, every slide once."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from read_back import (
+    closed,
+    fresh,
+    hex_of,
+    legend,
+    lying,
+    named,
+    outside,
+    pairs,
+    points,
+    squares,
+    ticks,
+    titles,
+    upright,
+    written,
+)  # fmt: skip
+
+from slidesieve.figures import slides
+from slidesieve.figures.style import BLUE, RED
+from slidesieve.slides.overviews import Overview
+from slidesieve.slides.slide import View
+from slidesieve.slides.tiling import Tiling
+
+SITES = pd.DataFrame({"test": [3, 0, 7], "train": [11, 5, 2], "val": [1, 4, 0]}, index=["A2", "BH", "(none)"])
+FOLDS = pd.DataFrame({"benign": [7, 5, 9], "grade 1": [3, 4, 0], "grade 2": [2, 1, 6]}, index=[0, 1, 4])
+COORDS = np.array([[17, 5], [290, 40], [640, 210], [33, 470], [512, 333]])
+
+
+def stacked(counts: pd.DataFrame) -> dict[str, list[tuple[float, float, float]]]:
+    """Row, start and length of each column's bars."""
+    bars, start = {}, [0] * len(counts)
+    for column in counts:
+        bars[column] = [(i, start[i], n) for i, n in enumerate(counts[column].tolist())]
+        start = [a + n for a, n in zip(start, counts[column].tolist(), strict=True)]
+    return bars
+
+
+def test_a_sites_slides_are_stacked_by_split():
+    ax = slides.site_bars(fresh(), SITES)
+    for split, bars in stacked(SITES).items():
+        assert lying(ax, split) == bars
+    assert lying(ax, "val")[1] == (1, 5, 4)
+    assert [text for _, text in ticks(ax.yaxis)] == ["A2", "BH", "(none)"] and ax.yaxis_inverted()
+    assert legend(ax) == ["test", "train", "val"] and ax.get_legend().get_title().get_text() == "split"
+    assert titles(ax) == ("slides", "site") and outside(ax) == []
+
+
+def test_ten_folds_are_all_there():
+    counts = pd.DataFrame({str(fold): [fold + 1, 2 * fold + 3] for fold in range(10)}, index=["A2", "BH"])
+    ax = slides.site_bars(fresh(), counts)
+    assert [lying(ax, fold) for fold in counts] == list(stacked(counts).values()) and legend(ax) == list(counts)
+    assert sum(width for _, _, width in lying(ax)) == counts.to_numpy().sum()
+
+
+def test_a_folds_slides_are_stacked_by_label_and_written():
+    ax = slides.label_folds(fresh(), FOLDS)
+    for label, bars in stacked(FOLDS).items():
+        assert upright(ax, label) == bars
+    assert [text for _, text in ticks(ax.xaxis)] == ["0", "1", "4"]
+    assert [text for text, *_ in written(ax)] == ["7", "5", "9", "3", "4", "0", "2", "1", "6"]
+    assert legend(ax) == list(FOLDS) and titles(ax) == ("fold", "slides") and outside(ax) == []
+
+
+def test_labels_differ_in_colour():
+    counts = FOLDS.assign(**{"grade 3": [8, 2, 3]})
+    ax = slides.label_folds(fresh(), counts)
+    colours = [hex_of(container[0].get_facecolor()) for container in ax.containers]
+    assert len(set(colours)) == 4 and named(ax) == list(counts)
+
+
+def test_a_histogram_counts_every_norm_once():
+    norms = np.r_[np.linspace(3.1, 9.7, 75), 21.3, 21.3, 40.0]
+    ax = slides.norm_histogram(fresh(), norms)
+    width = (40.0 - 3.1) / 60
+    for i, (middle, foot, height) in enumerate(upright(ax)):
+        low, high = 3.1 + i * width, 3.1 + (i + 1) * width
+        assert (middle, foot) == (pytest.approx((low + high) / 2), 0)
+        assert height == sum(low <= n < high or (i == 59 and n == high) for n in norms.tolist())
+    assert len(upright(ax)) == 60 and sum(height for *_, height in upright(ax)) == 78
+    assert titles(ax) == ("Euclidean norm of a tile's feature (no unit)", "tiles") and outside(ax) == []
+
+
+def test_the_spectrum_adds_up_in_per_cent_from_the_first_axis():
+    ax = slides.spectrum_curve(fresh(), np.array([0.41, 0.27, 0.13, 0.11, 0.08]))
+    assert points(ax.lines[0]) == [(1, 41), (2, 68), (3, 81), (4, 92), (5, 100)]
+    assert titles(ax) == ("principal axes of the features", "variance held (%)") and outside(ax) == []
+
+
+def overlay(marked=None):
+    thumbnail = np.zeros((30, 50, 3), dtype=np.uint8)
+    return slides.tile_overlay(fresh(), thumbnail, COORDS, tile_px0=64.5, slide_width_px0=1000, marked=marked)
+
+
+def test_tiles_lie_in_the_slides_own_pixels():
+    ax = overlay()
+    plain, chosen = ax.collections
+    assert squares(plain) == [(x, y, 64.5, 64.5) for x, y in COORDS.tolist()] and squares(chosen) == []
+    assert ax.images[0].get_extent() == [0, 1000, 600, 0]
+    assert sorted(ax.get_xlim()) == [0, 1000] and ax.get_ylim() == (600, 0)
+    assert titles(ax) == ("x (level-0 px)", "y (level-0 px)") and outside(ax) == []
+
+
+def test_marked_tiles_are_told_from_others():
+    marked = np.array([False, True, False, False, True])
+    plain, chosen = overlay(marked).collections
+    assert squares(plain) == [(x, y, 64.5, 64.5) for x, y in COORDS[[0, 2, 3]].tolist()]
+    assert squares(chosen) == [(x, y, 64.5, 64.5) for x, y in COORDS[[1, 4]].tolist()]
+    assert (hex_of(plain.get_edgecolor()), hex_of(chosen.get_edgecolor())) == (BLUE, RED)
+    assert chosen.get_linewidth() > plain.get_linewidth()
+
+
+def overview(name: str, coords: np.ndarray, scale: float, width_px0: float) -> Overview:
+    attrs = {"patch_size": 32, "tile_size_um": 127.6}
+    tiling = Tiling(coords, np.ones(len(coords), np.float32), 0, View(0, scale, 1.0), attrs)
+    return Overview(name, np.zeros((20, 40, 3), dtype=np.uint8), width_px0, tiling)
+
+
+def test_a_sheet_shows_every_slide_with_its_own_tiles():
+    shown = [overview(f"s{i}", COORDS[: i + 2], 1.5 + i, 1400.4 + 100 * i) for i in range(4)]
+    drawn = closed(slides.tile_sheet(shown))
+    assert len(drawn.axes) == 4 and drawn.axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 3)
+    for i, ax in enumerate(drawn.axes):
+        side, width = 32 * (1.5 + i), 1400 + 100 * i
+        assert ax.get_title() == f"s{i}\n128 µm tiles, n = {i + 2}"
+        assert squares(ax.collections[0]) == [(x, y, side, side) for x, y in pairs(COORDS[: i + 2])]
+        assert ax.images[0].get_extent() == [0, width, width / 2, 0] and outside(ax) == []

@@ -1,0 +1,240 @@
+"""Figures against visual tokens: medians, seeds, intervals and chance at their tokens, a colour for each method."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from read_back import (
+    clouds,
+    curve,
+    dots,
+    fresh,
+    hex_of,
+    intervals,
+    legend,
+    named,
+    outside,
+    points,
+    rounded,
+    rules,
+    ticks,
+    titles,
+    written,
+)  # fmt: skip
+
+from slidesieve.compressors.registry import COMPRESSORS
+from slidesieve.evaluation import published
+from slidesieve.figures import tokens
+from slidesieve.figures.style import GREY, PALE, RED
+
+COLUMNS = ["method", "tokens", "pooled", "median", "accuracy", "ci_low", "ci_high"]
+TABLE = pd.DataFrame(
+    [
+        ("tcssa", 32, True, 0.61, 0.62, 0.55, 0.69),
+        ("tcssa", 32, False, np.nan, 0.61, 0.1, 0.9),
+        ("tcssa", 32, False, np.nan, 0.66, 0.2, 0.8),
+        ("text_only", 0, True, 0.39, 0.4, 0.33, 0.45),
+        ("text_only", 0, False, np.nan, 0.37, 0.3, 0.7),
+        ("tcssa", 8, True, 0.53, 0.54, 0.5, 0.57),
+        ("tcssa", 8, False, np.nan, 0.51, 0.1, 0.9),
+        ("tcssa", 8, False, np.nan, 0.56, 0.2, 0.8),
+        ("all", 243.5, True, 0.71, 0.72, 0.6, 0.77),
+        ("all", 243.5, False, np.nan, 0.71, 0.1, 0.9),
+    ],
+    columns=COLUMNS,
+    index=range(7, 37, 3),
+)
+COLOUR = tokens.colours(TABLE["method"])
+SIDE = {"tcssa": 1 / 1.05, "text_only": 1.0, "all": 1.05}  # three methods stand around their common place
+
+
+def beside(method: str, *at: float) -> list[float]:
+    return rounded(n * SIDE[method] for n in at)
+
+
+def accuracies(table: pd.DataFrame = TABLE):
+    return tokens.accuracy(fresh(), table, colour=COLOUR, title="finding questions")
+
+
+def test_a_line_goes_through_the_medians_in_the_order_of_tokens():
+    ax = accuracies()
+    few, many = beside("tcssa", 8, 32)
+    assert points(curve(ax, "tcssa")) == [(few, 53), (many, 61)]
+    assert points(curve(ax, "all")) == [(*beside("all", 243.5), 71)]
+    assert titles(ax) == ("visual tokens a slide", "accuracy (%)") and ax.get_title() == "finding questions"
+
+
+def test_the_pooled_interval_reaches_from_its_low_to_its_high():
+    few, many = beside("tcssa", 8, 32)
+    assert intervals(accuracies()) == [(few, 50, 57), (many, 55, 69), (*beside("all", 243.5), 60, 77)]
+
+
+def test_a_seed_is_a_dot():
+    few, many = beside("tcssa", 8, 32)
+    expected = [[(many, 61), (many, 66), (few, 51), (few, 56)], [(*beside("all", 243.5), 71)]]
+    assert dots(accuracies(), "o") == expected
+
+
+def test_a_method_without_tokens_is_a_level_line():
+    ax = accuracies()
+    assert rules(ax, "y") == [("text only", 39)] and curve(ax, "text only").get_color() == GREY
+    assert sorted(named(ax)) == ["all", "tcssa", "text only"] and outside(ax) == []
+
+
+def test_all_of_a_method_has_its_colour():
+    ax = accuracies()
+    bars = [hex_of(container.lines[2][0].get_edgecolor()) for container in ax.containers]
+    marks = [line.get_color() for line in ax.lines if line.get_marker() == "o"]
+    assert bars == marks == [COLOUR["tcssa"], COLOUR["all"]] == [curve(ax, m).get_color() for m in ("tcssa", "all")]
+    assert COLOUR["tcssa"] != COLOUR["all"]
+
+
+def test_every_compressor_has_a_colour_of_its_own():
+    """Lines and dots of two methods differ in nothing else."""
+    given = tokens.colours([name for name in COMPRESSORS if name != "text_only"])
+    assert len(set(given.values())) == len(given)
+
+
+def test_methods_of_one_budget_stand_side_by_side():
+    moved = tokens.dodged(TABLE)
+    assert rounded(moved["tokens"]) == rounded(TABLE["tokens"] * TABLE["method"].map(SIDE))
+    assert moved.drop(columns="tokens").equals(TABLE.drop(columns="tokens"))
+
+
+RECALL = pd.DataFrame(
+    [
+        ("tcssa", 32, 0.61, 0.34),
+        ("tcssa", 8, 0.31, 0.1),
+        ("random", 8, 0.07, 0.1),
+        ("tcssa", 8, 0.37, 0.1),
+        ("random", 32, 0.36, 0.34),
+        ("tcssa", 8, 0.39, 0.1),
+        ("all", 75, 1.0, 1.0),
+    ],
+    columns=["method", "tokens", "recall", "chance"],
+    index=[3, 9, 4, 1, 7, 2, 8],
+)
+
+
+def recalls():
+    return tokens.recall(fresh(), RECALL, colour=tokens.colours(RECALL["method"]))
+
+
+def test_recall_is_a_line_through_medians_and_a_dot_a_seed():
+    ax = recalls()
+    assert dots(ax, "o") == [[(32, 61), (8, 31), (8, 37), (8, 39)], [(8, 7), (32, 36)], [(75, 100)]]
+    medians = [points(line) for line in ax.lines if line.get_linestyle() == "-"]
+    assert medians == [[(8, 37), (32, 61)], [(8, 7), (32, 36)], [(75, 100)]]
+    assert titles(ax) == ("visual tokens a slide", "planted tiles kept (%)") and outside(ax) == []
+
+
+def test_chance_is_straight_in_tokens_on_the_logarithmic_axis():
+    ax = recalls()
+    x, y = curve(ax, "as many at random").get_data()
+    assert (x[0], x[-1]) == (pytest.approx(8), pytest.approx(75)) and legend(ax) == ["as many at random"]
+    for at, value in zip(x, y, strict=True):
+        low = (8, 10) if at <= 32 else (32, 34)
+        high = (32, 34) if at <= 32 else (75, 100)
+        assert value == pytest.approx(low[1] + (high[1] - low[1]) * (at - low[0]) / (high[0] - low[0]))
+
+
+COSTS = pd.DataFrame(
+    [
+        ("SparseLearn", 33.0, "v1", 0.7313),
+        ("MedDr", 17210.0, "v0", 0.677),
+        ("PathSelect", 44.86, "v1", 0.7407),
+        ("SlideChat", 4099.0, "v0", 0.8117),
+        ("GPT-4o", 17210.0, "v0", 0.5791),
+    ],
+    columns=["method", "tokens", "benchmark", "accuracy"],
+    index=[5, 1, 8, 2, 3],
+)
+
+
+def test_a_published_point_stands_at_its_tokens_with_its_name_and_benchmark():
+    ax = tokens.published(fresh(), COSTS, names={"v0": "the old, 7,827", "v1": "the new, 1,473"})
+    assert points(curve(ax, "the new, 1,473")) == [(33, 73.13), (44.86, 74.07)]
+    assert points(curve(ax, "the old, 7,827")) == [(17210, 67.7), (4099, 81.17), (17210, 57.91)]
+    assert sorted(written(ax)) == sorted(
+        (row.method, row.tokens, round(100 * row.accuracy, 9)) for row in COSTS.itertuples()
+    )
+    assert legend(ax) == ["the new, 1,473", "the old, 7,827"] and outside(ax) == []
+    assert titles(ax) == ("visual tokens a slide", "accuracy, all questions (%)")
+
+
+def test_the_papers_own_points_all_lie_inside():
+    benchmarks = {key: benchmark.name for key, benchmark in published.BENCHMARKS.items()}
+    ax = tokens.published(fresh(), published.costs(), names=benchmarks)
+    drawn = sorted(point for line in ax.lines for point in points(line))
+    expected = zip(published.costs()["tokens"], 100 * published.costs()["accuracy"], strict=True)
+    assert drawn == sorted(tuple(rounded(point)) for point in expected) and outside(ax) == []
+
+
+@pytest.mark.parametrize(
+    ("some", "texts"),
+    [
+        ([0, 9, 30], ["4", "8", "16", "32", "64"]),
+        ([3, 1300], ["1", "2", "4", "8", "16", "32", "64", "128", "256", "512", "1,024", "2,048", "4,096"][::2]),
+    ],
+)
+def test_tokens_are_named_in_powers_of_two(some, texts):
+    ax = tokens.log_tokens(fresh(), pd.Series(some))
+    assert ticks(ax.xaxis) == [(float(text.replace(",", "")), text) for text in texts]
+    assert ax.get_xscale() == "log" and ax.get_xlabel() == "visual tokens a slide"
+    low, high = ax.get_xlim()
+    assert low <= min(n for n in some if n) / 1.6 and high >= 1.6 * max(some)
+
+
+LIKENESS = pd.DataFrame(
+    {
+        "slide_id": list("abcdefg"),
+        "kept": [0.31, 0.337, 0.391, 0.428, 0.333, 0.574, 0.618],
+        "random": [0.713, 0.722, 0.777, 0.794, 0.838, 0.861, 0.905],
+    }
+)
+
+
+def steps(outline) -> list[tuple[float, float, float]]:
+    """Left, right and height of each step of a filled histogram."""
+    corners = outline.get_paths()[0].vertices
+    top = corners[len(corners) // 2 + 1 : -1][::-1].tolist()  # the way back
+    return [(x, right, y) for (x, y), (right, also) in pairwise(top) if y == also and x < right]
+
+
+@pytest.mark.parametrize(("colour", "column"), [(RED, "kept"), (GREY, "random")])
+def test_a_step_is_as_high_as_there_are_slides_in_it(colour, column):
+    ax = tokens.diversity(fresh(), LIKENESS)
+    (outline,) = [c for c in ax.collections if hex_of(c.get_facecolor()) == colour]
+    left, right, height = zip(*steps(outline), strict=True)
+    assert left[1:] == right[:-1] and np.diff([left, right], axis=0) == pytest.approx(0.02, rel=0.05)
+    assert list(height) == np.histogram(LIKENESS[column], [left[0], *right])[0].tolist() and sum(height) == 7
+    (smooth,) = [line for line in ax.lines if hex_of(line.get_color()) == colour]
+    peak = float(smooth.get_xdata()[smooth.get_ydata().argmax()])
+    assert (peak < 0.65) is (column == "kept")
+
+
+def test_kept_and_random_tiles_are_named():
+    ax = tokens.diversity(fresh(), LIKENESS)
+    assert legend(ax) == ["kept tiles", "random tiles"] and outside(ax) == []
+    assert [hex_of(patch.get_facecolor()) for patch in ax.get_legend().get_patches()] == [RED, GREY]
+    assert titles(ax) == ("mean pairwise cosine of a slide's selection", "slides")
+
+
+PLACE = np.array([[0.1, 3.7], [5.2, 1.1], [2.3, 2.9], [4.4, 0.6], [1.5, 1.9], [3.6, 3.1], [0.7, 0.2]])
+
+
+def test_kept_tiles_are_told_from_those_left_out():
+    ax = tokens.token_map(fresh(), PLACE, np.array([4, 1, 6]), title="TCGA-3C-AALI\n0.31 to 0.77")
+    found = clouds(ax)
+    assert found["kept"] == [tuple(PLACE[i]) for i in (4, 1, 6)]
+    assert found["left out"] == [tuple(PLACE[i]) for i in (0, 2, 3, 5)]
+    colours = {c.get_label(): hex_of(c.get_facecolor()) for c in ax.collections}
+    assert colours == {"left out": PALE, "kept": RED}
+    assert titles(ax) == ("UMAP 1 (no unit)", "UMAP 2 (no unit)") and outside(ax) == []
+    assert legend(ax) == ["left out", "kept"] and ax.get_title() == "TCGA-3C-AALI\n0.31 to 0.77"
+
+
+def test_a_long_name_is_cut_and_its_numbers_are_not():
+    ax = tokens.token_map(fresh(), PLACE, np.array([0]), title=f"{'x' * 40}\n{'0.123 ' * 7}")
+    assert ax.get_title() == f"{'x' * 25}…\n{'0.123 ' * 7}"

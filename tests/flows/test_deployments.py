@@ -1,0 +1,140 @@
+"""What a Prefect server is told about: prefect.yaml, prefect.toml and automations.yaml name what exists, and a
+deployment's run answers as the command line does. No server is started here."""
+
+import inspect
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from prefect.events.schemas.automations import AutomationCore
+from prefect.settings import Settings
+from tiny_notebooks import write_notebook
+
+from flows import deployments
+from flows.experiment import PREFECT, faults_explained, main
+from slidesieve.provenance.files import ROOT
+
+PROJECT = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+DEPLOYMENTS = {d["name"]: d for d in PROJECT["deployments"]}
+AUTOMATIONS = yaml.safe_load((ROOT / "automations.yaml").read_text())["automations"]
+
+
+@pytest.mark.parametrize("name", ["experiment", "notebook"])
+def test_a_deployment_names_a_flow_that_exists_and_its_parameters(name):
+    file, _, function = DEPLOYMENTS[name]["entrypoint"].partition(":")
+    assert ROOT / file == Path(deployments.__file__)
+    flow = getattr(deployments, function)
+    assert flow.name == "slidesieve"
+    flow.validate_parameters(DEPLOYMENTS[name]["parameters"])
+
+
+@pytest.mark.parametrize("name", ["experiment", "notebook"])
+def test_schedules_are_weekly_and_sleep_and_two_workers_may_share_a_run(name):
+    (schedule,) = DEPLOYMENTS[name]["schedules"]
+    assert schedule["active"] is False and schedule["slug"] == "weekly"
+    minute, hour, day, month, weekday = schedule["cron"].split()
+    assert minute.isdigit() and hour.isdigit() and weekday.isdigit() and (day, month) == ("*", "*")
+    assert DEPLOYMENTS[name]["work_pool"]["name"] == "gpu" and DEPLOYMENTS[name]["concurrency_limit"] >= 2
+
+
+def test_no_file_for_prefect_holds_a_machines_path():
+    (step,) = PROJECT["pull"]
+    assert step == {"prefect.deployments.steps.set_working_directory": {"directory": "."}}
+    assert {d["work_pool"]["job_variables"]["working_dir"] for d in DEPLOYMENTS.values()} == {"."}
+    for name in ("prefect.yaml", "prefect.toml", "automations.yaml"):
+        assert str(ROOT) not in (ROOT / name).read_text() and "/home" not in (ROOT / name).read_text()
+
+
+def test_server_workers_and_flows_have_the_same_settings(monkeypatch):
+    for name in PREFECT:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(ROOT)
+    read = Settings()
+    assert (ROOT / read.home).resolve() == Path(PREFECT["PREFECT_HOME"])
+    assert str(read.server.analytics_enabled).lower() == PREFECT["PREFECT_SERVER_ANALYTICS_ENABLED"]
+    startup = PREFECT["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"]
+    assert read.server.ephemeral.startup_timeout_seconds == int(startup)
+    assert "url" not in tomllib.loads((ROOT / "prefect.toml").read_text()).get("api", {})
+
+
+def test_a_lost_heartbeat_crashes_a_run_and_that_very_crash_schedules_it_again(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    notice, pick_up = (AutomationCore.model_validate(a) for a in AUTOMATIONS)
+    assert (
+        notice.trigger.after == {"prefect.flow-run.heartbeat"} and "prefect.flow-run.heartbeat" in notice.trigger.expect
+    )
+    assert notice.trigger.within.total_seconds() >= 3 * Settings().flows.heartbeat_frequency
+    (crash,), (again,) = notice.actions, pick_up.actions
+    assert (crash.state, again.state, again.name) == ("CRASHED", "SCHEDULED", "AwaitingRetry")
+    assert pick_up.trigger.expect == {"prefect.flow-run.Crashed"}
+    assert pick_up.trigger.match.root["prefect.state-message"] == crash.message
+
+
+def test_the_command_line_needs_no_prefect_until_something_runs():
+    code = "import sys; sys.modules['prefect'] = None; import flows.experiment, flows.notebook"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_an_experiments_parameters_are_the_commands_options():
+    options = inspect.signature(main).parameters
+    ours = inspect.signature(deployments.experiment.fn).parameters
+    assert list(ours) == list(options)
+    assert {n: p.default for n, p in ours.items()} == {n: p.default for n, p in options.items()}
+    assert set(deployments.NUMBERS) < set(options)
+    form = deployments.experiment.parameters.properties
+    assert form["k"]["description"] == "tokens kept, comma-separated; empty: 8" and form["workers"]["type"] == "integer"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "message"),
+    [
+        (0, "COMPLETED", None),
+        (1, "FAILED", "failed: b, c; see {out}/report/index.html"),
+        (130, "FAILED", "failed: b, c; see {out}/report/index.html"),
+    ],
+)
+def test_an_exit_code_becomes_the_runs_state(monkeypatch, tmp_path, code, kind, message):
+    seen = {}
+
+    def command(**options: object) -> None:
+        seen.update(options)
+        raise typer.Exit(code)
+
+    monkeypatch.setattr(deployments, "main", command)
+    (tmp_path / "report").mkdir()
+    rows = [
+        {"id": id, "status": status} for id, status in zip("abcd", ["ran", "failed", "failed", "not run"], strict=True)
+    ]
+    (tmp_path / "report" / "stages.json").write_text(json.dumps(rows))
+    state = deployments.experiment.fn(out=tmp_path, k="8,16", seeds=3)
+    assert seen == {"out": tmp_path, "k": "8,16", "seeds": "3"}
+    assert (state.type.value, state.message) == (kind, message and message.format(out=tmp_path))
+
+
+def test_bad_options_fail_the_run_with_the_line_that_the_command_prints(tmp_path, capsys):
+    given = {"manifest": tmp_path / "absent.csv", "questions": tmp_path / "q.csv", "out": tmp_path / "out"}
+    state = deployments.experiment.fn(**deployments.experiment.validate_parameters(given))
+    assert state.type.value == "FAILED" and "absent.csv" in state.message
+    assert capsys.readouterr().out == f"{state.message}\n"
+    with pytest.raises(typer.Exit) as end, faults_explained():
+        raise ValueError("k = 0 is no number of tokens; give 1 or more")
+    assert end.value.exit_code == 2 and isinstance(end.value.__cause__, ValueError)
+
+
+def test_one_notebook_runs_then_is_skipped_and_faults_are_told(tmp_path):
+    body = "if k == 3:\n    raise RuntimeError('bad luck')\n(stage.out_dir / 'a.txt').write_text(str(k))"
+    notebook = write_notebook(
+        tmp_path / "50_tiny.ipynb", parameters="k: int = 8  # kept\n", body=body, outputs='["a.txt"]'
+    )
+    run = lambda **given: deployments.notebook.fn(str(notebook), str(tmp_path / "out"), **given)  # noqa: E731
+    told = [run(parameters={"k": 5}, threads=1), run(parameters={"k": 5}), run(parameters={"kk": 5})]
+    assert [(s.name, s.message) for s in told[:2]] == [("Completed", "never ran"), ("Skipped", "up to date")]
+    assert told[2].type.value == "FAILED" and "did you mean 'k'?" in told[2].message
+    assert (tmp_path / "out" / "a.txt").read_text() == "5"
+    failed = run(parameters={"k": 3}, threads=1)
+    assert failed.type.value == "FAILED" and "RuntimeError: bad luck" in failed.message

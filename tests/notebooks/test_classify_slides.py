@@ -1,0 +1,104 @@
+"""Bag classification as a notebook: known signal found, floors beside it, resumed where it was cut, bad input told."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from flows.run.notebook import run_notebook
+from slidesieve.cohort.splits import grouped_splits
+from slidesieve.datasets.labels import label_slides
+from slidesieve.evaluation.auroc import BASELINE
+from slidesieve.features.bag import collate, make_bag
+from slidesieve.features.bag_files import open_features
+from slidesieve.features.store import write_packed
+from slidesieve.mil.folds import fold_predictions, kept
+from slidesieve.mil.models import bag_model
+from slidesieve.mil.training import Settings
+from slidesieve.provenance.files import ROOT
+
+NOTEBOOK = ROOT / "notebooks/65_classify_slides.ipynb"
+D, SLIDES = 7, 60
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """60 slides of 30 patients in three grades; two tiles of each say which, the rest is noise with the same mean."""
+    folder, rng = tmp_path_factory.mktemp("mil"), np.random.default_rng(0)
+    bags, rows = [], []
+    for i in range(SLIDES):
+        x = rng.standard_normal((int(rng.integers(8, 25)), D)).astype(np.float32)
+        grade = i // 2 % 3
+        x[:2, grade] += 9
+        bags.append(make_bag(f"s{i:02}", x, None, {}))
+        rows.append((f"c{i // 2}", f"s{i:02}.svs", f"grade {grade}", f"site{i // 2 % 5}"))
+    write_packed(folder / "store.h5", bags)
+    pd.DataFrame(rows, columns=["case_id", "slide_id", "grade", "site"]).to_csv(folder / "labels.csv", index=False)
+    return folder
+
+
+def table_of(cohort):
+    return label_slides(
+        pd.read_csv(cohort / "labels.csv", dtype=str),
+        label="grade",
+        stored=list(open_features(cohort / "store.h5")),
+        most=None,
+    )
+
+
+def test_the_notebook_scores_every_model_on_the_same_slides(cohort, tmp_path):
+    given = {"features": str(cohort / "store.h5"), "labels": str(cohort / "labels.csv"), "label_column": "grade"}
+    given |= {"folds": [0, 1], "n_folds": 3, "k": 5, "options": {"expert_hidden": 16}, "epochs": 12, "lr": 3e-3}
+    given |= {"baselines": [BASELINE, "random"], "draws": 100}
+    result = run_notebook(NOTEBOOK, tmp_path / "65", given)
+    assert result.status == "ran", result.error
+    scores = pd.read_csv(tmp_path / "65/scores.csv").set_index(["model", "metric"])
+    assert scores.loc[("tcssa", "auroc"), "value"] > 0.9
+    assert (scores["low"] <= scores["value"]).all() and (scores["value"] <= scores["high"]).all()
+    told = pd.read_csv(tmp_path / "65/predictions.csv")
+    assert told.groupby(["model", "fold"])["slide_id"].apply(tuple).groupby("fold").nunique().eq(1).all()
+    assert np.allclose(told.filter(like="p_").sum(axis=1), 1, atol=1e-6)
+    paired = pd.read_csv(tmp_path / "65/paired.csv")
+    assert set(paired["baseline"]) == {BASELINE, "random"} and (paired["folds"] == 2).all()
+
+
+def test_a_finished_fold_is_not_trained_again(cohort, tmp_path):
+    table, bags = table_of(cohort), open_features(cohort / "store.h5")
+    (split,) = grouped_splits(table, by="patient", folds=[0], n_folds=3, seed=0)
+    how = {"k": 3, "seed": 0, "settings": Settings(1e-3, 1, 1, 8), "options": {"expert_hidden": 4}}
+    predict = partial(fold_predictions, "tcssa", split, table, bags, **how)
+    first = kept(tmp_path / "a.csv", predict)
+    again = kept(tmp_path / "a.csv", lambda: pytest.fail("trained again"))
+    pd.testing.assert_frame_equal(first, again)
+    other = kept(tmp_path / "b.csv", predict)
+    pd.testing.assert_frame_equal(first, other)  # the seed is the run
+
+
+@pytest.mark.parametrize("name", ["abmil", "gated_abmil", "transmil", "tcssa"])
+def test_padding_and_batch_mates_do_not_change_a_slides_logits(cohort, name):
+    bags = open_features(cohort / "store.h5")
+    model = bag_model(name, d=D, classes=3, k=5, seed=0).eval()
+    chosen = [bags[f"s{i:02}"] for i in range(4)]
+    with torch.no_grad():
+        together, _ = model(*collate(chosen).tiles)
+        for i, bag in enumerate(chosen):
+            assert torch.allclose(together[i], model(*collate([bag]).tiles)[0][0], atol=1e-6)
+
+
+def test_unknown_models_and_splits_are_told(cohort, tmp_path):
+    with pytest.raises(ValueError, match="no model 'tsca'; there are"):
+        bag_model("tsca", d=D, classes=2, k=4, seed=0)
+    given = {"features": str(cohort / "store.h5"), "labels": str(cohort / "labels.csv"), "label_column": "grade"}
+    result = run_notebook(NOTEBOOK, tmp_path / "65", given | {"splits": "hospital"})
+    assert result.status == "failed" and "no such folder; expected one of splits_<fold>.csv, patient or site" in str(
+        result.error
+    )
+
+
+def test_an_option_that_a_compressor_does_not_have_is_named():
+    with pytest.raises(ValueError, match="tcssa: no option 'foo'; there are top, routing_noise, expert_hidden"):
+        bag_model("tcssa", d=D, classes=2, k=4, seed=0, options={"foo": 1})
+    with pytest.raises(ValueError, match="mean: no option 'top'; there are none"):
+        bag_model("mean", d=D, classes=2, k=4, seed=0, options={"top": 1})

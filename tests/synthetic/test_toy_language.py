@@ -1,0 +1,96 @@
+"""The toy language model's samples, tokenizer and exam: words in, nothing else, and no answer without them."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from slidesieve.models.chat import ChatFormat
+from slidesieve.synthetic import language
+from slidesieve.synthetic.classes import CLASSES, DECOYS, FINDINGS, GRADES, TISSUES
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return language.build_tokenizer()
+
+
+def test_every_class_is_one_token_and_the_unknown_is_spelt(tokenizer, tmp_path):
+    language.build_lm(tokenizer, width=16, layers=1, heads=2, seed=0).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)  # as a folder of a real model would be loaded
+    for reader in (tokenizer, again):
+        assert all(reader.tokenize(name) == [name] for name in (*CLASSES, "tissue:", "LUAD", "A."))
+        assert reader.tokenize("qzx!") == ["q", "##z", "##x", "##!"]
+    turn = ChatFormat(again).turn("Is cyst present?\nA. yes\nB. no", ["yes"])
+    assert again.convert_ids_to_tokens(turn.answers[0]) == ["yes", "<end>"]
+    assert again.convert_ids_to_tokens(turn.prompt) == [
+        "Is",
+        "cyst",
+        "present?",
+        "A.",
+        "yes",
+        "B.",
+        "no",
+        "<assistant>",
+    ]
+    assert again.convert_ids_to_tokens(ChatFormat(again).head) == ["<user>"]
+
+
+def test_answers_follow_from_the_words_and_from_nothing_else():
+    rng = np.random.default_rng(0)
+    samples = [language.draw_sample(rng) for _ in range(600)]
+    assert all(2 <= len(s.words) <= 40 for s in samples)
+    first = {"A": 0, "B": 0, "C": 0, "D": 0}
+    for sample in samples:
+        words = set(sample.words)
+        for text, answer in sample.turns:
+            lines = text.split("\n")
+            options = [line[3:] for line in lines[1:]]
+            if lines[0].startswith("Which finding"):
+                assert answer in FINDINGS and words & set(options) & set(FINDINGS) == {answer}
+                first["ABCD"[options.index(answer)]] += 1
+            if lines[0].startswith("Which tissue"):
+                counts = {name: sample.words.count(name) for name in TISSUES}
+                assert counts[answer] == max(counts.values())
+            if lines[0].startswith("What is the grade"):
+                assert answer in GRADES and answer in words
+            if lines[0].startswith("Is "):
+                assert (answer == "yes") == (lines[0].split()[1] in words)
+            if lines[0].startswith("Describe the region"):
+                named = answer.split("also: ")[1].removesuffix(" .").split()
+                assert named == [d for d in DECOYS if d in words] or (named == ["none"] and not words & set(DECOYS))
+    assert min(first.values()) > 0.7 * max(first.values())
+
+
+def test_words_stand_at_increasing_places_inside_their_span(tokenizer):
+    rng = np.random.default_rng(1)
+    lm = language.build_lm(tokenizer, width=16, layers=1, heads=2, seed=0)
+    samples = [language.draw_sample(rng) for _ in range(31)]
+    prefix = language.word_prefix(lm, tokenizer, samples, rng)
+    for i, sample in enumerate(samples):
+        places = prefix.positions[i, : len(sample.words)]
+        assert (places.diff() > 0).all() and places[-1] < prefix.span[i] <= language.LONGEST_GAP
+        assert int(prefix.mask[i].sum()) == len(sample.words)
+    assert any(int(span) == len(s.words) for span, s in zip(prefix.span, samples, strict=True))
+
+
+def test_a_fresh_model_is_at_chance_with_and_without_context(tokenizer):
+    lm = language.build_lm(tokenizer, width=16, layers=1, heads=2, seed=0)
+    for with_context in (True, False):
+        table = language.exam(lm, tokenizer, samples=60, seed=0, with_context=with_context).set_index("question")
+        assert set(table.index) >= {"Is ... present?", "What is the grade?", "Which tissue dominates?"}
+        assert table.loc["Is ... present?", "chance"] == 0.5 and table.loc["What is the grade?", "chance"] == 0.25
+        spread = 4 * (table["chance"] * (1 - table["chance"]) / table["questions"]) ** 0.5
+        assert ((table["accuracy"] - table["chance"]).abs() <= spread).all()
+
+
+def test_training_lowers_the_loss_and_is_seeded(tokenizer):
+    def losses():
+        lm = language.build_lm(tokenizer, width=16, layers=1, heads=2, seed=0)
+        return language.pretrain(lm, tokenizer, steps=25, batch=8, lr=0.01, seed=5, report_every=100)["loss"].to_numpy()
+
+    with torch.random.fork_rng():
+        first = losses()
+    assert first[-5:].mean() < 0.8 * first[:3].mean()
+    assert np.array_equal(first, losses())
