@@ -159,7 +159,7 @@ def _check_family(name: str, config) -> None:
     if config.model_type not in FAMILIES or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ValueError(
             f"{name}: not among the {len(FAMILIES)} families checked to honour embeddings, positions, masks; "
-            "give one of `lib/decoder_families.py`, such as qwen2, llama, mistral or gemma3_text"
+            "give a family that `python -m benchmarks.decoders` lists, such as qwen2, llama, mistral or gemma3_text"
         )
     if getattr(text, "use_bidirectional_attention", None) in (True, "all"):
         raise ValueError(f"{name}: attends to later tokens (use_bidirectional_attention); give a causal language model")
