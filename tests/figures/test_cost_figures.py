@@ -11,9 +11,9 @@ from slidesieve.figures import cost
 ALL, SPARSE, TCSSA = "all tiles", "SparseLearn", "TC-SSA"
 OPERATIONS = pd.DataFrame(
     [
+        ("sparselearn", 1000, "compressor", 0.11e12, 0.4e12),
         ("all", 1000, "compressor", 0.7e12, 0.02e12),
         ("all", 1000, "language model", 13.1e12, 1.3e12),
-        ("sparselearn", 1000, "compressor", 0.11e12, 0.4e12),
         ("all", 7300, "compressor", 1.9e12, 0.06e12),
         ("sparselearn", 1000, "language model", 2.2e12, 0.05e12),
         ("all", 7300, "language model", 91.7e12, 44.1e12),
@@ -36,15 +36,15 @@ def test_operations_are_the_sum_of_parts_in_teraflops():
 def test_the_dashed_line_leaves_attention_out_in_its_methods_colour():
     ax = cost.operations(fresh(), OPERATIONS, title="")
     dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
-    assert [points(line) for line in dashed] == [[(1000, 13.8), (7300, 93.6)], [(1000, 2.31), (7300, 3.03)]]
-    assert [line.get_color() for line in dashed] == [curve(ax, label).get_color() for label in (ALL, SPARSE)]
-    assert named(ax) == [ALL, SPARSE]
+    assert [points(line) for line in dashed] == [[(1000, 2.31), (7300, 3.03)], [(1000, 13.8), (7300, 93.6)]]
+    assert [line.get_color() for line in dashed] == [curve(ax, label).get_color() for label in (SPARSE, ALL)]
+    assert named(ax) == [SPARSE, ALL]
 
 
 def test_the_two_kinds_of_lines_are_named_and_nothing_is_added():
     ax = cost.operations(fresh(), OPERATIONS, title="")
     cost.solid_and_dashed(ax)
-    assert named(ax) == [ALL, SPARSE, "with attention", "without attention"]
+    assert named(ax) == [SPARSE, ALL, "with attention", "without attention"]
     assert [(line.get_linestyle(), points(line)) for line in ax.lines[-2:]] == [("-", []), ("--", [])]
 
 
@@ -69,6 +69,7 @@ def test_a_time_is_drawn_as_it_was_measured_and_only_if_it_was():
     assert points(curve(ax, ALL)) == [(3000, 377.9), (9000, 1213.7)] and named(ax) == [SPARSE, ALL]
     assert titles(ax) == ("tiles on the slide", "training step (ms)") and outside(ax) == []
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert {50: "50", 200: "200", 1000: "1,000"}.items() <= dict(ticks(ax.yaxis)).items()
 
 
 def test_memory_is_in_gibibytes_from_zero():
@@ -108,6 +109,7 @@ def test_ways_of_reading_are_drawn_against_their_tokens():
     assert points(curve(ax, "latents by adapters")) == [(128, 61.3), (512, 66.9)]
     assert points(curve(ax, "tiles as prefix")) == [(32, 31.1), (512, 143.2)]
     assert points(curve(ax, "latents as prefix")) == [(128, 77.7)]
+    assert named(ax) == ["latents by adapters", "tiles as prefix", "latents as prefix"]
     assert titles(ax) == ("visual tokens", "prefill (ms)") and ax.get_ylim()[0] == 0 and outside(ax) == []
     assert ticks(ax.xaxis) == [(32, "32"), (128, "128"), (512, "512")] and ax.get_xscale() == "log"
 
@@ -130,6 +132,7 @@ def test_parts_are_stacked_in_millions_and_their_sum_is_written():
         (f" {total}", total, row) for total, row in zip((4.4, 93.4, 11.1), rows, strict=True)
     ]
     assert named(ax) == list(PARTS) and titles(ax) == ("parameters (millions)", "") and outside(ax) == []
+    assert ax.get_xlim() == pytest.approx((0, 1.12 * 93.4))  # room for the written sum, and no more
 
 
 SAVED = pd.DataFrame(

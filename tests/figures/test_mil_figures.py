@@ -58,7 +58,7 @@ def test_folds_mean_and_interval_stand_on_their_models_row(metric, folds, means,
     assert dots(ax, "o") == expected
     assert centres(ax) == [(mean, place + 0.1) for place, mean in enumerate(means)]
     assert intervals(ax) == [(place + 0.1, low, high) for place, (low, high) in enumerate(ends)]
-    assert outside(ax) == []
+    assert outside(ax) == [] and ax.get_ylim() == (2.6, -0.6)
 
 
 @pytest.mark.parametrize(

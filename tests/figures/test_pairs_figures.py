@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from read_back import centres, fresh, hex_of, intervals, named, names, outside, rounded, rules, titles, written
+from read_back import centres, fresh, hex_of, intervals, named, names, outside, rounded, rules, ticks, titles, written
 
 from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.figures import pairs
@@ -94,6 +94,7 @@ def test_accuracy_is_the_median_of_seeds_at_their_mean_operations():
     assert centres(ax, "tcssa") == [(3.1, 58), (11.7, 66)] and centres(ax, "text only") == [(1.4, 39.5)]
     assert titles(ax) == ("operations an answer (GFLOP)", "accuracy (%)")
     assert ax.get_xscale() == "log" and outside(ax) == []
+    assert {2: "2", 5: "5", 10: "10"}.items() <= dict(ticks(ax.xaxis)).items()
 
 
 def test_its_bar_is_the_range_of_seeds():

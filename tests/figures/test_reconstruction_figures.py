@@ -14,8 +14,8 @@ HIDDEN = np.array([False, False, False, True, True, True, True])
 
 def picture(d: int = 5) -> Picture:
     generator = np.random.default_rng(0)
-    target = generator.standard_normal((7, d))
-    predicted = np.where(HIDDEN[:, None], 0.4 * target + 0.1 * generator.standard_normal((7, d)), target)
+    target = 0.2 * generator.standard_normal((7, d))
+    predicted = np.where(HIDDEN[:, None], 0.4 * target + 0.02 * generator.standard_normal((7, d)), target)
     return Picture(PLACES, HIDDEN, target, predicted)
 
 

@@ -143,7 +143,7 @@ def test_chance_is_a_tick_across_the_bar():
         [(100, 0.62), (100, 1.38)],
         [(23.5, 1.62), (23.5, 2.38)],
     ]
-    assert legend(ax) == ["as many tiles at random"] and outside(ax) == []
+    assert legend(ax) == ["as many tiles at random"] and outside(ax) == [] and ax.get_xlim() == (0, 102)
 
 
 PAIRS = pd.DataFrame(
@@ -168,7 +168,7 @@ def test_soft_and_hard_of_a_seed_are_joined():
     assert dots(ax, "D") == soft and dots(ax, "o") == hard
     ends = [pair for group in zip(soft, hard, strict=True) for pair in zip(*group, strict=True)]
     assert segments(ax) == ends and outside(ax) == []
-    assert titles(ax) == ("accuracy (%)", "")
+    assert titles(ax) == ("accuracy (%)", "") and (ax.get_xlim(), ax.get_ylim()) == ((0, 102), (2.5, -0.5))
 
 
 def test_soft_is_told_from_hard_by_name_and_colour():
@@ -204,4 +204,4 @@ def test_no_information_is_a_line_at_one_half():
     ax = scores.fold_aucs(fresh(), AUCS)
     assert rules(ax, "x") == [("no information", 0.5)] and hex_of(curve(ax, "no information").get_color()) == GREY
     assert legend(ax) == ["one fold", "mean", "no information"]
-    assert titles(ax) == ("AUROC", "") and outside(ax) == []
+    assert titles(ax) == ("AUROC", "") and outside(ax) == [] and ax.get_ylim() == (2.6, -0.6)

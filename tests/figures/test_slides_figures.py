@@ -88,7 +88,8 @@ def test_a_histogram_counts_every_norm_once():
 def test_the_spectrum_adds_up_in_per_cent_from_the_first_axis():
     ax = slides.spectrum_curve(fresh(), np.array([0.41, 0.27, 0.13, 0.11, 0.08]))
     assert points(ax.lines[0]) == [(1, 41), (2, 68), (3, 81), (4, 92), (5, 100)]
-    assert titles(ax) == ("principal axes of the features", "variance held (%)") and outside(ax) == []
+    assert titles(ax) == ("principal axes of the features", "variance held (%)")
+    assert ax.get_ylim() == (0, 102) and outside(ax) == []
 
 
 def overlay(marked=None):
@@ -129,3 +130,8 @@ def test_a_sheet_shows_every_slide_with_its_own_tiles():
         assert ax.get_title() == f"s{i}\n128 µm tiles, n = {i + 2}"
         assert squares(ax.collections[0]) == [(x, y, side, side) for x, y in pairs(COORDS[: i + 2])]
         assert ax.images[0].get_extent() == [0, width, width / 2, 0] and outside(ax) == []
+
+
+def test_a_sheet_of_one_slide_is_one_panel():
+    (ax,) = closed(slides.tile_sheet([overview("s0", COORDS, 2.0, 900.0)])).axes
+    assert len(squares(ax.collections[0])) == 5 and ax.get_title() == "s0\n128 µm tiles, n = 5"

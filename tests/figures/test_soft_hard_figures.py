@@ -68,6 +68,7 @@ def test_each_panel_of_a_training_says_what_it_holds():
     for column in (captions, questions):
         assert [ax.get_xlabel() for ax in column] == ["", "", "optimiser step"]
         assert [outside(ax) for ax in column] == [[], [], []]
+        assert [ax.get_ylim() for ax in column] == [(0, 102), (0, 102), (0, pytest.approx(1.1 * 1.7))]
 
 
 @pytest.mark.parametrize("unknown", [["tau"], ["mass", "tau"]])
@@ -114,7 +115,8 @@ def test_a_paths_accuracy_stands_with_its_interval_and_is_written():
     assert intervals(ax) == [(0, 66, 78), (1, 63, 74), (2, 60, 71), (3, 61, 75)]
     assert written(ax) == [("71.3", 71.3, 0), ("69.0", 69, 1), ("66.1", 66.1, 2), ("70.2", 70.2, 3)]
     assert [hex_of(c.lines[2][0].get_edgecolor()) for c in ax.containers] == [BLUE, BLUE, ORANGE, ORANGE]
-    assert titles(ax) == ("accuracy (%), 95 % interval over slides", "") and outside(ax) == []
+    assert titles(ax) == ("accuracy (%), 95 % interval over slides", "")
+    assert outside(ax) == [] and ax.get_ylim() == (3.6, -0.6)
 
 
 def test_the_range_over_draws_of_noise_is_a_bar_below_the_paths_that_have_one():
@@ -132,7 +134,8 @@ def test_a_difference_of_paths_stands_in_points_around_zero():
     assert centres(ax) == [(-5.2, 0), (-2.3, 1), (4.1, 2)]
     assert intervals(ax) == [(0, -9, 3), (1, -3, -1.1), (2, 1.7, 8.3)]
     assert written(ax) == [("-5.2", -5.2, 0), ("-2.3", -2.3, 1), ("+4.1", 4.1, 2)]
-    assert titles(ax) == ("difference in accuracy (points), paired", "") and outside(ax) == []
+    assert titles(ax) == ("difference in accuracy (points), paired", "")
+    assert outside(ax) == [] and ax.get_ylim() == (2.6, -0.6)
 
 
 AGREED = pd.DataFrame(
@@ -152,7 +155,8 @@ def test_an_agreement_stands_with_its_interval_and_its_chance():
     assert intervals(ax) == [(0, 79, 88), (1, 93, 99), (2, 36, 47)]
     assert segments(ax) == [((5.2, 1.75), (5.2, 2.25))] and legend(ax) == ["by chance"]
     assert written(ax) == [("83.7", 83.7, 0), ("97.0", 97, 1), ("41.3", 41.3, 2)]
-    assert titles(ax) == ("agreement (%)", "") and ax.get_xlim() == (0, 104) and outside(ax) == []
+    assert titles(ax) == ("agreement (%)", "") and outside(ax) == []
+    assert (ax.get_xlim(), ax.get_ylim()) == ((0, 104), (2.6, -0.6))
 
 
 def test_an_agreement_says_of_what_and_how():
@@ -219,7 +223,8 @@ def test_a_width_is_a_curve_with_its_band_from_alpha_nought():
     assert points(curve(ax, "d = 64")) == [(0.001, 23), (0.1, 44)]
     assert bands(ax) == [[(0.001, 13, 28), (0.1, 29, 38)], [(0.001, 17, 31), (0.1, 39, 52)]]
     assert ticks(ax.xaxis) == [(0.001, "0"), (0.1, "0.1")] and ax.get_xscale() == "log"
-    assert titles(ax) == ("α: share of a token's variance let through", "") and outside(ax) == []
+    assert titles(ax) == ("α: share of a token's variance let through", "")
+    assert ax.get_ylim() == (0, 102) and outside(ax) == []
     colours = [curve(ax, label).get_color() for label in ("d = 9", "d = 64")]
     assert [hex_of(band.get_facecolor()) for band in ax.collections] == [hex_of(colour) for colour in colours]
     assert len({hex_of(colour) for colour in colours}) == 2

@@ -63,6 +63,7 @@ def test_a_line_goes_through_the_medians_in_the_order_of_tokens():
     assert points(curve(ax, "tcssa")) == [(few, 53), (many, 61)]
     assert points(curve(ax, "all")) == [(*beside("all", 243.5), 71)]
     assert titles(ax) == ("visual tokens a slide", "accuracy (%)") and ax.get_title() == "finding questions"
+    assert ax.get_ylim() == (0, 102)
 
 
 def test_the_pooled_interval_reaches_from_its_low_to_its_high():
@@ -126,7 +127,8 @@ def test_recall_is_a_line_through_medians_and_a_dot_a_seed():
     assert dots(ax, "o") == [[(32, 61), (8, 31), (8, 37), (8, 39)], [(8, 7), (32, 36)], [(75, 100)]]
     medians = [points(line) for line in ax.lines if line.get_linestyle() == "-"]
     assert medians == [[(8, 37), (32, 61)], [(8, 7), (32, 36)], [(75, 100)]]
-    assert titles(ax) == ("visual tokens a slide", "planted tiles kept (%)") and outside(ax) == []
+    assert titles(ax) == ("visual tokens a slide", "planted tiles kept (%)")
+    assert ax.get_title() == "recall of planted tiles" and ax.get_ylim() == (0, 102) and outside(ax) == []
 
 
 def test_chance_is_straight_in_tokens_on_the_logarithmic_axis():
@@ -161,6 +163,12 @@ def test_a_published_point_stands_at_its_tokens_with_its_name_and_benchmark():
     )
     assert legend(ax) == ["the new, 1,473", "the old, 7,827"] and outside(ax) == []
     assert titles(ax) == ("visual tokens a slide", "accuracy, all questions (%)")
+    assert ax.get_title() == "the papers, another benchmark"
+
+
+def test_a_third_benchmark_has_no_marker_and_is_an_error():
+    with pytest.raises(ValueError, match="zip"):
+        tokens.published(fresh(), COSTS.assign(benchmark=list("abcab")), names=dict.fromkeys("abc", ""))
 
 
 def test_the_papers_own_points_all_lie_inside():
@@ -183,7 +191,12 @@ def test_tokens_are_named_in_powers_of_two(some, texts):
     assert ticks(ax.xaxis) == [(float(text.replace(",", "")), text) for text in texts]
     assert ax.get_xscale() == "log" and ax.get_xlabel() == "visual tokens a slide"
     low, high = ax.get_xlim()
-    assert low <= min(n for n in some if n) / 1.6 and high >= 1.6 * max(some)
+    assert low == float(texts[0]) <= min(n for n in some if n) / 1.6 and 1.6 * max(some) <= high < 3.2 * max(some)
+
+
+def test_one_token_is_named_as_what_it_is():
+    ax = tokens.log_tokens(fresh(), pd.Series([0, 1, 30]))
+    assert [float(text) for _, text in ticks(ax.xaxis)] == [place for place, _ in ticks(ax.xaxis)]
 
 
 LIKENESS = pd.DataFrame(

@@ -88,7 +88,7 @@ def log_tokens(ax: Axes, tokens: pd.Series) -> Axes:
     ticks = 2.0 ** np.arange(low, high + 1, step)
     ax.set_xscale("log", base=2)
     ax.set(xlabel="visual tokens a slide", xlim=(2.0**low, 2.0**high))
-    ax.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+    ax.set_xticks(ticks, [f"{tick:,g}" if tick < 1 else f"{tick:,.0f}" for tick in ticks])
     ax.minorticks_off()
     return clean(ax)
 
