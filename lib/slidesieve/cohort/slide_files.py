@@ -48,9 +48,10 @@ def provenance(slide_id: str, stamp: str) -> dict[str, str]:
 
 @contextmanager
 def no_stale(file: Path) -> Iterator[None]:
-    """Remove `file` if the block raises: what lies there then bears another stamp."""
+    """Remove `file` if the block raises: it bears another stamp then. A file that bears none is not ours and stays."""
     try:
         yield
     except Exception:
-        file.unlink(missing_ok=True)
+        if file.exists() and h5py.is_hdf5(file) and "recipe_hash" in read_attrs(file):
+            file.unlink()
         raise
