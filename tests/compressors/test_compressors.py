@@ -14,13 +14,8 @@ LATENTS, WIDTH = 9, 16
 LOCPATH = {"latents": LATENTS, "latent_width": WIDTH, "resampler_heads": 2, "resampler_blocks": 1}
 OPTIONS = {"sparselearn": {"scorer_heads": 3}, "locpath": LOCPATH}
 ALL = sorted(COMPRESSORS)
-KEEPS_TILES = [
-    "all",
-    "linspace",
-    "random",
-    "sparselearn",
-    "text_only",
-]  # each token is one tile, untouched in evaluation
+MIXES = [name for name in ALL if COMPRESSORS[name].kind in ("pools", "resamples")]
+KEEPS_TILES = [name for name in ALL if name not in MIXES]  # each token is one tile, untouched in evaluation
 
 # Worked out by hand. A transformer block of width w has 12 w^2 + 13 w parameters: two layer norms (4 w), q, k, v
 # (3 w^2 + 3 w), their output (w^2 + w) and a feed-forward of 4 w (8 w^2 + 5 w). SparseLearn is three of them (two
@@ -66,14 +61,38 @@ def run(name: str, batch: tuple, *, training: bool = False, seed: int = 0, **opt
 
 
 def budget(name: str, n: int, training: bool = False) -> int:
-    if name == "all" or (name == "sparselearn" and training):
-        return n
-    return {"text_only": 0, "mean": K, "tcssa": K, "locpath": LATENTS}.get(name, min(K, n))
+    return COMPRESSORS[name].n_tokens(n, K, training=training, **OPTIONS.get(name, {}))
+
+
+@pytest.mark.parametrize("n", [1, K - 1, K, K + 1, N])
+def test_tokens_handed_on_by_hand(n):
+    few = min(n, K)
+    expected = {"all": n, "text_only": 0, "mean": K, "tcssa": K, "locpath": LATENTS}
+    expected |= dict.fromkeys(("linspace", "random", "sparselearn"), few)
+    assert {name: budget(name, n) for name in expected} == expected
+    assert {name: budget(name, n, training=True) for name in expected} == expected | {"sparselearn": n}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("n", [1, K - 1, K, K + 1, N])
+@pytest.mark.parametrize("name", ALL)
+def test_a_compressor_hands_on_what_its_class_says(name, n, training):
+    """Alone and beside a longer slide: so many real tokens, so wide; the options' defaults are those of the class."""
+    made, own = COMPRESSORS[name], OPTIONS.get(name, {})
+    model = make(name, training=training)
+    for lengths in ((n,), (n, N + 2)):
+        out = model(*slides(*lengths), generator())
+        assert out.mask.sum(1).tolist() == [made.n_tokens(m, K, training=training, **own) for m in lengths]
+        assert out.tokens.shape[-1] == made.token_width(D, **own) == (model.width or D)
+    if name == "locpath":
+        plain = made(D, K).train(training)(*(part.float() if part.is_floating_point() else part for part in slides(n)))
+        assert plain.tokens.shape[1:] == (made.n_tokens(n, K), made.token_width(D)) == (128, 512)
 
 
 def test_what_stands_in_the_registry_is_true_of_the_classes():
     assert tuple(name for name in COMPRESSORS if not COMPRESSORS[name].has_k()) == WITHOUT_K
     assert {name for name in COMPRESSORS if COMPRESSORS[name].keeps_tiles()} == set(KEEPS_TILES) - {"text_only"}
+    assert set(MIXES) == {"mean", "tcssa", "locpath"}
     assert set(FLOORS) | set(BESIDE) <= COMPRESSORS.keys() and set(BESIDE) - set(FLOORS) == {"all"}
     pretrained = {name for name in COMPRESSORS if COMPRESSORS[name].is_pretrained}
     assert pretrained == {name for name in COMPRESSORS if not fusion_of(COMPRESSORS[name]).is_prefix} == {"locpath"}
@@ -96,17 +115,15 @@ def test_shapes_budget_and_positions(name, training):
     x, coords, mask = slides(*lengths)
     out = run(name, (x, coords, mask), training=training)
     b, m, d = out.tokens.shape
-    assert (b, d) == (4, WIDTH if name == "locpath" else D)
+    assert (b, d) == (4, COMPRESSORS[name].token_width(D, **OPTIONS.get(name, {})))
     assert out.mask.shape == out.positions.shape == (b, m)
     assert out.span.shape == (b,)
     assert out.weights is None if name == "locpath" else out.weights.shape == (b, m, N)
     assert out.aux_loss.shape == ()
     assert out.mask.sum(1).tolist() == [budget(name, n, training) for n in lengths]
     assert m == max(budget(name, n, training) for n in lengths)
-    expected_span = {"text_only": [0] * 4, "mean": [K] * 4, "tcssa": [K] * 4, "locpath": [LATENTS] * 4}.get(
-        name, list(lengths)
-    )
-    assert out.span.tolist() == expected_span
+    tiles = COMPRESSORS[name].keeps_tiles()
+    assert out.span.tolist() == (list(lengths) if tiles else [budget(name, n, training) for n in lengths])
     for i in range(b):
         claimed = out.positions[i][out.mask[i]]
         assert (claimed.diff() > 0).all()
@@ -122,7 +139,7 @@ def test_weights_say_where_tokens_come_from_without_an_n_by_m_matrix(name, train
     if out.weights.is_sparse:
         tiles_each = 2 * sum(lengths) / (2 * K) if name == "tcssa" else 1  # two slots a tile
         assert out.weights.coalesce().values().numel() == out.mask.sum() * tiles_each
-    assert (out.kept is None) == (name in ("mean", "tcssa"))
+    assert (out.kept is None) == (name in MIXES)
     dense = out.weights.to_dense()
     assert (dense[0, :, SHORT:] == 0).all()
     for i, n in enumerate(lengths):
@@ -204,7 +221,7 @@ def test_tile_order_changes_nothing_but_the_indices(name):
     order = torch.randperm(N, generator=generator(1))
     model = make(name)
     straight, shuffled = model(x, coords, mask), model(x[:, order], coords[:, order], mask)
-    if name in ("mean", "tcssa", "locpath"):
+    if name in MIXES:
         assert (straight.tokens - shuffled.tokens).abs().max() < 1e-10
         return
     assert sorted(order[shuffled.positions[0]].tolist()) == straight.positions[0].tolist()

@@ -13,6 +13,7 @@ from slidesieve.datasets.questions import Question, prompt
 from slidesieve.features.bag import collate, make_bag
 from slidesieve.models.chat import pack
 from slidesieve.models.checkpoints import build_vlm
+from slidesieve.models.cross_attention import LatentReader
 from slidesieve.models.prefix_lm import greedy
 
 BAGS = {
@@ -42,7 +43,7 @@ def counted_answer(model, question) -> int:
         prefix = model.prefix(model.compress(collate([BAGS[question.slide_id]])), texts)
         greedy(model.lm, model.chat.head, prefix, turn.prompt, stops=set(), most=1)
 
-    asked = 2 * len(turn.prompt) * decoder_of(model).width if not model.fusion.is_prefix else 0
+    asked = 2 * len(turn.prompt) * decoder_of(model).width if isinstance(model.fusion, LatentReader) else 0
     return counted(first_token) - flops.lm_head(decoder_of(model)).total - asked
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from run_here import run_here
 from torch import nn
 
-from flows.run.notebook import run_notebook
 from slidesieve.cost import activations, measure
 from slidesieve.cost import models as cost_models
 from slidesieve.cost import tables as cost_tables
@@ -170,7 +170,7 @@ def test_savings_grow_and_verdicts_stand_beside_the_claims():
 def test_the_notebook(tmp_path):
     given = {"methods": ["all", "locpath"], "tiles": [90], "tokens": [4, 8], "repeats": 1}
     given |= {"formula_decoder": "tiny", "formula_tiles": [40, 90], "claim_tiles": [40, 90]}
-    result = run_notebook(ROOT / "notebooks/75_compute_cost.ipynb", tmp_path / "75", given)
+    result = run_here(ROOT / "notebooks/75_compute_cost.ipynb", tmp_path / "75", given)
     assert result.status == "ran", result.error
     found = pd.read_csv(tmp_path / "75" / "measured.csv")
     assert (found["status"] == "ok").all()

@@ -123,7 +123,7 @@ def test_a_first_token_is_counted_exactly(method):
     windows = len(np.unique(slide(n, D).coords // (2 * TILE_PX0), axis=0))
     sizes = case(method, "first_token", n).sizes._replace(windows=windows)
     expected = flops.total(flops.forward(METHODS[method], TINY, sizes)).total + flops.lm_head(TINY).total
-    if METHODS[method].adapters:  # the mean of the question's embeddings is left out
+    if not METHODS[method].carried_by.is_prefix:  # the mean of the question's embeddings is left out
         expected += 2 * (TEXT - len(model.chat.head)) * TINY.width
     assert found == expected
 

@@ -1,13 +1,18 @@
 """What carries tokens into a language model is one class; a new one needs nothing else to be changed."""
 
+import numpy as np
+import pytest
 import torch
 from jaxtyping import Float
+from tiny_vlm import OPTIONS
 from torch import Tensor, nn
 
 from slidesieve.compressors.baselines import AllTiles
 from slidesieve.compressors.registry import COMPRESSORS, named
+from slidesieve.features.bag import collate, make_bag
 from slidesieve.models import checkpoints
-from slidesieve.models.fusion import Fusion, fusion_of
+from slidesieve.models.chat import pack
+from slidesieve.models.fusion import Fusion, Projector, fusion_of
 from slidesieve.models.options import all_options_of
 from slidesieve.models.prefix_lm import Prefix
 from slidesieve.synthetic.language import build_lm, build_tokenizer
@@ -39,6 +44,39 @@ class Pooled(Fusion):
 
 class Carried(AllTiles):
     fusion = f"{__name__}.Pooled"
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", sorted(COMPRESSORS))
+def test_a_fusion_puts_as_many_tokens_into_the_sequence_as_its_class_says(lm_folder, name, training):
+    own = OPTIONS.get(name, {})
+    model = checkpoints.build_vlm(str(lm_folder), name, d=33, k=7, seed=1, options=own, projector_width=9)
+    model.train(training)
+    bag = make_bag("a", np.random.default_rng(0).standard_normal((75, 33)), None, {})
+    compressed = model.compress(collate([bag]), torch.Generator().manual_seed(0))
+    prefix = model.prefix(compressed, pack([[model.chat.turn("a", ["b"])]]))
+    assert int(prefix.mask.sum()) == model.fusion.n_tokens(compressed.tokens.shape[1], **own)
+    assert prefix.embeds.shape[-1] == 24
+
+
+@pytest.mark.parametrize(("chosen", "first"), [({}, 0), ({"adapter_layers": [2, 1]}, 1)])
+def test_gradients_reach_back_to_the_first_layer_that_a_fusion_names(lm_folder, chosen, first):
+    given, size = OPTIONS["locpath"] | chosen, {"d": 33, "k": 7, "seed": 1, "projector_width": 9}
+    model, needed = checkpoints.build_vlm(str(lm_folder), "locpath", options=given, **size), []
+    for layer in model.lm.get_decoder().layers:
+        layer.register_forward_hook(lambda _, args, out: needed.append(out.requires_grad))
+    bag = make_bag("a", np.random.default_rng(0).standard_normal((75, 33)), None, {})
+    model(collate([bag]), pack([[model.chat.turn("a", ["b"])]]))
+    assert type(model.fusion).first_layer(3, **given) == first
+    assert needed == [number >= first for number in range(3)]
+    assert Projector.first_layer(3) == 0
+
+
+def test_a_projector_reads_tokens_as_wide_as_the_compressor_makes_them(lm_folder):
+    made = COMPRESSORS["locpath"](33, 7, latents=5, latent_width=16, resampler_heads=2)
+    lm = build_lm(build_tokenizer(), width=64, layers=2, heads=4, seed=0)
+    carried = Projector.between(lm, made, d=33, k=7, projector_width=9)
+    assert [part.weight.shape for part in carried.children() if isinstance(part, nn.Linear)] == [(9, 16), (64, 9)]
 
 
 def test_each_compressor_names_its_fusion():

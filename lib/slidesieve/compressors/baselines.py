@@ -16,6 +16,10 @@ class AllTiles(Compressor):
     def __init__(self, d: int, k: int = 0, *, seed: int = 0):
         super().__init__()
 
+    @classmethod
+    def n_tokens(cls, n: int, k: int, *, training: bool = False, **options) -> int:
+        return n
+
     def forward(
         self,
         x: Float[Tensor, "b n d"],
@@ -97,6 +101,10 @@ class MeanPool(Compressor):
             torch.manual_seed(seed)
             self.expand = nn.Linear(d, k * d)
 
+    @classmethod
+    def n_tokens(cls, n: int, k: int, *, training: bool = False, **options) -> int:
+        return k
+
     def forward(
         self,
         x: Float[Tensor, "b n d"],
@@ -125,6 +133,10 @@ class TextOnly(Compressor):
 
     def __init__(self, d: int, k: int = 0, *, seed: int = 0):
         super().__init__()
+
+    @classmethod
+    def n_tokens(cls, n: int, k: int, *, training: bool = False, **options) -> int:
+        return 0
 
     def forward(
         self,

@@ -27,6 +27,8 @@ from torch import Tensor, nn
 from slidesieve.compressors.blocks import Block, CrossAttention
 from slidesieve.compressors.result import Compressed, Compressor
 
+LATENTS, LATENT_WIDTH = 128, 512
+
 
 class Merged(NamedTuple):
     """The occupied windows of each slide, row by row: what is in them, how many tiles, where.
@@ -61,8 +63,8 @@ class LoCPath(Compressor):
         *,
         window: int = 2,
         merge_above: float = -1.0,
-        latents: int = 128,
-        latent_width: int = 512,
+        latents: int = LATENTS,
+        latent_width: int = LATENT_WIDTH,
         resampler_blocks: int = 4,
         resampler_heads: int = 8,
         seed: int = 0,
@@ -78,6 +80,14 @@ class LoCPath(Compressor):
             torch.manual_seed(seed)
             self.merger = Merger(d, window, merge_above)
             self.resampler = Resampler(d, latent_width, latents, resampler_blocks, resampler_heads)
+
+    @classmethod
+    def n_tokens(cls, n: int, k: int, *, training: bool = False, latents: int = LATENTS, **options) -> int:
+        return latents
+
+    @classmethod
+    def token_width(cls, d: int, *, latent_width: int = LATENT_WIDTH, **options) -> int:
+        return latent_width
 
     def forward(
         self,

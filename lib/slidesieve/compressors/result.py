@@ -17,6 +17,17 @@ class Compressor(nn.Module):
     routes = False  # tiles to slots
     is_pretrained = False  # by masked tokens, before it is trained with a language model
     fusion = "slidesieve.models.fusion.Projector"  # what carries its tokens into a language model
+    width = 0  # of its tokens, once made; 0: that of the tiles
+
+    @classmethod
+    def n_tokens(cls, n: int, k: int, *, training: bool = False, **options) -> int:
+        """Count the tokens that it hands on of n tiles; `options` are its own, and may hold others'."""
+        return min(k, n)
+
+    @classmethod
+    def token_width(cls, d: int, **options) -> int:
+        """Width of its tokens, where tiles are d wide."""
+        return d
 
     @classmethod
     def has_k(cls) -> bool:

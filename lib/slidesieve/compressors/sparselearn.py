@@ -80,6 +80,10 @@ class SparseLearn(Compressor):
             self.scorer = Scorer(d, scorer_layers, scorer_width or d, heads=scorer_heads, attention=scorer_attention)
             self.denoiser = None if denoiser == "off" else Denoiser(d, scorer_heads, attention=denoiser)
 
+    @classmethod
+    def n_tokens(cls, n: int, k: int, *, training: bool = False, **options) -> int:
+        return n if training else min(k, n)
+
     def forward(
         self,
         x: Float[Tensor, "b n d"],

@@ -75,6 +75,10 @@ class TCSSA(Compressor):
             self.gate = nn.Linear(d, k)
             self.experts = SlotExperts(d, k, expert_hidden, expert_dropout)
 
+    @classmethod
+    def n_tokens(cls, n: int, k: int, *, training: bool = False, **options) -> int:
+        return k
+
     def forward(
         self,
         x: Float[Tensor, "b n d"],

@@ -15,25 +15,32 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from slidesieve.cost.methods import METHODS, visual_tokens
-from slidesieve.cost.models import Case, decoder, parts_of, slide
+from slidesieve.compressors.result import Compressor
+from slidesieve.cost.counted import hollow
+from slidesieve.cost.methods import METHODS, Method, Sizes, own_options, visual_tokens
+from slidesieve.cost.models import DECODERS, Case, decoder, made_of, slide
 from slidesieve.features.bag import collate
+from slidesieve.models.chat import Turn, pack
+from slidesieve.models.cross_attention import LatentReader
+from slidesieve.models.fusion import Fusion
 
 WEIGHT_BYTES, LEARNED_BYTES = 2, 16
+FEW = 256  # tiles
 
 
 def step_bytes(case: Case) -> dict[str, int]:
     """Bytes of a training step with the language model frozen, by what they are for."""
     with torch.device("meta"):
         lm = decoder(case.decoder, torch.bfloat16).requires_grad_(False)
-    parts = parts_of(case, lm)
-    first = parts["reader"].layers[0] if "reader" in parts else 0
-    t = visual_tokens(METHODS[case.method], case.sizes, training=True) + case.text
+    ours, method = made_of(case, lm), METHODS[case.method]
+    first = method.carried_by.first_layer(DECODERS[case.decoder].layers, **case.sizes.options)
+    t = visual_tokens(method, case.sizes, training=True) + case.text
+    learnt = {p for part in ours if part is not None for p in part.parameters()}
     return {
         "language model": WEIGHT_BYTES * sum(p.numel() for p in lm.parameters()),
-        "what learns": LEARNED_BYTES * sum(p.numel() for part in parts.values() for p in part.parameters()),
+        "what learns": LEARNED_BYTES * sum(p.numel() for p in learnt),
         "saved in the language model": saved_in_decoder(lm, t, first),
-        "saved in our parts": saved_in_ours(case, parts),
+        "saved in our parts": saved_in_ours(case, *ours),
     }
 
 
@@ -56,20 +63,39 @@ def saved_in_decoder(lm: nn.Module, t: int, first: int = 0) -> int:
     return sum(sizes.values())
 
 
-def saved_in_ours(case: Case, parts: dict[str, nn.Module]) -> int:
-    """Bytes that a slide and, behind adapters, a turn's hidden states leave behind in our parts, which are run."""
-    batch = collate([slide(case.n, case.d)])
-    modules = nn.ModuleList(parts.values()).train()
+def saved_in_ours(case: Case, encoder: nn.Module | None, compressor: Compressor, fusion: Fusion) -> int:
+    """Bytes that a slide and, behind adapters, a turn's hidden states leave behind in our parts, which are run.
+
+    Raises ValueError for a fusion inside the language model whose bytes are not known.
+    """
+    batch, lm = collate([slide(case.n, case.d)]), hollow(DECODERS[case.decoder])
+    modules = nn.ModuleList(part for part in (encoder, compressor, fusion) if part is not None).train()
     with saved(modules) as sizes:
-        x = parts["slide encoder"](batch.x, batch.mask) if "slide encoder" in parts else batch.x
-        tokens = parts["compressor"](x, batch.coords, batch.mask).tokens
-        if "projector" in parts:
-            parts["projector"](tokens)
-        for adapter in parts["reader"].adapters if "reader" in parts else ():
-            hidden = torch.randn(1, case.text, adapter.query.in_features, requires_grad=True)
-            read = torch.ones(1, case.text)
-            adapter(hidden, *adapter.keys(tokens), torch.zeros(1, case.text, tokens.shape[1]), read)
+        x = encoder(batch.x, batch.mask) if encoder is not None else batch.x
+        compressed = compressor(x, batch.coords, batch.mask)
+        if fusion.is_prefix:
+            fusion.feed(lm, compressed, pack([[Turn([0] * case.text, [])]]))
+        elif isinstance(fusion, LatentReader):
+            _read(fusion, compressed.tokens, case.text)
+        else:
+            raise ValueError(f"{case.method}: bytes that {type(fusion).__name__} saves in a decoder are not known here")
     return sum(sizes.values())
+
+
+def kept_a_tile(method: Method, sizes: Sizes) -> float:
+    """Values that a compressor saves of a tile and feature, as a run on a few tiles shows."""
+    made, batch = method.made_by, collate([slide(FEW, sizes.d)])
+    part = made(sizes.d, sizes.k, seed=0, **own_options(made, sizes.options)).train()
+    with saved(part) as found:
+        part(batch.x.requires_grad_(), batch.coords, batch.mask)
+    return sum(found.values()) / (FEW * sizes.d * batch.x.element_size())
+
+
+def _read(reader: LatentReader, latents: Tensor, text: int) -> None:
+    for adapter in reader.adapters:
+        hidden = torch.randn(1, text, adapter.query.in_features, requires_grad=True)
+        bias = torch.zeros(1, text, latents.shape[1])
+        adapter(hidden, *adapter.keys(latents), bias, torch.ones(1, text))
 
 
 @contextmanager

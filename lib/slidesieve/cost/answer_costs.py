@@ -10,12 +10,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.cost import flops
-from slidesieve.cost.flops import Decoder
-from slidesieve.cost.methods import Method, Sizes, visual_tokens
+from slidesieve.cost.methods import Decoder, Method, Sizes, visual_tokens
 from slidesieve.datasets.questions import Question, prompt
 from slidesieve.features.bag import Bag, collate
 from slidesieve.features.bag_files import n_tiles
+from slidesieve.models.fusion import fusion_of
+from slidesieve.models.options import defaults_of
 from slidesieve.models.vlm import VLM
 
 TERA = 1e12
@@ -36,16 +38,14 @@ def mean_cost(model: VLM, questions: Sequence[Question], bags: Mapping[str, Bag]
 
     Operations are nan where the decoder's sizes are not of Qwen2's and Llama's kind.
     """
-    method, lm = method_of(model), decoder_of(model)
+    method, lm, known = method_of(model), decoder_of(model), sizes_of(model)
     asked = [question for question in questions if question.slide_id in bags]
-    slides = {
-        s: (n_tiles(bags, s), n_windows(model, bags[s]) if method.adapters else 0) for s in {q.slide_id for q in asked}
-    }
+    slides = {s: (n_tiles(bags, s), n_windows(model, bags[s])) for s in {q.slide_id for q in asked}}
     rows = []
     for question in asked:
         n, windows = slides[question.slide_id]
         text = len(model.chat.head) + len(model.chat.turn(prompt(question), []).prompt)
-        sizes = sizes_of(model, n=n, text=text, windows=windows)
+        sizes = known._replace(n=n, text=text, windows=windows)
         total = flops.total(flops.forward(method, lm, sizes)) if lm else flops.Flops(np.nan, np.nan)
         seen = visual_tokens(method, sizes)
         rows.append((n, seen, text, total.total / TERA, total.attention / TERA))
@@ -54,15 +54,17 @@ def mean_cost(model: VLM, questions: Sequence[Question], bags: Mapping[str, Bag]
 
 def method_of(model: VLM) -> Method:
     """The way that this model takes from tiles to the language model."""
+    config, made = model.config, type(model.fusion)
+    own = made is fusion_of(COMPRESSORS[config["compressor"]])
+    fusion = "" if own else f"{made.__module__}.{made.__qualname__}"
+    return Method(config["compressor"], config.get("slide_encoder", "none"), fusion)
+
+
+def sizes_of(model: VLM) -> Sizes:
+    """Every size of a model but the decoder's, for no tiles and no text as yet."""
     config = model.config
-    return Method(config["compressor"], config.get("slide_encoder", "none"), adapters=not model.fusion.is_prefix)
-
-
-def sizes_of(model: VLM, *, n: int, text: int, windows: int = 0) -> Sizes:
-    """Every size of a model but the decoder's, for a slide of n tiles and so many text tokens."""
-    known = {name: value for name, value in model.config["options"].items() if name in Sizes._fields}
-    shape = {"d": model.config["d"], "projector_width": model.config["projector_width"], "windows": windows}
-    return Sizes(n, model.config["k"], text, **shape | known)
+    sizes = Sizes(0, config["k"], 0, d=config["d"], projector_width=config["projector_width"])
+    return sizes.with_options(defaults_of(config["compressor"]) | config["options"])
 
 
 def decoder_of(model: VLM) -> Decoder | None:
@@ -74,6 +76,8 @@ def decoder_of(model: VLM) -> Decoder | None:
 
 @torch.no_grad()
 def n_windows(model: VLM, bag: Bag) -> int:
-    """How many tokens the merger makes of a slide."""
+    """How many tokens the merger makes of a slide; 0 where there is none."""
+    if not hasattr(model.compressor, "merger"):
+        return 0
     batch = collate([bag]).to(model.feature_mean.device)
     return int(model.compressor.merger(model.encode(batch), batch.coords, batch.mask).mask.sum())

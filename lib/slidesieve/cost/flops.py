@@ -13,15 +13,13 @@ LoC-Path's parts are our own design (see `compressors.locpath`).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from slidesieve.cost.counted import counted
-from slidesieve.cost.methods import Method, Sizes, visual_tokens
-from slidesieve.models.cross_attention import evenly_spaced
+from slidesieve.cost.counted import counted, counted_encoder, counted_fusion
+from slidesieve.cost.methods import Decoder, Method, Sizes, handed_on, passed_back, visual_tokens
+from slidesieve.models.cross_attention import layers_that_read
 from slidesieve.models.longnet import DILATIONS, SEGMENTS
-
-FREE = ("all", "random", "linspace", "text_only")  # no product of matrices
 
 
 class Flops(NamedTuple):
@@ -35,51 +33,14 @@ class Flops(NamedTuple):
         return self.linear + self.attention
 
 
-class Decoder(NamedTuple):
-    """Sizes of a causal language model with gated feed-forwards and grouped keys (Qwen2, Llama).
-
-    Other families say their `matrices`, and the width of a head where it is not width / heads (Gemma).
-    """
-
-    width: int
-    ffn: int
-    layers: int
-    heads: int
-    kv_heads: int
-    vocabulary: int
-    head_width: int = 0
-    matrices: int = 0
-
-    @property
-    def inner(self) -> int:
-        """All heads' queries together."""
-        return self.heads * self.head_width if self.head_width else self.width
-
-    @property
-    def keys(self) -> int:
-        """All heads' keys together."""
-        return self.inner // self.heads * self.kv_heads
-
-    @property
-    def weights(self) -> int:
-        """P: entries of the blocks' matrices; neither embeddings, head, biases nor norms."""
-        if self.matrices:
-            return self.matrices
-        return self.layers * self.width * (2 * self.inner + 2 * self.keys + 3 * self.ffn)
-
-
 def forward(method: Method, lm: Decoder, sizes: Sizes, *, training: bool = False) -> dict[str, Flops]:
     """One pass over a slide and a turn, part by part. The language model's head is no part: see `lm_head`."""
-    m = visual_tokens(method, sizes, training=training)
-    encoders = {"longnet": longnet, "longnet_released": longnet_released}
-    parts = {"slide encoder": encoders[e](sizes.d, sizes.n)} if (e := method.slide_encoder) in encoders else {}
+    parts = {}
+    if method.slide_encoder != "none":
+        parts["slide encoder"] = slide_encoder(method.slide_encoder, sizes)
     parts["compressor"] = compressor(method.compressor, sizes, training=training)
-    if method.adapters:
-        parts["reader"] = reader(lm, sizes)
-    else:
-        d = sizes.latent_width if method.compressor == "locpath" else sizes.d
-        parts["projector"] = projector(d, sizes.projector_width, lm.width, m)
-    return parts | {"language model": decoder(lm, m + sizes.text)}
+    parts[method.carried_by.name] = fusion(method, lm, sizes, training=training)
+    return parts | {"language model": decoder(lm, visual_tokens(method, sizes, training=training) + sizes.text)}
 
 
 def step(method: Method, lm: Decoder, sizes: Sizes) -> dict[str, Flops]:
@@ -93,9 +54,7 @@ def step(method: Method, lm: Decoder, sizes: Sizes) -> dict[str, Flops]:
         part: Flops(3 * f.linear, 3 * f.attention) for part, f in forward(method, lm, sizes, training=True).items()
     }
     passed = decoder(lm, visual_tokens(method, sizes, training=True) + sizes.text)
-    back = 1.0
-    if method.adapters:
-        back = 1 - evenly_spaced(sizes.n_adapters, lm.layers)[0] / lm.layers
+    back = passed_back(method, lm, sizes)
     grown = Flops(round(passed.linear * (1 + back)), round(passed.attention * (1 + 2 * back)))
     return parts | {"language model": grown}
 
@@ -117,6 +76,20 @@ def behind(lm: Decoder, t: int, before: int) -> Flops:
 def lm_head(lm: Decoder, t: int = 1) -> Flops:
     """Logits of t tokens; our models compute them only where an answer's token is predicted."""
     return Flops(2 * t * lm.width * lm.vocabulary, 0)
+
+
+def slide_encoder(name: str, sizes: Sizes) -> Flops:
+    """What tiles pass before they are compressed; counted if no form is known."""
+    if name in ENCODERS:
+        return ENCODERS[name](sizes.d, sizes.n)
+    return Flops(*counted_encoder(name, d=sizes.d, n=sizes.n))
+
+
+def fusion(method: Method, lm: Decoder, sizes: Sizes, *, training: bool = False) -> Flops:
+    """What carries tokens into the language model, inside it included; counted if no form is known."""
+    made, (m, width) = method.carried_by, handed_on(method, sizes, training=training)
+    form = FUSIONS.get(f"{made.__module__}.{made.__qualname__}".removeprefix("slidesieve.models."))
+    return form(lm, sizes, m, width) if form else Flops(*counted_fusion(method, lm, sizes, m=m, width=width))
 
 
 def projector(d: int, hidden: int, h: int, m: int) -> Flops:
@@ -154,21 +127,17 @@ def longnet_released(d: int, n: int, *, layers: int = 2) -> Flops:
 
 def compressor(name: str, sizes: Sizes, *, training: bool = False) -> Flops:
     """What lies between tiles and visual tokens; 0 where tiles are taken as they are; counted if no form is known."""
-    s = sizes
-    if name == "sparselearn":
-        scored = scorer(s.d, s.n, layers=s.scorer_layers, width=s.scorer_width or s.d, attention=s.scorer_attention)
-        return total({"scorer": scored, "denoiser": diagonal_block(s.d, s.n)}) if training else scored
-    if name == "tcssa":
-        return tcssa(s.d, s.n, s.k, hidden=s.expert_hidden)
-    if name == "locpath":
-        windows = s.windows or math.ceil(s.n / 4)
-        read = resampler(s.d, windows, s.latents, width=s.latent_width, blocks=s.resampler_blocks)
-        return total({"merger": merger(s.d, windows), "resampler": read})
-    if name == "mean":
-        return Flops(2 * s.k * s.d**2, 0)
-    if name in FREE:
-        return Flops(0, 0)
-    return Flops(*counted(name, d=s.d, k=s.k, n=s.n, training=training))
+    if name in FORMS:
+        return FORMS[name](sizes, training)
+    return Flops(*counted(name, d=sizes.d, k=sizes.k, n=sizes.n, training=training, options=sizes.options))
+
+
+def sparselearn(s: Sizes, training: bool) -> Flops:
+    """Scorer, and in training a denoiser of all tiles."""
+    scored = scorer(s.d, s.n, layers=s.scorer_layers, width=s.scorer_width or s.d, attention=s.scorer_attention)
+    if not training or s.denoiser == "off":
+        return scored
+    return total({"scorer": scored, "denoiser": (diagonal_block if s.denoiser == "diagonal" else block)(s.d, s.n)})
 
 
 def scorer(d: int, n: int, *, layers: int, width: int, attention: str = "global") -> Flops:
@@ -181,6 +150,13 @@ def scorer(d: int, n: int, *, layers: int, width: int, attention: str = "global"
 def tcssa(d: int, n: int, k: int, *, hidden: int) -> Flops:
     """TC-SSA (arXiv 2603.01143, Sec. 3.2): gate 2 n d k, pooling 2 n d k, k experts of two maps; all linear in n."""
     return Flops(4 * n * d * k + 4 * k * d * hidden, 0)
+
+
+def locpath(s: Sizes) -> Flops:
+    """LoC-Path-style merger and resampler."""
+    windows = s.windows or math.ceil(s.n / 4)
+    read = resampler(s.d, windows, s.latents, width=s.latent_width, blocks=s.resampler_blocks)
+    return total({"merger": merger(s.d, windows), "resampler": read})
 
 
 def merger(d: int, windows: int) -> Flops:
@@ -207,12 +183,29 @@ def masked_autoencoder(sizes: Sizes, *, blocks: int, mask_ratio: float) -> Flops
     return total({"merger": merger(s.d, windows), "resampler": read, "decoder": asked})
 
 
-def reader(lm: Decoder, sizes: Sizes) -> Flops:
-    """LoC-Path-style importance scorer and cross-attention adapters, for one turn.
+def reader(lm: Decoder, sizes: Sizes, m: int, width: int) -> Flops:
+    """LoC-Path-style importance scorer and cross-attention adapters of m latents, for one turn.
 
     An adapter's attention meets all latents, those dropped under a mask: k does not enter.
     """
-    h, w, inner, m, t = lm.width, sizes.latent_width, sizes.adapter_width, sizes.latents, sizes.text
+    h, w, inner, t = lm.width, width, sizes.adapter_width, sizes.text
+    adapters = len(layers_that_read(sizes.adapter_layers, sizes.n_adapters, lm.layers))
     importance = 2 * h * w + 4 * w**2 + 2 * m * w**2 + 4 * m * w if sizes.importance == "question" else 0
     adapter = 4 * m * w * inner + 4 * t * h * inner + 2 * t * h
-    return Flops(importance + sizes.n_adapters * adapter, sizes.n_adapters * 4 * t * m * inner)
+    return Flops(importance + adapters * adapter, adapters * 4 * t * m * inner)
+
+
+# What has a closed form, by name; what has no row is counted, never free. Fusions by their names within `models`: in
+# full, an answer of any method would depend on all of them (see provenance.code_reach).
+ENCODERS: dict[str, Callable[[int, int], Flops]] = {"longnet": longnet, "longnet_released": longnet_released}
+FORMS: dict[str, Callable[[Sizes, bool], Flops]] = {
+    **dict.fromkeys(("all", "random", "linspace", "text_only"), lambda s, training: Flops(0, 0)),  # no products
+    "mean": lambda s, training: Flops(2 * s.k * s.d**2, 0),
+    "sparselearn": sparselearn,
+    "tcssa": lambda s, training: tcssa(s.d, s.n, s.k, hidden=s.expert_hidden),
+    "locpath": lambda s, training: locpath(s),
+}
+FUSIONS: dict[str, Callable[[Decoder, Sizes, int, int], Flops]] = {
+    "fusion.Projector": lambda lm, s, m, width: projector(width, s.projector_width, lm.width, m),
+    "cross_attention.LatentReader": reader,
+}

@@ -137,7 +137,7 @@ def ready(model: VLM, case: Case) -> Callable[[], object]:
 
 def training_step(model: VLM, case: Case) -> Callable[[], object]:
     """One step of stage 1, or with low-rank adapters one of stage 2; a new one at each call."""
-    rates = dict(RATES)
+    rates = dict.fromkeys(model.fusion.parts(), RATES["projector"]) | RATES
     if case.what == "lora_step":
         model.add_lora(rank=case.lora_rank, alpha=2 * case.lora_rank, dropout=0.05)
         model.to(case.device)

@@ -11,14 +11,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
-from slidesieve.compressors.registry import COMPRESSORS
-from slidesieve.cost.flops import Decoder
-from slidesieve.cost.methods import Sizes, method_named
+from slidesieve.compressors.result import Compressor
+from slidesieve.cost.methods import Decoder, Sizes, method_named, own_options
 from slidesieve.features.bag import Bag, make_bag
-from slidesieve.models.cross_attention import LatentReader
-from slidesieve.models.fusion import Projector
+from slidesieve.models.fusion import Fusion
 from slidesieve.models.language_model import leave_out_cudnn_attention
-from slidesieve.models.longnet import LongNet
+from slidesieve.models.longnet import SLIDE_ENCODERS
 from slidesieve.models.vlm import VLM
 
 # "small" keeps Qwen2's shape (feed-forward of several widths, grouped keys) at a size that a CPU trains at 4,096 tokens
@@ -62,9 +60,8 @@ def build(case: Case) -> VLM:
     torch.manual_seed(0)
     with torch.device(case.device):
         lm = decoder(case.decoder, torch.bfloat16 if case.device == "cuda" else torch.float32)
-    parts = parts_of(case, lm)
-    fusion = parts.get("reader") or parts["projector"]
-    model = VLM(lm, words(), parts["compressor"], fusion, d=case.d, slide_encoder=parts.get("slide encoder"))
+    encoder, compressor, fusion = made_of(case, lm)
+    model = VLM(lm, words(), compressor, fusion, d=case.d, slide_encoder=encoder)
     model.config = {"compressor": method_named(case.method).compressor, "k": case.k, "seed": 0}
     return model.to(case.device)
 
@@ -80,18 +77,22 @@ def decoder(name: str, dtype: torch.dtype) -> nn.Module:
     return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
 
 
+def made_of(case: Case, lm: nn.Module) -> tuple[nn.Module | None, Compressor, Fusion]:
+    """Slide encoder, compressor and fusion of a case."""
+    method, s = method_named(case.method), case.sizes
+    encoder = SLIDE_ENCODERS[method.slide_encoder]
+    made, fusion = method.made_by, method.carried_by
+    compressor = made(s.d, s.k, **own_options(made, s.options))
+    size = {"d": s.d, "k": s.k, "projector_width": s.projector_width}
+    carried = fusion.between(lm, compressor, **size, **own_options(fusion, s.options))
+    return encoder(s.d) if encoder else None, compressor, carried
+
+
 def parts_of(case: Case, lm: nn.Module) -> dict[str, nn.Module]:
     """Everything of ours, by the names that `flops.forward` gives."""
-    method, s = method_named(case.method), case.sizes
-    options = {
-        "locpath": {"latents": s.latents, "latent_width": s.latent_width},
-        "sparselearn": {"scorer_attention": s.scorer_attention, "tau": 0.1},
-    }
-    made = COMPRESSORS[method.compressor](s.d, s.k, **options.get(method.compressor, {}))
-    parts = {"slide encoder": LongNet(s.d)} if method.slide_encoder == "longnet" else {}
-    if method.adapters:
-        return parts | {"compressor": made, "reader": LatentReader(lm, made.width, s.k)}
-    return parts | {"compressor": made, "projector": Projector(s.d, s.projector_width, DECODERS[case.decoder].width)}
+    encoder, compressor, fusion = made_of(case, lm)
+    parts = {"slide encoder": encoder} if encoder else {}
+    return parts | {"compressor": compressor} | {fusion.name: nn.ModuleDict(fusion.parts())}
 
 
 def parameters(case: Case) -> dict[str, int]:

@@ -17,11 +17,10 @@ from typing import NamedTuple
 
 from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.cost import flops
-from slidesieve.cost.methods import Sizes, visual_tokens
+from slidesieve.cost.methods import Sizes, passed_back, visual_tokens
 from slidesieve.cost.plan_memory import Load, reading_bytes, training_bytes
 from slidesieve.cost.plan_sizes import LanguageModel, Model, language_model, model_of, rates_of
 from slidesieve.cost.plan_work import Data, Item, Work
-from slidesieve.models.cross_attention import evenly_spaced
 from slidesieve.training.feed import batches
 
 STAND_IN = "Qwen/Qwen2.5-7B-Instruct"  # tokens are the same, whoever reads them
@@ -139,14 +138,15 @@ def step_operations(model: Model, item: Item, *, head: int, cap: int, recompute:
     lm, sizes = model.lm.decoder, sizes_at(model, item, head, cap)
     parts = flops.forward(model.method, lm, sizes, training=True)
     grows, total, again = False, 0, int(recompute)
+    inside = not model.method.carried_by.is_prefix
     for part, own in parts.items():
-        learns = PARTS[part] in model.learns
+        learns = _learns(model, part)
         if part != "language model":
-            within = again if part == "reader" else 0  # the blocks that are recomputed hold the adapters
+            within = again if part not in PARTS and inside else 0  # the blocks that are recomputed hold the adapters
             total += own.total * ((3 if learns else 2 if grows else 1) + within)
         grows = grows or learns
     passed = parts["language model"]
-    back = 1.0 if "lm" in model.learns else _reached(model) if grows else 0.0
+    back = 1.0 if "lm" in model.learns else passed_back(model.method, lm, sizes) if grows else 0.0
     tokens = trained_tokens(model, item, head=head, cap=cap)
     adapters = 2 * model.lora_rank * model.lm.lora_sides * tokens * ((3 if "lm" in model.learns else 1) + again)
     last = 0 if "lm" in model.learns else lm.layers * lm.width * lm.ffn / lm.weights  # recomputing stops before it
@@ -221,11 +221,9 @@ def _answering(model: Model, values: Mapping[str, object], data: Data) -> Cost:
     )
 
 
-def _reached(model: Model) -> float:
-    """The share of the decoder's layers that gradients pass on their way to what learns."""
-    if not model.method.adapters:
-        return 1.0
-    return 1 - evenly_spaced(model.sizes.n_adapters, model.lm.decoder.layers)[0] / model.lm.decoder.layers
+def _learns(model: Model, part: str) -> bool:
+    """Whether a part of `flops.forward` learns; what is none of PARTS is the fusion."""
+    return PARTS[part] in model.learns if part in PARTS else bool(model.learns.keys() - PARTS.values())
 
 
 def _longest(work: Work, values: Mapping[str, object], head: int) -> Load:
@@ -240,10 +238,4 @@ def _fit(load: Load, values: Mapping[str, object]) -> int:
     return max(1, int(values["batch_tokens"]) // (load.n + load.text))
 
 
-PARTS = {
-    "slide encoder": "slide_encoder",
-    "compressor": "compressor",
-    "projector": "projector",
-    "reader": "reader",
-    "language model": "lm",
-}
+PARTS = {"slide encoder": "slide_encoder", "compressor": "compressor", "language model": "lm"}

@@ -17,10 +17,13 @@ in it.
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from slidesieve.cost.methods import visual_tokens
+from slidesieve.cost.activations import kept_a_tile
+from slidesieve.cost.methods import handed_on, visual_tokens
 from slidesieve.cost.plan_sizes import Model
 
-KEPT = {"slide_encoder": 46, "tcssa": 2, "locpath": 8, "mean": 2}  # values a tile and feature, kept for a backward pass
+# Values a tile and feature, kept for a backward pass; of a method without a row, as a run of it shows.
+KEPT = {"slide_encoder": 46, "tcssa": 2, "locpath": 8, "mean": 2}
+KEPT |= dict.fromkeys(("all", "random", "linspace", "text_only"), 1)
 SCORER, DENOISER = 16, 18  # the same of a block of the scorer by its width, of the rest by the features'
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -85,9 +88,9 @@ def ours_kept(model: Model, load: Load, values: Mapping[str, object]) -> int:
     if compressor == "sparselearn":
         tile += SCORER * s.scorer_layers * (s.scorer_width or s.d) + DENOISER * s.d
     else:
-        tile += KEPT.get(compressor, 1) * s.d
-    seen = visual_tokens(model.method, s._replace(n=load.n), training=True)
-    projected = seen * (s.d + 2 * s.projector_width)
+        tile += (KEPT[compressor] if compressor in KEPT else max(kept_a_tile(model.method, s), 1)) * s.d
+    seen, (_, width) = (of(model.method, s._replace(n=load.n), training=True) for of in (visual_tokens, handed_on))
+    projected = seen * (width + 2 * s.projector_width)
     share = 0.65 if values["mixed_precision"] == "bf16" else 1.0
     return round(4 * share * load.slides * (load.n * tile + projected))
 

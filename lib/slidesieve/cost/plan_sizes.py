@@ -16,12 +16,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from slidesieve.compressors.registry import COMPRESSORS
-from slidesieve.cost.flops import Decoder
-from slidesieve.cost.methods import Method, Sizes
+from slidesieve.cost.methods import Decoder, Method, Sizes
 from slidesieve.cost.models import decoder
 from slidesieve.models.checkpoints import SLIDE_ENCODERS
 from slidesieve.models.fusion import fusion_of
-from slidesieve.models.options import all_options_of, options_of
+from slidesieve.models.options import all_options_of, defaults_of, options_of
 
 KNOWN = {"qwen/qwen2.5-7b-instruct": "qwen2.5-7b"}  # hub id -> a name of slidesieve.cost.models
 KEPT = ("projector_width", "slide_encoder", "chat_template")  # what a model keeps of the stage that it starts from
@@ -93,10 +92,10 @@ def model_of(values: Mapping[str, object], lm: LanguageModel, *, d: int, rates: 
     counts = {part: sum(p.numel() for p in module.parameters()) for part, module in parts.items()}
     rates = {**dict.fromkeys(fusion.parts(), rates.get("projector", 0.0)), **rates}
     counts["lm"] = lm.parameters if values.get("train_lm") == "full" else rank * lm.lora_sides
-    known = {n: v for n, v in values.items() if n in Sizes._fields and n not in ("n", "k", "text", "d", "windows")}
+    given = {option: values.get(option, default) for option, default in defaults_of(name).items()}
     return Model(
-        lm, Method(name, str(values["slide_encoder"]), adapters=not made.is_prefix),
-        Sizes(0, k, 0, d=d, **known), counts,
+        lm, Method(name, str(values["slide_encoder"])),
+        Sizes(0, k, 0, d=d, projector_width=size["projector_width"]).with_options(given), counts,
         {part: n for part, n in counts.items() if n and rates.get(part)},
         COMPRESSORS[name].softens, rank,
         int(values.get("window", 2)),

@@ -7,8 +7,8 @@ import pandas as pd
 
 from slidesieve.cost import flops
 from slidesieve.cost.activations import step_bytes
-from slidesieve.cost.flops import Decoder, Flops
-from slidesieve.cost.methods import METHODS, Sizes, visual_tokens
+from slidesieve.cost.flops import Flops
+from slidesieve.cost.methods import METHODS, Decoder, Sizes, visual_tokens
 from slidesieve.cost.models import DECODERS, Case
 from slidesieve.evaluation import published
 

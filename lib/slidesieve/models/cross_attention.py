@@ -32,6 +32,7 @@ from slidesieve.models.fusion import Fusion
 from slidesieve.models.prefix_lm import Prefix
 
 PickedBy = Literal["question", "none"]
+N_ADAPTERS = 4
 
 
 class LatentReader(Fusion):
@@ -42,6 +43,7 @@ class LatentReader(Fusion):
     """
 
     is_prefix = False
+    name = "reader"
 
     def __init__(
         self,
@@ -50,7 +52,7 @@ class LatentReader(Fusion):
         k: int,
         *,
         adapter_layers: Sequence[int] = (),
-        n_adapters: int = 4,
+        n_adapters: int = N_ADAPTERS,
         adapter_width: int = 512,
         adapter_heads: int = 8,
         adapter_gate: float = 0.0,
@@ -65,7 +67,7 @@ class LatentReader(Fusion):
                 f"cross-attention adapters: width {adapter_width} is not a multiple of {adapter_heads} heads"
             )
         depth, h = len(decoder_layers(lm)), lm.get_input_embeddings().embedding_dim
-        layers = tuple(adapter_layers) or evenly_spaced(n_adapters, depth)
+        layers = layers_that_read(adapter_layers, n_adapters, depth)
         if not set(layers) <= set(range(depth)):
             raise ValueError(f"cross-attention adapters: got layers {layers}; this decoder has 0 to {depth - 1}")
         self.k, self.layers = k, layers
@@ -78,6 +80,12 @@ class LatentReader(Fusion):
     @classmethod
     def between(cls, lm: nn.Module, compressor: nn.Module, *, d: int, k: int, projector_width: int, **options) -> Self:
         return cls(lm, compressor.width, k, **options)
+
+    @classmethod
+    def first_layer(
+        cls, depth: int, *, adapter_layers: Sequence[int] = (), n_adapters: int = N_ADAPTERS, **options
+    ) -> int:
+        return min(layers_that_read(adapter_layers, n_adapters, depth))
 
     def parts(self) -> dict[str, nn.Module]:
         return {"reader": self}
@@ -199,6 +207,11 @@ def mean_of_questions(embeds: Float[Tensor, "b t h"], texts: Texts) -> Float[Ten
     turns = torch.arange(int(texts.turn.max()) + 1, device=embeds.device)
     asked = ((texts.turn.unsqueeze(1) == turns[:, None]) & (texts.answer == IGNORE).unsqueeze(1)).to(embeds.dtype)
     return asked @ embeds / asked.sum(-1, keepdim=True).clamp(min=1)
+
+
+def layers_that_read(chosen: Sequence[int], n: int, depth: int) -> tuple[int, ...]:
+    """The layers that were chosen; else n of them, evenly spaced."""
+    return tuple(chosen) or evenly_spaced(n, depth)
 
 
 def evenly_spaced(n: int, depth: int) -> tuple[int, ...]:

@@ -20,6 +20,17 @@ class Fusion(nn.Module):
 
     serves_any = False  # a part trained with one compressor serves another
     is_prefix = True  # tokens stand in the language model's sequence
+    name = "fusion"  # of its operations in a table
+
+    @classmethod
+    def n_tokens(cls, m: int, **options) -> int:
+        """Count the tokens in the language model's sequence, of m that a compressor hands on."""
+        return m if cls.is_prefix else 0
+
+    @classmethod
+    def first_layer(cls, depth: int, **options) -> int:
+        """The first layer, of a decoder's `depth`, that gradients must reach."""
+        return 0
 
     @classmethod
     @abstractmethod
@@ -42,13 +53,14 @@ class Projector(nn.Sequential, Fusion):
     """A visual prefix: two linear maps with a GELU between, from tokens to the model's embeddings (SlideChat)."""
 
     serves_any = True
+    name = "projector"
 
     def __init__(self, d: int, hidden: int, h: int):
         super().__init__(nn.Linear(d, hidden), nn.GELU(), nn.Linear(hidden, h))
 
     @classmethod
     def between(cls, lm: nn.Module, compressor: nn.Module, *, d: int, k: int, projector_width: int) -> Self:
-        return cls(d, projector_width, lm.get_input_embeddings().embedding_dim)
+        return cls(compressor.width or d, projector_width, lm.get_input_embeddings().embedding_dim)
 
     def parts(self) -> dict[str, nn.Module]:
         return {"projector": self}
