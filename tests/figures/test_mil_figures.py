@@ -2,7 +2,8 @@
 
 import pandas as pd
 import pytest
-from read_back import centres, dots, fresh, hex_of, intervals, legend, names, outside, rules, titles
+from hues import bar_hues
+from read_back import centres, dots, fresh, intervals, legend, names, outside, rules, titles
 
 from slidesieve.figures.mil import fold_scores
 from slidesieve.figures.style import BLUE, RED
@@ -73,8 +74,8 @@ def test_the_axis_says_which_score(metric, title):
 def test_a_fold_is_told_from_the_mean_by_name_and_colour():
     ax = fold_scores(fresh(), FOLDS, SCORES, metric="auroc")
     assert legend(ax) == ["one fold", "mean over folds, 95 %"]
-    folds, bars = [line.get_color() for line in ax.lines if line.get_marker() == "o"], ax.containers
-    assert folds == [BLUE] * 3 and [hex_of(bar.lines[2][0].get_edgecolor()) for bar in bars] == [RED] * 3
+    folds = [line.get_color() for line in ax.lines if line.get_marker() == "o"]
+    assert folds == [BLUE] * 3 and bar_hues(ax) == [RED] * 3
 
 
 @pytest.mark.parametrize(("lowest", "drawn"), [(0.61, []), (0.43, [("no information", 0.5)])])

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hues import bar_hues
 from read_back import centres, fresh, hex_of, intervals, named, names, outside, rounded, rules, ticks, titles, written
 
 from slidesieve.compressors.registry import COMPRESSORS
@@ -44,8 +45,7 @@ def test_a_difference_stands_on_its_pairings_row_in_points():
 
 def test_colour_says_what_is_told_apart():
     ax = pairs.differences(fresh(), DUELS, title="")
-    colours = {c.get_label(): hex_of(c.lines[2][0].get_edgecolor()) for c in ax.containers}
-    assert colours == {TOLD: BLUE, UNTOLD: GREY} and named(ax) == [TOLD, UNTOLD]
+    assert named(ax) == [TOLD, UNTOLD] and bar_hues(ax) == [BLUE, GREY]
 
 
 @pytest.mark.parametrize(("verdict", "label", "other"), [("above", TOLD, UNTOLD), ("not told apart", UNTOLD, TOLD)])

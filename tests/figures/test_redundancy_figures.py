@@ -1,7 +1,10 @@
 """Figures of redundancy: the median over five slides, and the second and fourth of them, in per cent where said so."""
 
+import warnings
+
 import pandas as pd
 import pytest
+from hues import cloud_hues
 from matplotlib.colors import to_hex
 from read_back import (
     bands,
@@ -69,8 +72,7 @@ def test_a_slides_entropy_rank_stands_over_what_its_tiles_allow():
         "features": [(74, 21.7), (33, 9.1), (51, 13.3)],
         "columns permuted": [(74, 68.9), (33, 31.2), (51, 47.1)],
     }
-    colours = {c.get_label(): hex_of(c.get_facecolor()) for c in ax.collections}
-    assert colours == {"features": BLUE, "columns permuted": GREY}
+    assert cloud_hues(ax) == {"features": BLUE, "columns permuted": GREY}
     assert points(curve(ax, "all axes alike")) == [(0, 0), (77.7, 77.7)] and outside(ax) == []
     assert titles(ax) == ("most the slide allows: min(tiles - 1, width)", "entropy rank (axes)")
 
@@ -152,15 +154,24 @@ def shares() -> pd.DataFrame:
 
 def test_the_box_of_a_source_holds_the_middle_half_of_its_slides():
     ax = redundancy.relevance_shares(fresh(), shares(), sources=["a text prompt", "attention"])
-    half, most = ax.containers
-    found = [[box.get_path().get_extents().get_points().round(9).tolist() for box in c.boxes] for c in (half, most)]
-    assert found[0] == [[[38.5, -0.3], [42.5, 0]], [[13, 0.7], [21, 1]]]
-    assert found[1] == [[[69.5, 0], [72.5, 0.3]], [[53, 1], [61, 1.3]]]
-    assert [points(line)[0][0] for line in half.medians] == [41, 17]
-    assert [points(line)[0][0] for line in most.medians] == [71, 57]
-    ends = [[points(line)[1][0] for line in c.whiskers] for c in (half, most)]
-    assert ends == [[36, 44, 3, 32], [68, 74, 43, 72]] and names(ax.yaxis) == ["a text prompt", "attention"]
+    found = {colour: [b for b in ax.patches if hex_of(b.get_facecolor()) == colour] for colour in (BLUE, ORANGE)}
+    ends = {
+        colour: [b.get_path().get_extents().get_points().round(9).tolist() for b in found[colour]] for colour in found
+    }
+    assert ends[BLUE] == [[[38.5, -0.3], [42.5, 0]], [[13, 0.7], [21, 1]]]
+    assert ends[ORANGE] == [[[69.5, 0], [72.5, 0.3]], [[53, 1], [61, 1.3]]]
+    pairs = [(start, end) for start, end in (points(line) for line in ax.lines if len(line.get_xdata()) == 2)]
+    middles = [start[0] for start, end in pairs if round(end[1] - start[1], 9) == 0.3]
+    whiskers = [end[0] for start, end in pairs if end[1] == start[1]]
+    assert middles == [41, 17, 71, 57] and whiskers == [36, 44, 3, 32, 68, 74, 43, 72]
+    assert names(ax.yaxis) == ["a text prompt", "attention"] and ax.get_ylim() == (1.5, -0.5)
     assert titles(ax) == ("tiles that hold it (% of the slide; dashed: all tiles alike)", "") and outside(ax) == []
+
+
+def test_boxes_are_drawn_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        redundancy.relevance_shares(fresh(), shares(), sources=["a text prompt", "attention"])
 
 
 def test_equal_tiles_are_a_dashed_line_in_the_colour_of_their_share():

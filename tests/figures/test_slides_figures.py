@@ -9,7 +9,6 @@ from read_back import (
     hex_of,
     legend,
     lying,
-    named,
     outside,
     pairs,
     points,
@@ -21,7 +20,7 @@ from read_back import (
 )  # fmt: skip
 
 from slidesieve.figures import slides
-from slidesieve.figures.style import BLUE, RED
+from slidesieve.figures.style import BLUE, ORANGE
 from slidesieve.slides.overviews import Overview
 from slidesieve.slides.slide import View
 from slidesieve.slides.tiling import Tiling
@@ -66,13 +65,6 @@ def test_a_folds_slides_are_stacked_by_label_and_written():
     assert legend(ax) == list(FOLDS) and titles(ax) == ("fold", "slides") and outside(ax) == []
 
 
-def test_labels_differ_in_colour():
-    counts = FOLDS.assign(**{"grade 3": [8, 2, 3]})
-    ax = slides.label_folds(fresh(), counts)
-    colours = [hex_of(container[0].get_facecolor()) for container in ax.containers]
-    assert len(set(colours)) == 4 and named(ax) == list(counts)
-
-
 def test_a_histogram_counts_every_norm_once():
     norms = np.r_[np.linspace(3.1, 9.7, 75), 21.3, 21.3, 40.0]
     ax = slides.norm_histogram(fresh(), norms)
@@ -106,12 +98,13 @@ def test_tiles_lie_in_the_slides_own_pixels():
     assert titles(ax) == ("x (level-0 px)", "y (level-0 px)") and outside(ax) == []
 
 
-def test_marked_tiles_are_told_from_others():
+def test_marked_tiles_are_orange_as_is_said():
     marked = np.array([False, True, False, False, True])
     plain, chosen = overlay(marked).collections
     assert squares(plain) == [(x, y, 64.5, 64.5) for x, y in COORDS[[0, 2, 3]].tolist()]
     assert squares(chosen) == [(x, y, 64.5, 64.5) for x, y in COORDS[[1, 4]].tolist()]
-    assert (hex_of(plain.get_edgecolor()), hex_of(chosen.get_edgecolor())) == (BLUE, RED)
+    assert (hex_of(plain.get_edgecolor()), hex_of(chosen.get_edgecolor())) == (BLUE, ORANGE)
+    assert "marked ones in orange" in slides.tile_overlay.__doc__
     assert chosen.get_linewidth() > plain.get_linewidth()
 
 

@@ -125,6 +125,19 @@ def test_an_embedded_tile_has_its_slots_colour_and_the_legend_its_share():
     assert titles(ax) == ("t-SNE 1 (no unit)", "t-SNE 2 (no unit)") and outside(ax) == []
 
 
+@pytest.mark.parametrize(
+    ("slot", "named"),
+    [
+        ([0, 1, 0, 2, 1, 0, 0, 2], ["slot 1 (50%)", "slot 2 (25%)", "slot 3 (25%)"]),
+        ([0, 4, 0, 4, 0, 4, 0, 0], ["slot 1 (62%)", "slot 5 (38%)"]),
+        ([0, 7, 0, 9, 0, 7, 0, 0], ["slot 1 (62%)", "others (38%)"]),
+    ],
+)
+def test_a_slot_without_tiles_is_not_in_the_legend(slot, named):
+    ax = slots.slot_cloud(fresh(), PLACE, np.array(slot))
+    assert legend(ax) == named == list(clouds(ax)) and sum(map(len, clouds(ax).values())) == len(PLACE)
+
+
 def test_there_are_no_others_where_every_slot_has_a_colour():
     ax = slots.slot_cloud(fresh(), PLACE, CLOUD % 6)
     assert not any("others" in text for text in legend(ax)) and sum(map(len, clouds(ax).values())) == len(PLACE)

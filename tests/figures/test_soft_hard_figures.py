@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hues import bar_hues
 from read_back import (
     bands,
     centres,
@@ -114,7 +115,7 @@ def test_a_paths_accuracy_stands_with_its_interval_and_is_written():
     assert centres(ax) == [(71.3, 0), (69, 1), (66.1, 2), (70.2, 3)]
     assert intervals(ax) == [(0, 66, 78), (1, 63, 74), (2, 60, 71), (3, 61, 75)]
     assert written(ax) == [("71.3", 71.3, 0), ("69.0", 69, 1), ("66.1", 66.1, 2), ("70.2", 70.2, 3)]
-    assert [hex_of(c.lines[2][0].get_edgecolor()) for c in ax.containers] == [BLUE, BLUE, ORANGE, ORANGE]
+    assert bar_hues(ax) == [BLUE, BLUE, ORANGE, ORANGE]
     assert titles(ax) == ("accuracy (%), 95 % interval over slides", "")
     assert outside(ax) == [] and ax.get_ylim() == (3.6, -0.6)
 

@@ -54,13 +54,17 @@ def test_the_legend_is_that_of_one_panel_and_the_figure_grows_by_its_rows(width,
     assert drawn.get_size_inches().tolist() == pytest.approx([width, 3.0 + 0.22 * rows])
 
 
-@pytest.mark.parametrize(("length", "expected"), [(25, "x" * 25), (26, "x" * 26), (27, "x" * 25 + "…")])
-def test_a_long_name_is_cut(length, expected):
-    assert style.shortened("x" * length) == expected
-
-
-def test_a_name_is_cut_to_what_there_is_room_for():
-    assert style.shortened("TCGA-3C-AALI", 7) == "TCGA-3…"
+@pytest.mark.parametrize(
+    ("name", "room", "expected"),
+    [
+        ("x" * 25, (), "x" * 25),
+        ("x" * 26, (), "x" * 26),
+        ("x" * 27, (), "x" * 25 + "…"),
+        ("TCGA-3C-AALI", (7,), "TCGA-3…"),
+    ],
+)
+def test_a_name_is_cut_to_what_there_is_room_for(name, room, expected):
+    assert style.shortened(name, *room) == expected
 
 
 def test_a_saved_figure_is_a_file_of_its_size_and_not_open_any_more(tmp_path):
@@ -70,19 +74,13 @@ def test_a_saved_figure_is_a_file_of_its_size_and_not_open_any_more(tmp_path):
     assert not plt.fignum_exists(drawn.number)
 
 
-@pytest.mark.parametrize("grid", ["x", "y"])
-def test_clean_axes_have_no_box_and_one_grid(grid):
-    ax = style.clean(fresh(), grid=grid)
+@pytest.mark.parametrize(("given", "grid"), [({}, "y"), ({"grid": "x"}, "x"), ({"grid": "y"}, "y")])
+def test_clean_axes_have_no_box_and_one_grid_behind_the_data(given, grid):
+    ax = style.clean(fresh(), **given)
     sides = ("top", "right", "left", "bottom")
     assert [ax.spines[side].get_visible() for side in sides] == [False, False, True, True]
     lined = {name: axis.get_gridlines()[0].get_visible() for name, axis in (("x", ax.xaxis), ("y", ax.yaxis))}
-    assert lined == {"x": grid == "x", "y": grid == "y"}
-
-
-def test_the_grid_is_behind_the_data_and_level_unless_said_otherwise():
-    ax = style.clean(fresh())
-    assert ax.get_axisbelow() is True
-    assert [axis.get_gridlines()[0].get_visible() for axis in (ax.xaxis, ax.yaxis)] == [False, True]
+    assert lined == {"x": grid == "x", "y": grid == "y"} and ax.get_axisbelow() is True
 
 
 def test_no_two_colours_and_no_two_lines_are_one():

@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from hues import bar_hues, cloud_hues
 from read_back import (
     clouds,
     curve,
@@ -26,7 +27,7 @@ from read_back import (
 from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.evaluation import published
 from slidesieve.figures import tokens
-from slidesieve.figures.style import GREY, PALE, RED
+from slidesieve.figures.style import GREY, METHODS, PALE, RED, looks
 
 COLUMNS = ["method", "tokens", "pooled", "median", "accuracy", "ci_low", "ci_high"]
 TABLE = pd.DataFrame(
@@ -45,7 +46,7 @@ TABLE = pd.DataFrame(
     columns=COLUMNS,
     index=range(7, 37, 3),
 )
-COLOUR = tokens.colours(TABLE["method"])
+LOOK = looks(TABLE["method"], METHODS)
 SIDE = {"tcssa": 1 / 1.05, "text_only": 1.0, "all": 1.05}  # three methods stand around their common place
 
 
@@ -53,8 +54,27 @@ def beside(method: str, *at: float) -> list[float]:
     return rounded(n * SIDE[method] for n in at)
 
 
-def accuracies(table: pd.DataFrame = TABLE):
-    return tokens.accuracy(fresh(), table, colour=COLOUR, title="finding questions")
+def accuracies(table: pd.DataFrame = TABLE, *, look=LOOK):
+    return tokens.accuracy(fresh(), table, look=look, title="finding questions")
+
+
+RECALL = pd.DataFrame(
+    [
+        ("tcssa", 32, 0.61, 0.34),
+        ("tcssa", 8, 0.31, 0.1),
+        ("random", 8, 0.07, 0.1),
+        ("tcssa", 8, 0.37, 0.1),
+        ("random", 32, 0.36, 0.34),
+        ("tcssa", 8, 0.39, 0.1),
+        ("all", 75, 1.0, 1.0),
+    ],
+    columns=["method", "tokens", "recall", "chance"],
+    index=[3, 9, 4, 1, 7, 2, 8],
+)
+
+
+def recalls(*, look=None):
+    return tokens.recall(fresh(), RECALL, look=look or looks(RECALL["method"], METHODS))
 
 
 def test_a_line_goes_through_the_medians_in_the_order_of_tokens():
@@ -85,41 +105,30 @@ def test_a_method_without_tokens_is_a_level_line():
 
 def test_all_of_a_method_has_its_colour():
     ax = accuracies()
-    bars = [hex_of(container.lines[2][0].get_edgecolor()) for container in ax.containers]
     marks = [line.get_color() for line in ax.lines if line.get_marker() == "o"]
-    assert bars == marks == [COLOUR["tcssa"], COLOUR["all"]] == [curve(ax, m).get_color() for m in ("tcssa", "all")]
-    assert COLOUR["tcssa"] != COLOUR["all"]
+    expected = [LOOK[method].colour for method in ("tcssa", "all")]
+    assert bar_hues(ax) == marks == expected == [curve(ax, m).get_color() for m in ("tcssa", "all")]
+    assert len(set(expected)) == 2
+
+
+@pytest.mark.parametrize("draw", [accuracies, recalls])
+def test_a_colour_that_comes_again_has_another_dash_and_dot(draw):
+    ax = draw(look=looks([*"abcdefgh", "all", "tcssa", "random"], METHODS))
+    marks = [(line.get_color(), line.get_marker()) for line in ax.lines if line.get_marker() in ("o", "s")]
+    lines = [(line.get_color(), line.get_linestyle()) for line in ax.lines if line.get_color() in METHODS[:3]]
+    assert set(marks) == {(colour, "s") for colour, _ in marks} and len(set(marks)) == len(marks) >= 2
+    assert set(lines) == {(colour, dash) for colour, _ in marks for dash in ("--", "None")}
 
 
 def test_every_compressor_has_a_colour_of_its_own():
-    """Lines and dots of two methods differ in nothing else."""
-    given = tokens.colours([name for name in COMPRESSORS if name != "text_only"])
-    assert len(set(given.values())) == len(given)
+    given = looks([name for name in COMPRESSORS if name != "text_only"], METHODS)
+    assert len({look.colour for look in given.values()}) == len(given)
 
 
 def test_methods_of_one_budget_stand_side_by_side():
     moved = tokens.dodged(TABLE)
     assert rounded(moved["tokens"]) == rounded(TABLE["tokens"] * TABLE["method"].map(SIDE))
     assert moved.drop(columns="tokens").equals(TABLE.drop(columns="tokens"))
-
-
-RECALL = pd.DataFrame(
-    [
-        ("tcssa", 32, 0.61, 0.34),
-        ("tcssa", 8, 0.31, 0.1),
-        ("random", 8, 0.07, 0.1),
-        ("tcssa", 8, 0.37, 0.1),
-        ("random", 32, 0.36, 0.34),
-        ("tcssa", 8, 0.39, 0.1),
-        ("all", 75, 1.0, 1.0),
-    ],
-    columns=["method", "tokens", "recall", "chance"],
-    index=[3, 9, 4, 1, 7, 2, 8],
-)
-
-
-def recalls():
-    return tokens.recall(fresh(), RECALL, colour=tokens.colours(RECALL["method"]))
 
 
 def test_recall_is_a_line_through_medians_and_a_dot_a_seed():
@@ -242,8 +251,7 @@ def test_kept_tiles_are_told_from_those_left_out():
     found = clouds(ax)
     assert found["kept"] == [tuple(PLACE[i]) for i in (4, 1, 6)]
     assert found["left out"] == [tuple(PLACE[i]) for i in (0, 2, 3, 5)]
-    colours = {c.get_label(): hex_of(c.get_facecolor()) for c in ax.collections}
-    assert colours == {"left out": PALE, "kept": RED}
+    assert cloud_hues(ax) == {"left out": PALE, "kept": RED}
     assert titles(ax) == ("UMAP 1 (no unit)", "UMAP 2 (no unit)") and outside(ax) == []
     assert legend(ax) == ["left out", "kept"] and ax.get_title() == "TCGA-3C-AALI\n0.31 to 0.77"
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
-from slidesieve.figures.style import BLUE, CYCLE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, clean
+from slidesieve.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, clean, looks
 
 STYLES = {  # of each method: label, colour, marker
     "slidechat": ("LongNet + all tiles (SlideChat)", RED, "s"),
@@ -86,8 +86,8 @@ def parameters(ax: Axes, table: pd.DataFrame) -> Axes:
     """Draw each method's own parameters, stacked by part; columns are parts, the index methods."""
     left = pd.Series(0.0, index=table.index)
     names = [STYLES[method][0] for method in table.index]
-    for colour, part in zip(CYCLE, table.columns, strict=False):
-        ax.barh(names, table[part] / 1e6, left=left / 1e6, color=colour, label=part, height=0.65)
+    for part, look in looks(table.columns).items():
+        ax.barh(names, table[part] / 1e6, left=left / 1e6, label=part, height=0.65, **look.bar)
         left += table[part].fillna(0)
     for name, value in zip(names, left, strict=True):
         ax.text(value / 1e6, name, f" {value / 1e6:.1f}", va="center", fontsize=8)
@@ -98,8 +98,9 @@ def parameters(ax: Axes, table: pd.DataFrame) -> Axes:
 
 def savings(ax: Axes, table: pd.DataFrame, columns: Sequence[str], *, claim: float, title: str) -> Axes:
     """Draw what is saved against tiles in per cent, one line a column, and the claimed share."""
-    for colour, name in zip((BLUE, SKY, ORANGE, GREEN), columns, strict=False):
-        ax.plot(table["tiles"], 100 * table[name], "o-", color=colour, label=name.replace("_", " "), **LINE)
+    for name, look in looks(columns, (BLUE, SKY, ORANGE, GREEN)).items():
+        label = name.replace("_", " ")
+        ax.plot(table["tiles"], 100 * table[name], marker=look.marker, label=label, **look.line, **LINE)
     ax.axhline(100 * claim, color=RED, linestyle="--", linewidth=1.2, label=f"claimed: {claim:.0%}")
     ax.set(title=title, xlabel="tiles on the slide", ylabel="saved (%)", xscale="log", ylim=(0, 102))
     _numbers(ax, table["tiles"])

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from slidesieve.figures.style import BLUE, CYCLE, GREY, SKY, clean
+from slidesieve.figures.style import BLUE, GREY, SKY, clean, interval, looks
 
 
 def counts(ax: Axes, table: pd.DataFrame, paper: pd.DataFrame | None = None) -> Axes:
@@ -41,9 +41,8 @@ def accuracy(ax: Axes, table: pd.DataFrame, *, overall: float, paper: pd.DataFra
         ("binomial_low", "binomial_high", 0.9, "95 % binomial"),
         ("ci_low", "ci_high", 2.6, "95 % clustered by slide"),
     ):
-        spread = np.stack([value - 100 * table[low], 100 * table[high] - value]).clip(min=0)
-        shift = 0.08 if width < 1 else -0.08
-        ax.errorbar(place + shift, value, yerr=spread, fmt="none", ecolor=BLUE, elinewidth=width, label=label)
+        at = place + (0.08 if width < 1 else -0.08)
+        interval(ax, at, 100 * table[low], 100 * table[high], axis="y", ecolor=BLUE, elinewidth=width, label=label)
     ax.plot(place - 0.08, value, "o", color=BLUE, markersize=6)
     ax.axhline(100 * overall, color=BLUE, linestyle="--", linewidth=1.2, label="all lengths")
     ax.set(xlabel="tiles on the slide", ylabel="accuracy (%)", ylim=(0, 102))
@@ -58,11 +57,11 @@ def against_length(ax: Axes, table: pd.DataFrame, curves: dict[str, str], *, yla
     Columns accuracy and flips get their interval (`ci_low` or `flips_low` ...) as a band.
     """
     bands = {"accuracy": ("ci_low", "ci_high"), "flips": ("flips_low", "flips_high")}
-    for colour, (column, label) in zip(CYCLE, curves.items(), strict=False):
-        ax.plot(table["size"], 100 * table[column], "o-", color=colour, label=label)
+    for column, look in looks(curves).items():
+        ax.plot(table["size"], 100 * table[column], marker=look.marker, label=curves[column], **look.line)
         if column in bands:
             low, high = (100 * table[end] for end in bands[column])
-            ax.fill_between(table["size"], low, high, color=colour, alpha=0.18, linewidth=0)
+            ax.fill_between(table["size"], low, high, color=look.colour, alpha=0.18, linewidth=0)
     ax.set_xscale("log", base=2)
     ax.set(xlabel="tiles offered (slides longer than that)", ylabel=ylabel, ylim=(0, 102))
     ax.set_xticks(table["size"], [f"{n}\n({s})" for n, s in zip(table["size"], table["n_slides"], strict=True)])
@@ -74,10 +73,11 @@ def against_length(ax: Axes, table: pd.DataFrame, curves: dict[str, str], *, yla
 def _paper(ax: Axes, place: np.ndarray, paper: pd.DataFrame) -> None:
     """Draw the paper's accuracies with how far they may be read wrong, each written below its point."""
     value = 100 * paper["accuracy"]
-    spread = np.stack([value - 100 * paper["accuracy_low"], 100 * paper["accuracy_high"] - value])
-    label = f"SparseLearn paper, {paper['n_questions'].sum():,} questions,\nread off its Fig. 4 (±{spread.max():.1f})"
+    low, high = 100 * paper["accuracy_low"], 100 * paper["accuracy_high"]
+    most = max((value - low).max(), (high - value).max())
+    label = f"SparseLearn paper, {paper['n_questions'].sum():,} questions,\nread off its Fig. 4 (±{most:.1f})"
     style = {"color": GREY, "mfc": "white", "mec": GREY, "markersize": 5, "linewidth": 1.0, "elinewidth": 1.0}
-    ax.errorbar(place + 0.22, value, yerr=spread, fmt="o-", label=label, **style)
+    interval(ax, place + 0.22, low, high, value=value, axis="y", fmt="o-", label=label, **style)
     for x, y in zip(place + 0.22, value, strict=True):
         ax.annotate(
             f"{y:.1f}", (x, y), (0, -5), textcoords="offset points", ha="center", va="top", fontsize=7, color=GREY

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from slidesieve.figures.style import BLUE, GREY, RED, clean
+from slidesieve.figures.style import BLUE, GREY, RED, clean, interval
 
 NAMES = {"auroc": "AUROC", "balanced_accuracy": "balanced accuracy", "kappa": "quadratic kappa"}
 
@@ -17,9 +17,8 @@ def fold_scores(ax: Axes, folds: pd.DataFrame, scores: pd.DataFrame, *, metric: 
         one = scores[(scores["model"] == model) & (scores["metric"] == metric)].iloc[0]
         jitter = place - 0.22 + np.linspace(-0.08, 0.08, len(part)) * (len(part) > 1)
         ax.plot(part[metric], jitter, "o", color=BLUE, alpha=0.7, markersize=4, label=None if place else "one fold")
-        error = [[one["value"] - one["low"]], [one["high"] - one["value"]]]
-        label = None if place else "mean over folds, 95 %"
-        ax.errorbar(one["value"], place + 0.1, xerr=error, fmt="s", color=RED, markersize=5, capsize=3, label=label)
+        how = {"color": RED, "markersize": 5, "capsize": 3, "label": None if place else "mean over folds, 95 %"}
+        interval(ax, place + 0.1, one["low"], one["high"], value=one["value"], fmt="s", **how)
     if metric == "auroc" and folds[metric].min() < 0.6:
         ax.axvline(0.5, color=GREY, linestyle="--", linewidth=1.2, label="no information")
     ax.set(xlabel=f"{NAMES[metric]} on test slides", yticks=range(len(models)), yticklabels=models)

@@ -1,13 +1,11 @@
 """Figures of methods side by side: differences between matched runs, and accuracy against operations."""
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
-from slidesieve.figures.style import BLUE, CYCLE, GREY, clean
+from slidesieve.figures.style import BLUE, GREY, METHODS, clean, interval, looks
 
-COLOURS = (*CYCLE, GREY, "black")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 
 
@@ -27,8 +25,8 @@ def differences(ax: Axes, table: pd.DataFrame, *, title: str) -> Axes:
     told = ~table["verdict"].isin(["not told apart"])
     for part, colour, label in ((table[told], BLUE, "told apart (Holm)"), (table[~told], GREY, "not told apart")):
         place = [list(table.index).index(i) for i in part.index]
-        ends = 100 * np.stack([part["difference"] - part["ci_low"], part["ci_high"] - part["difference"]])
-        ax.errorbar(100 * part["difference"], place, xerr=ends.clip(min=0), fmt="o", color=colour, label=label)
+        low, value, high = (100 * part[column] for column in ("ci_low", "difference", "ci_high"))
+        interval(ax, place, low, high, value=value, color=colour, label=label)
     names = [pair_name(row) for row in table.itertuples()]
     ax.set(xlabel="difference in accuracy (percentage points)", yticks=range(len(names)))
     ax.set_yticklabels(names)
@@ -40,14 +38,13 @@ def differences(ax: Axes, table: pd.DataFrame, *, title: str) -> Axes:
 def accuracy_by_operations(ax: Axes, scores: pd.DataFrame, costs: pd.DataFrame, *, title: str) -> Axes:
     """Draw each run's accuracy, median over seeds (bar: their range), against its operations an answer; joined by k."""
     joined = scores.merge(costs[["method", "k", "seed", "tflops"]], on=["method", "k", "seed"])
-    for i, (method, runs) in enumerate(joined.groupby("method", sort=False)):
+    for i, (method, look) in enumerate(looks(joined["method"], METHODS).items()):
+        runs = joined[joined["method"] == method]
         seeds = runs.groupby("k").agg(tflops=("tflops", "mean"), low=("accuracy", "min"), high=("accuracy", "max"))
         middle = runs.groupby("k")["accuracy"].median()
-        ends = 100 * np.stack([middle - seeds["low"], seeds["high"] - middle])
-        style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "linewidth": 1.2}
-        ax.errorbar(
-            1000 * seeds["tflops"], 100 * middle, yerr=ends.clip(min=0), label=method.replace("_", " "), **style
-        )
+        how = {"marker": MARKERS[i % len(MARKERS)], "linewidth": 1.2, "label": method.replace("_", " "), **look.line}
+        place, low, high = 1000 * seeds["tflops"], 100 * seeds["low"], 100 * seeds["high"]
+        interval(ax, place, low, high, value=100 * middle, axis="y", fmt="", **how)
     ax.set(title=title, xlabel="operations an answer (GFLOP)", ylabel="accuracy (%)", xscale="log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.axes import Axes
 
 from slidesieve.figures.style import BLUE, GREEN, GREY, ORANGE, PALE, RED, clean, shortened
@@ -103,17 +102,18 @@ def relevance_shares(ax: Axes, table: pd.DataFrame, *, sources: Sequence[str]) -
     """Draw the shares of tiles that hold 50 and 80 % of the relevance, a row a source; dashed if all were equal."""
     if table.empty:
         return unavailable(ax, "neither labels nor a text encoder were given")
-    names = {"share_50": "50 % of the relevance", "share_80": "80 % of the relevance"}
-    colours = dict(zip(names.values(), (BLUE, ORANGE), strict=True))
-    long = table.rename(columns=names).melt(id_vars="source", value_vars=list(names.values()), var_name="held")
-    long = long.assign(value=100 * long["value"])
-    how = {"order": list(sources), "hue_order": list(colours), "palette": colours, "fliersize": 2, "linewidth": 1}
-    seaborn.boxplot(long, y="source", x="value", hue="held", ax=ax, width=0.6, **how)
-    for equal, colour in zip((50, 80), colours.values(), strict=True):
-        ax.axvline(equal, color=colour, linestyle="--", linewidth=1.2)
+    place = np.arange(len(sources))
+    how = {"orientation": "horizontal", "widths": 0.3, "manage_ticks": False, "patch_artist": True}
+    how |= {"medianprops": {"color": "black", "linewidth": 1.5}, "flierprops": {"markersize": 2}}
+    for shift, held, colour in ((-0.15, 50, BLUE), (0.15, 80, ORANGE)):
+        shares = [100 * table.loc[table["source"] == source, f"share_{held}"].dropna() for source in sources]
+        label, face = f"{held} % of the relevance", {"facecolor": colour}
+        ax.boxplot(shares, positions=place + shift, boxprops=face, label=label, **how)
+        ax.axvline(held, color=colour, linestyle="--", linewidth=1.2)
     ax.set(xlabel="tiles that hold it (% of the slide; dashed: all tiles alike)", ylabel="", xlim=(0, 100))
-    ax.set_yticks(range(len(sources)), [shortened(source, 34) for source in sources])
-    seaborn.move_legend(ax, "lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, title=None)
+    ax.set_yticks(place, [shortened(source, 34) for source in sources])
+    ax.set_ylim(len(sources) - 0.5, -0.5)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
     return clean(ax, grid="x")
 
 

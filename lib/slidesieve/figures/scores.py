@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from slidesieve.figures.style import BLUE, GREY, LINE_STYLES, ORANGE, PALE, RED, SKY, clean
+from slidesieve.figures.style import BLUE, GREY, ORANGE, PALE, RED, SKY, clean, floor_looks, interval
 
 
 def run_name(method: str, k: int) -> str:
@@ -22,14 +22,14 @@ def method_scores(ax: Axes, scores: pd.DataFrame, *, floors: Sequence[str], titl
     is_floor, control = scores["method"].isin(floors), scores["method"].str.endswith("_wrong_slide")
     shown, controls = scores[~is_floor & ~control], scores[control]
     names = list(dict.fromkeys(map(run_name, shown["method"], shown["k"])))
-    for style, name in zip(LINE_STYLES, floors, strict=False):
+    for name, look in floor_looks(floors).items():
         value = scores.loc[scores["method"] == name, "accuracy"].median()
-        ax.axvline(100 * value, color=GREY, linestyle=style, linewidth=1.2, label=f"floor: {name.replace('_', ' ')}")
+        ax.axvline(100 * value, **look.line, linewidth=1.2, label=f"floor: {name.replace('_', ' ')}")
     for place, part in _lines(shown, names):
         offset = place + np.linspace(-0.12, 0.12, len(part)) * (len(part) > 1)
-        spread = 100 * np.stack([part["accuracy"] - part["ci_low"], part["ci_high"] - part["accuracy"]])
+        low, value, high = (100 * part[column] for column in ("ci_low", "accuracy", "ci_high"))
         label = "one seed, 95 % interval" if place == 0 else None
-        ax.errorbar(100 * part["accuracy"], offset, xerr=spread, fmt="o", color=BLUE, markersize=5, label=label)
+        interval(ax, offset, low, high, value=value, color=BLUE, markersize=5, label=label)
     hollow = controls.assign(method=controls["method"].str.removesuffix("_wrong_slide"))
     for i, (place, part) in enumerate(_lines(hollow, names)):
         label = "same model, another slide" if i == 0 else None

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int, UInt8
@@ -11,32 +10,27 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from slidesieve.figures.style import BLUE, CYCLE, GREEN, ORANGE, PURPLE, RED, SKY, clean
+from slidesieve.figures.style import BLUE, GREEN, ORANGE, PURPLE, SKY, clean, looks, panels
 from slidesieve.slides.overviews import Overview
 
 
 def tile_sheet(overviews: Sequence[Overview], *, columns: int = 3) -> Figure:
     """Draw each slide with the outlines of its tiles; the title says how many there are, and how large."""
-    columns = min(columns, len(overviews))
-    rows = -(-len(overviews) // columns)
-    size = (4.6 * columns, 4.2 * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-    for ax, (slide_id, rgb, width_px0, tiling) in zip(axes.flat, overviews, strict=False):
+    figure, axes = panels(len(overviews), columns=columns, width=4.6, height=4.2, sharex=False, sharey=False)
+    for ax, (slide_id, rgb, width_px0, tiling) in zip(axes, overviews, strict=True):
         side_px0 = float(tiling.attrs["patch_size"]) * tiling.view.scale
         tile_overlay(ax, rgb, tiling.coords, tile_px0=side_px0, slide_width_px0=round(width_px0))
         side_um = tiling.attrs["tile_size_um"]
         ax.set_title(f"{slide_id}\n{side_um:.0f} µm tiles, n = {len(tiling.coords)}", fontsize=9)
         ax.tick_params(labelsize=7)
-    for ax in axes.flat[len(overviews) :]:
-        ax.remove()
     return figure
 
 
 def site_bars(ax: Axes, counts: pd.DataFrame) -> Axes:
     """Draw slides by site, stacked by split."""
     left = np.zeros(len(counts))
-    for colour, split in zip(CYCLE * 2, counts.columns, strict=False):
-        ax.barh(counts.index, counts[split], left=left, color=colour, label=split)
+    for split, look in looks(counts.columns).items():
+        ax.barh(counts.index, counts[split], left=left, label=split, **look.bar)
         left += counts[split].to_numpy()
     ax.set(xlabel="slides", ylabel="site")
     ax.invert_yaxis()
@@ -61,12 +55,12 @@ def spectrum_curve(ax: Axes, shares: Float[np.ndarray, " d"]) -> Axes:
 def label_folds(ax: Axes, counts: pd.DataFrame) -> Axes:
     """Draw slides in each fold (rows of `counts`) stacked by label (its columns)."""
     bottom = np.zeros(len(counts))
-    for colour, label in zip((SKY, ORANGE, GREEN, PURPLE), counts.columns, strict=False):
-        bars = ax.bar([str(fold) for fold in counts.index], counts[label], bottom=bottom, color=colour, label=label)
+    for label, look in looks(counts.columns, (SKY, ORANGE, GREEN, PURPLE)).items():
+        bars = ax.bar([str(fold) for fold in counts.index], counts[label], bottom=bottom, label=label, **look.bar)
         ax.bar_label(bars, label_type="center", fontsize=8)
         bottom += counts[label].to_numpy()
     ax.set(xlabel="fold", ylabel="slides")
-    ax.legend(frameon=False, ncols=len(counts.columns), loc="lower center", bbox_to_anchor=(0.5, 1))
+    ax.legend(frameon=False, ncols=min(len(counts.columns), 4), loc="lower center", bbox_to_anchor=(0.5, 1))
     return clean(ax)
 
 
@@ -87,7 +81,7 @@ def tile_overlay(
     scale = slide_width_px0 / width
     ax.imshow(thumbnail, extent=(0, slide_width_px0, height * scale, 0))
     marked = np.zeros(len(coords), dtype=bool) if marked is None else marked
-    for chosen, colour, thickness in ((~marked, BLUE, 0.5), (marked, RED, 1.8)):
+    for chosen, colour, thickness in ((~marked, BLUE, 0.5), (marked, ORANGE, 1.8)):
         boxes = [Rectangle((x, y), tile_px0, tile_px0) for x, y in coords[chosen].tolist()]
         ax.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=colour, linewidth=thickness))
     ax.set(xlabel="x (level-0 px)", ylabel="y (level-0 px)")

@@ -54,9 +54,11 @@ def slot_map(ax: Axes, coords: Int[np.ndarray, "n 2"], slot: Int[np.ndarray, " n
 
 
 def slot_cloud(ax: Axes, place: Float[np.ndarray, "n 2"], slot: Int[np.ndarray, " n"]) -> Axes:
-    """Draw embedded tiles in their slot's colour, with a legend of the fullest slots."""
+    """Draw embedded tiles in their slot's colour, with a legend of the fullest slots that have any."""
     for number, colour in enumerate(CYCLE):
         inside = slot == number
+        if not inside.any():
+            continue
         ax.scatter(*place[inside].T, s=12, color=colour, linewidths=0, label=f"slot {number + 1} ({inside.mean():.0%})")
     rest = slot >= len(CYCLE)
     if rest.any():

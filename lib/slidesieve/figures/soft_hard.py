@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from slidesieve.figures.style import BLUE, GREY, ORANGE, PALE, RED, clean
+from slidesieve.figures.style import BLUE, GREY, ORANGE, PALE, RED, clean, interval
 
 PATH_NAMES = {
     "hard": "hard: kept tiles, untouched",
@@ -87,9 +87,9 @@ def path_accuracies(ax: Axes, table: pd.DataFrame) -> Axes:
         alpha=0.6, label="range over draws of noise",
     )  # fmt: skip
     for i, (row, colour) in enumerate(zip(table.itertuples(), colours, strict=True)):
-        spread = [[100 * (row.value - row.ci_low)], [100 * (row.ci_high - row.value)]]
-        ax.errorbar(100 * row.value, i, xerr=spread, fmt="o", color=colour, markersize=6)
-        _written(ax, f"{100 * row.value:.1f}", 100 * row.value, i)
+        low, value, high = 100 * row.ci_low, 100 * row.value, 100 * row.ci_high
+        interval(ax, i, low, high, value=value, color=colour, markersize=6)
+        _written(ax, f"{value:.1f}", value, i)
     ax.set(xlabel="accuracy (%), 95 % interval over slides", yticks=place, yticklabels=table["path"].map(PATH_NAMES))
     ax.set_ylim(len(table) - 0.4, -0.6)
     if spans.any():
@@ -101,9 +101,8 @@ def path_differences(ax: Axes, table: pd.DataFrame) -> Axes:
     """Draw the paired differences between paths with their 95 % intervals around zero."""
     place = np.arange(len(table))
     value = 100 * table["value"].to_numpy()
-    spread = np.stack([value - 100 * table["ci_low"], 100 * table["ci_high"] - value])
     ax.axvline(0, color=GREY, linewidth=1.2, linestyle="--")
-    ax.errorbar(value, place, xerr=spread, fmt="o", color=RED, markersize=6)
+    interval(ax, place, 100 * table["ci_low"], 100 * table["ci_high"], value=value, color=RED, markersize=6)
     for i, number in enumerate(value):
         _written(ax, f"{number:+.1f}", number, i)
     names = [f"{SHORT[a]}\nminus {SHORT[b]}" for a, b in zip(table["path"], table["minus"], strict=True)]
@@ -116,8 +115,8 @@ def agreements(ax: Axes, table: pd.DataFrame) -> Axes:
     """Draw how often answers, and how far kept tiles, are the same, and chance where it is known."""
     place = np.arange(len(table))
     value = 100 * table["value"].to_numpy(float)
-    spread = np.nan_to_num(np.stack([value - 100 * table["ci_low"], 100 * table["ci_high"] - value]).astype(float))
-    ax.errorbar(value, place, xerr=spread.clip(min=0), fmt="s", color=BLUE, markersize=6)
+    low, high = (100 * table[end].astype(float).fillna(table["value"]) for end in ("ci_low", "ci_high"))
+    interval(ax, place, low, high, value=value, fmt="s", color=BLUE, markersize=6)
     chance = table["chance"].notna().to_numpy()
     at = 100 * table["chance"][chance].to_numpy(float)
     ax.vlines(at, place[chance] - 0.25, place[chance] + 0.25, color=RED, linewidth=2.5, label="by chance")

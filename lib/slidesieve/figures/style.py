@@ -1,8 +1,13 @@
-"""The style of all figures: one palette that survives colour blindness, labelled axes, legends below."""
+"""The style of all figures: a look for each group, intervals where they lie, labelled axes, legends below."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 # Okabe and Ito's colours: told apart under the common colour-vision deficiencies.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
@@ -11,6 +16,67 @@ METHODS = (*CYCLE, "#332288", "#8C564B")  # a colour for each compressor that th
 GREY, PALE = "#6B6B6B", "#D9D9D9"
 DPI = 130
 LINE_STYLES = ("--", ":", "-.")
+ROUNDS = tuple(zip(("-", *LINE_STYLES), ("o", "s", "^", "D"), (None, "///", "...", "xxx"), strict=True))
+
+
+class Look(NamedTuple):
+    """How one group is told from the others, be it a line, a cloud or a bar."""
+
+    colour: str
+    dash: str
+    marker: str
+    hatch: str | None
+
+    @property
+    def line(self) -> dict[str, str]:
+        """What `plot` needs."""
+        return {"color": self.colour, "linestyle": self.dash}
+
+    @property
+    def bar(self) -> dict[str, str | None]:
+        """What `bar` needs."""
+        return {"color": self.colour, "hatch": self.hatch, "hatchcolor": "white"}
+
+
+def looks(groups: Iterable[str], colours: Sequence[str] = CYCLE) -> dict[str, Look]:
+    """Give each group a look of its own: the colours in turn, then again with another dash, marker and hatch."""
+    return _handed_out(groups, [Look(colour, *others) for others in ROUNDS for colour in colours])
+
+
+def floor_looks(groups: Iterable[str]) -> dict[str, Look]:
+    """Give each line across a panel a look of its own: grey in every dash, then black."""
+    return _handed_out(groups, [Look(colour, dash, "", None) for colour in (GREY, "black") for dash in LINE_STYLES])
+
+
+def _handed_out(groups: Iterable[str], ready: list[Look]) -> dict[str, Look]:
+    names = list(dict.fromkeys(groups))
+    if len(names) > len(ready):
+        raise ValueError(f"{len(names)} groups in one panel, at most {len(ready)} can be told apart; draw fewer")
+    return dict(zip(names, ready[: len(names)], strict=True))
+
+
+def interval(
+    ax: Axes,
+    place: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    *,
+    value: ArrayLike | None = None,
+    axis: str = "x",
+    fmt: str = "o",
+    **style: object,
+) -> None:
+    """Draw intervals along `axis` from low to high and, if given, their values, which may lie outside of them."""
+    place, low, high = (np.atleast_1d(np.asarray(part, dtype=float)) for part in (place, low, high))
+    start = (low, place) if axis == "x" else (place, low)
+    reach = {f"{axis}err": np.stack([np.zeros(len(low)), high - low])}
+    drawn = ax.errorbar(*start, **reach, fmt="none" if value is None else fmt, **style)
+    if value is not None:
+        value = np.atleast_1d(np.asarray(value, dtype=float))
+        points = (value, place) if axis == "x" else (place, value)
+        drawn.lines[0].set_data(*points)
+        ax.update_datalim(np.column_stack(points))
+        ax.autoscale_view()
 
 
 def panels(

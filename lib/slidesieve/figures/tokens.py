@@ -1,52 +1,46 @@
 """Figures against the number of visual tokens: accuracy, recall of planted tiles, and the papers' own points."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 import seaborn
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 
-from slidesieve.figures.style import GREY, LINE_STYLES, METHODS, PALE, RED, clean, shortened
+from slidesieve.figures.style import GREY, PALE, RED, Look, clean, floor_looks, interval, shortened
 
 # Where a published point's name stands, in points from it; those of one token count would cover each other.
 BESIDE = {"PathSelect": (7, 0), "SparseLearn": (-4, -13), "TC-SSA": (-4, 12)}
 
 
-def colours(methods: Sequence[str]) -> dict[str, str]:
-    """Give each method its colour in all panels."""
-    return {method: METHODS[i % len(METHODS)] for i, method in enumerate(dict.fromkeys(methods))}
-
-
-def accuracy(ax: Axes, table: pd.DataFrame, *, colour: dict[str, str], title: str) -> Axes:
+def accuracy(ax: Axes, table: pd.DataFrame, *, look: dict[str, Look], title: str) -> Axes:
     """Draw one group's accuracy: a line through the medians over seeds, pooled 95 % intervals, a dot for each seed.
 
-    Methods without any token are horizontal lines.
+    `look` is one for all panels; methods without any token are horizontal lines.
     """
-    styles = iter(LINE_STYLES * 2)
+    most = table[table["pooled"]].groupby("method", sort=False)["tokens"].max()
+    floors = floor_looks(most.index[most == 0])
     table = dodged(table)
     for method, part in table.groupby("method", sort=False):
         pooled, seeds = part[part["pooled"]].sort_values("tokens"), part[~part["pooled"]]
         name = method.replace("_", " ")
-        if (pooled["tokens"] == 0).all():
-            ax.axhline(100 * pooled["median"].iloc[0], color=GREY, linestyle=next(styles), linewidth=1.2, label=name)
+        if method in floors:
+            ax.axhline(100 * pooled["median"].iloc[0], **floors[method].line, linewidth=1.2, label=name)
             continue
-        spread = 100 * np.stack([pooled["accuracy"] - pooled["ci_low"], pooled["ci_high"] - pooled["accuracy"]])
-        style = {"color": colour[method], "elinewidth": 1.6, "capsize": 2}
-        ax.errorbar(pooled["tokens"], 100 * pooled["accuracy"], yerr=spread, fmt="none", **style)
-        ax.plot(pooled["tokens"], 100 * pooled["median"], "-", color=colour[method], marker="_", label=name)
-        ax.plot(seeds["tokens"], 100 * seeds["accuracy"], "o", color=colour[method], alpha=0.6, markersize=3.5)
+        own = look[method]
+        style = {"axis": "y", "ecolor": own.colour, "elinewidth": 1.6, "capsize": 2}
+        interval(ax, pooled["tokens"], 100 * pooled["ci_low"], 100 * pooled["ci_high"], **style)
+        ax.plot(pooled["tokens"], 100 * pooled["median"], **own.line, marker="_", label=name)
+        _seeds(ax, seeds["tokens"], seeds["accuracy"], own)
     ax.set(ylabel="accuracy (%)", ylim=(0, 102), title=title)
     return log_tokens(ax, table["tokens"])
 
 
-def recall(ax: Axes, table: pd.DataFrame, *, colour: dict[str, str]) -> Axes:
+def recall(ax: Axes, table: pd.DataFrame, *, look: dict[str, Look]) -> Axes:
     """Draw the recall of planted tiles against tokens: a line through the medians, a dot for each seed, and chance."""
     for method, part in table.groupby("method", sort=False):
         median = part.groupby("tokens")["recall"].median()
-        ax.plot(median.index, 100 * median, "-", color=colour[method])
-        ax.plot(part["tokens"], 100 * part["recall"], "o", color=colour[method], alpha=0.6, markersize=3.5)
+        ax.plot(median.index, 100 * median, **look[method].line)
+        _seeds(ax, part["tokens"], part["recall"], look[method])
     chance = table.groupby("tokens")["chance"].median()
     between = np.geomspace(chance.index.min(), chance.index.max(), 100)  # chance is linear in k, the axis is not
     expected = 100 * np.interp(between, chance.index, chance)
@@ -71,6 +65,11 @@ def published(ax: Axes, costs: pd.DataFrame, *, names: dict[str, str]) -> Axes:
     ax.set(ylabel="accuracy, all questions (%)", ylim=(25, 95), title="the papers, another benchmark")
     ax.legend(frameon=False, fontsize=8, loc="lower left")
     return log_tokens(ax, costs["tokens"])
+
+
+def _seeds(ax: Axes, place: pd.Series, share: pd.Series, look: Look) -> None:
+    style = {"color": look.colour, "alpha": 0.6, "markersize": 3.5}
+    ax.plot(place, 100 * share, look.marker, linestyle="none", **style)
 
 
 def dodged(table: pd.DataFrame) -> pd.DataFrame:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
-from slidesieve.figures.style import BLUE, CYCLE, ORANGE, PALE, clean
+from slidesieve.figures.style import BLUE, ORANGE, PALE, clean, looks
 
 
 def curves(ax: Axes, x: Sequence[float], lines: dict[str, Sequence[float]], *, xlabel: str, ylabel: str) -> Axes:
     """Draw named lines over a common x; labels carry the units."""
-    for colour, (label, y) in zip(CYCLE, lines.items(), strict=False):
-        ax.plot(x, y, color=colour, linewidth=1.6, label=label)
+    for label, look in looks(lines).items():
+        ax.plot(x, lines[label], linewidth=1.6, label=label, **look.line)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     if len(lines) > 1:
         ax.legend(frameon=False)

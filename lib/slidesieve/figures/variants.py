@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from slidesieve.figures.style import BLUE, GREY, RED, clean
+from slidesieve.figures.style import BLUE, GREY, RED, clean, interval
 
 UNTOLD = "not told apart"
 LINEAR_POINTS = 10  # beyond this many points an axis is logarithmic, if anything lies beyond twice as many
@@ -52,9 +51,8 @@ def _intervals(ax: Axes, table: pd.DataFrame, methods: Sequence[str], *, column:
         (pooled[told], BLUE, "95 %, told apart (Holm)"),
         (pooled[~told], GREY, "95 %, not told apart"),
     ):
-        ends = 100 * np.stack([part[column] - part[low], part[high] - part[column]]).astype(float)
-        place = part["method"].map(methods.index)
-        ax.errorbar(100 * part[column], place, xerr=ends.clip(min=0), fmt="o", color=colour, markersize=6, label=label)
+        place, value = part["method"].map(methods.index), 100 * part[column]
+        interval(ax, place, 100 * part[low], 100 * part[high], value=value, color=colour, markersize=6, label=label)
     place = seeds["method"].map(methods.index) - 0.24
     ax.plot(100 * seeds[column], place, "o", color=BLUE, alpha=0.55, markersize=3, label="one seed")
 
