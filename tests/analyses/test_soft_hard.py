@@ -1,15 +1,18 @@
 """Soft against hard selection: mass at the temperature's ends, paths that must coincide, agreements by hand."""
 
 import itertools
+import tomllib
 
+import jinja2
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from run_here import run_here
 
-from flows.run.notebook import run_notebook
 from slidesieve.analyses import gate_mass, sentences, soft_hard
-from slidesieve.analyses.gate_mass import mass_against_tau, read_training
+from slidesieve.analyses.gate_mass import along_training, mass_against_tau, read_training
+from slidesieve.analyses.leak import half_skill
 from slidesieve.analyses.soft_hard import agreement, answer_paths, kept_agreement, path_scores, random_jaccard
 from slidesieve.answers.answering import answer
 from slidesieve.answers.select import select
@@ -20,11 +23,18 @@ from slidesieve.features.bag import make_bag
 from slidesieve.features.store import write_packed
 from slidesieve.models.checkpoints import build_vlm, save_model
 from slidesieve.provenance.files import ROOT
+from slidesieve.provenance.receipts import NOTEBOOK_VARIABLE
 from slidesieve.synthetic.language import build_lm, build_tokenizer
 
 K, D = 7, 33
 SIZES = (75, 41, 9, 5)
 HOW = {"answer_form": "text", "batch_tokens": 90}
+NOTEBOOK = ROOT / "notebooks/72_soft_to_hard.ipynb"
+
+
+def said(sentence: str, **about) -> str:
+    """A sentence of the notebook's template, its no-break spaces as plain ones."""
+    return sentences.fill(NOTEBOOK.with_suffix(".md.j2"), sentence, **about).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def scores_of(n: int, seed: int = 0) -> torch.Tensor:
@@ -90,12 +100,21 @@ def test_histories_with_and_without_the_soft_path(tmp_path):
     log = read_training({"captions": old, "none": None, "questions": new})
     assert log["step"].tolist() == [2, 4, 6] * 2 and log["hard"].tolist() == [0.25, 0.5, 0.75] * 2
     assert log[["soft", "mass", "tau"]].isna().all(axis=1).tolist() == [True] * 3 + [False] * 3
-    said = sentences.training_sentence(log)
-    assert "Captions end with the hard path at 75\N{NO-BREAK SPACE}%" in said and "not recorded along captions," in said
-    said = said.replace("\N{NO-BREAK SPACE}", " ")
-    assert "never more than 25.0 points apart (step 2)" in said
-    assert "from 12.5 % to 87.5 % and the temperature from 1.00 to 0.10" in said
-    assert "not recorded" not in sentences.training_sentence(log[log["stage"] == "questions"])
+    captions, questions = along_training(log)
+    assert (captions.name, questions.name) == ("captions", "questions")
+    assert np.isnan([captions.gap, captions.step]).all()
+    assert (questions.first.tau, questions.last.mass, questions.gap, questions.step) == (1.0, 0.875, 0.25, 2)
+    text = said("training", stages=[captions, questions])
+    assert "Captions end with the hard path at 75 %" in text and "not recorded along captions," in text
+    assert "run this stage again." in text
+    assert "along captions and captions, so" in said("training", stages=[captions, captions])
+    assert said("training", stages=[captions, captions]).endswith("missing: run these stages again.")
+    assert "never more than 25.0 points apart (step 2)" in text
+    assert "from 12.5 % to 87.5 % and the temperature from 1.00 to 0.10" in text
+    alone = said("training", stages=[questions])
+    assert "not recorded" not in alone and alone.endswith("to 0.10.")
+    constant = along_training(log.assign(tau=0.1))[1:]
+    assert said("training", stages=constant).endswith("to 87.5 % at a temperature of 0.10.")
     (tmp_path / "new" / "history.csv").unlink()
     with pytest.raises(ValueError, match=r"no history\.csv; expected the folder of a training stage"):
         read_training({"questions": new})
@@ -258,6 +277,125 @@ def test_kept_sets_of_one_checkpoint_twice_are_the_same_and_of_other_seeds_near_
     assert kept_agreement([one], bags, draws=50, seed=0).empty
 
 
+# --- what is said
+
+
+def test_the_filters_say_shares_and_differences_and_name_rows():
+    shares = {0: "0", 0.00123: "0.12", 0.0078: "0.78", 0.03: "3", 0.125: "12.5", 2 / 3: "66.7", 1: "100"}
+    assert [sentences.percent(share) for share in shares] == [f"{text}\N{NO-BREAK SPACE}%" for text in shares.values()]
+    assert [sentences.points(by) for by in (-0.0394, 0.0, 0.125)] == ["-3.9", "+0.0", "+12.5"]
+    rows = pd.DataFrame({"a": ["x", "x", "y"], "b": ["p", "q", "q"], "value": [1.0, 2.0, 4.0]})
+    assert sentences.by(rows, "a", "b")["x", "q"] == {"value": 2.0}
+    assert sentences.by(rows.iloc[1:], "a") == {"x": {"b": "q", "value": 2.0}, "y": {"b": "q", "value": 4.0}}
+    with pytest.raises(ValueError, match="unique"):
+        sentences.by(rows, "a")
+
+
+def test_a_template_s_line_ends_are_spaces_and_none_stands_before_a_mark(tmp_path):
+    template = tmp_path / "x.md.j2"
+    words = "**A.**\n  {{ share | percent }} of n\n{% if low is known %}\n(at\nleast)\n{% endif %}\n; done\n."
+    template.write_text(f"{{% macro a(share, low) %}}{words}{{% endmacro %}}")
+    assert sentences.fill(template, "a", share=0.5, low=0.1) == "**A.** 50\N{NO-BREAK SPACE}% of n (at least); done."
+    assert sentences.fill(template, "a", share=0.5, low=np.nan) == "**A.** 50\N{NO-BREAK SPACE}% of n; done."
+    with pytest.raises(jinja2.UndefinedError, match="parameter 'share' was not provided"):
+        sentences.fill(template, "a")
+    with pytest.raises(TypeError, match="no keyword argument 'shares'"):
+        sentences.fill(template, "a", share=0.5, shares=0.5)
+
+
+def test_a_template_lies_beside_its_notebook_wherever_that_is_and_is_installed_with_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(NOTEBOOK_VARIABLE, raising=False)
+    assert sentences.beside(NOTEBOOK.stem) == NOTEBOOK.with_suffix(".md.j2")
+    monkeypatch.setenv(NOTEBOOK_VARIABLE, str(tmp_path / "72_mine.ipynb"))
+    with pytest.raises(ValueError, match=r"72_mine: no template .*72_mine\.md\.j2; expected it beside the notebook"):
+        sentences.beside("72_mine")
+    (tmp_path / "72_mine.md.j2").touch()
+    assert sentences.beside("72_mine") == tmp_path / "72_mine.md.j2"
+    shipped = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert any(sentences.beside(NOTEBOOK.stem).match(p) for p in shipped["flows.notebooks"])
+
+
+PATHS = {("hard", ""): 0.75, ("soft", ""): 0.5, ("soft", "hard"): -0.25}
+MORE_PATHS = {("soft_bypassed", "soft"): 0.125, ("hard_denoised", "hard"): -0.0625}
+
+
+def scored(paths):
+    rows = [(*name, value, value - 0.1, value + 0.1) for name, value in paths.items()]
+    table = pd.DataFrame(rows, columns=["path", "minus", "value", "ci_low", "ci_high"])
+    return table.assign(n_questions=33, n_slides=7)
+
+
+def agreed(**rows):
+    columns = ["compared", "value", "chance"]
+    return pd.DataFrame([(name.replace("_", " "), *row) for name, row in rows.items()], columns=columns)
+
+
+def test_paths_are_said_with_their_differences_and_what_chance_changes():
+    few = agreed(soft_and_hard=(0.5, np.nan))
+    assert said("paths", scores=scored(PATHS), agreed=few, mass=0.645) == (
+        "**On the test slides.** On 7 test slides the model answers 75 % of 33 questions rightly from the tiles it "
+        "keeps and 50 % from all tiles through the noisy gate, a difference of -25.0 points (-35.0 to -15.0), as all "
+        "here with 95 % intervals; 64.5 % of the gate's weight lies on the tiles kept."
+    )
+    more = agreed(two_draws_of_noise=(0.75, np.nan), training_seeds=(0.375, 0.125))
+    assert said("paths", scores=scored(PATHS | MORE_PATHS), agreed=more, mass=0.645).endswith(
+        "intervals; without its denoiser the noisy path changes by +12.5 points (+2.5 to +22.5), with it the kept "
+        "tiles' by -6.2 points (-16.2 to +3.8); 64.5 % of the gate's weight lies on the tiles kept, 25 % of the noisy "
+        "path's answers change from draw to draw, and models of different training seeds share 37.5 % of their kept "
+        "tiles (Jaccard index; 12.5 % by chance)."
+    )
+
+
+def leak_table():
+    """Two tasks at two widths: shares of the narrow one are never said."""
+    rows = [
+        (task, d, alpha, share if d == 33 else 0.99, 0.25, share)
+        for task in ("probe", "identification")
+        for d in (7, 33)
+        for alpha, share in ((0.0, 0.0), (0.04, 0.2), (0.25, 0.5), (1.0, 1.0))
+    ]
+    table = pd.DataFrame(rows, columns=["task", "d", "alpha", "share", "chance", "skill"])
+    return table.assign(n_tiles=75, apart=6.0, participation_ratio=4.6, expected=0.0078, expected_rank=0.15)
+
+
+def test_the_leak_is_said_of_the_widest_features_at_the_nearest_alpha():
+    at = soft_hard.leak_at(leak_table(), 0.03)
+    assert at.keys() == {"probe", "identification"}
+    assert [at["probe"][name] for name in ("d", "alpha", "share", "untouched")] == [33, 0.04, 0.2, 1.0]
+    probe = leak_table().query("task == 'probe' and d == 33")
+    assert at["probe"]["half"] == half_skill(probe) == pytest.approx(0.25)
+    assert at["probe"]["half_snr"] == pytest.approx(np.sqrt(0.25 / 0.75) * 6)
+    found = (
+        "20 % of a slide's 75 tiles are still recognised one by one (guessing 25 %; d = 33; theory 0.78 % for as many "
+        "independent features, 15 % for their participation ratio of 5); this model lets pass 2.4 %, on average, of a "
+        "tile that it leaves out."
+    )
+    begun = "**The leak.** When 4 % of a tile passes the gate and the rest is noise,"
+    assert said("leak", at=at, n_classes=4, left_out=0.024) == (
+        f"{begun} a linear probe reads which of 4 classes it is in 20 % of cases (untouched 100 %, guessing 25 %; "
+        f"d = 33; half of that skill is left at 25 %, a signal-to-noise ratio of 3.5), and {found}"
+    )
+    alone = soft_hard.leak_at(leak_table().query("task != 'probe'"), 0.03)
+    assert said("leak", at=alone, n_classes=0, left_out=0.024) == f"{begun} {found}"
+
+
+def test_the_probe_s_classes_come_from_stores_else_from_the_truth_else_there_are_none(tmp_path):
+    rng, how = np.random.default_rng(0), {"most": 21, "seed": 0}
+    coords = np.array([(i % 5, i // 5) for i in range(75)], dtype=np.int64)
+    bags = [{s: make_bag(s, rng.normal(size=(75, D)), coords, {})} for s in ("a", "b")]
+    names = ["cyst" if i % 2 else "scar" for i in range(75)]
+    truth = pd.DataFrame([(s, *coords[i], "finding", names[i]) for s in "ab" for i in range(75)])
+    truth.set_axis(["slide_id", "x_px0", "y_px0", "kind", "name"], axis=1).to_csv(tmp_path / "truth.csv", index=False)
+    known = soft_hard.probe_classes([], tmp_path / "truth.csv", *bags, **how)
+    assert known.names == ["cyst", "scar"] and set(known.train.slide) == {"a"} and set(known.test.slide) == {"b"}
+    for name in ("lung", "skin"):
+        write_packed(tmp_path / f"{name}.h5", [*bags[0].values(), *bags[1].values()])
+    stores = [tmp_path / f"{name}.h5" for name in ("lung", "skin")]
+    assert soft_hard.probe_classes(stores, tmp_path / "truth.csv", *bags, **how).names == ["lung", "skin"]
+    assert soft_hard.probe_classes([], None, *bags, **how) is None
+
+
 # --- the notebook
 
 
@@ -278,16 +416,25 @@ def test_the_notebook_answers_in_three_sentences_without_truth_or_other_seeds(lm
     given = {name: str(tmp_path / f"{name}.csv") for name in ("manifest", "questions")}
     given |= {"checkpoint": str(stage), "lm": lm, "features": "", "captions_stage": "", "truth": ""}
     given |= {"noise_draws": 2, "draws": 20, "widths": [7], "alphas": [0.0, 0.03, 1.0]}
-    result = run_notebook(ROOT / "notebooks/72_soft_to_hard.ipynb", tmp_path / "72", given)
+    result = run_here(NOTEBOOK, tmp_path / "72", given)
     assert result.status == "ran", result.error
-    said = (tmp_path / "72/answers.md").read_text().split("\n\n")
-    assert [text.split("**")[1] for text in said] == ["Along training.", "On the test slides.", "The leak."]
+    answers = (tmp_path / "72/answers.md").read_text()
+    told = answers.split("\n\n")
+    assert [text.split("**")[1] for text in told] == ["Along training.", "On the test slides.", "The leak."]
     leaked = pd.read_csv(tmp_path / "72/leak.csv")
     assert set(leaked["task"]) == {"identification"} and leaked["d"].unique().tolist() == [7, D]
     assert (leaked.loc[leaked["alpha"] == 1, "share"] == 1).all()
     assert pd.read_csv(tmp_path / "72/stability.csv")["of"].unique().tolist() == ["answers"]
     mass = pd.read_csv(tmp_path / "72/mass.csv")
     assert 0.5 in mass["tau"].tolist() and mass["mass"].between(K / 41, 1).all()
+    own = mass.set_index("tau").loc[0.5]
+    log, paths, stability = (pd.read_csv(tmp_path / f"72/{name}.csv") for name in ("training", "paths", "stability"))
+    again = [
+        said("training", stages=along_training(log)),
+        said("paths", scores=paths.fillna(""), agreed=stability, mass=own["mass"]),
+        said("leak", at=soft_hard.leak_at(leaked, 0.03), n_classes=0, left_out=own["left_out"]),
+    ]
+    assert answers.replace("\N{NO-BREAK SPACE}", " ") == "\n\n".join(again) + "\n"
 
 
 def test_bypass_and_hook_know_a_compressor_that_has_no_denoiser():

@@ -69,6 +69,17 @@ def test_code_counts_and_prose_does_not(notebook, tmp_path):
     assert reasons(notebook, tmp_path / "out") == ["code of the notebook changed", "parameter new is new"]
 
 
+def test_the_sentences_beside_a_notebook_count_as_its_code(notebook, tmp_path):
+    run(notebook, tmp_path / "out")
+    template = notebook.with_suffix(".md.j2")
+    template.write_text("{% macro a() %}one{% endmacro %}")
+    assert reasons(notebook, tmp_path / "out") == ["code of the notebook changed"]
+    run(notebook, tmp_path / "out")
+    assert reasons(notebook, tmp_path / "out") == []
+    template.write_text("{% macro a() %}two{% endmacro %}")
+    assert reasons(notebook, tmp_path / "out") == ["code of the notebook changed"]
+
+
 def test_lost_and_altered_outputs_are_noticed(notebook, tmp_path):
     run(notebook, tmp_path / "out")
     (tmp_path / "out" / "answers.csv").write_text("tamper")

@@ -5,6 +5,7 @@ k/n for an even spread, 1 when soft and hard are the same selection.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,16 @@ from slidesieve.features.bag_files import n_tiles
 from slidesieve.models.vlm import VLM
 
 HISTORY = {"score": "hard", "soft_score": "soft", "mass": "mass", "tau": "tau"}
+
+
+class Along(NamedTuple):
+    """A stage's first and last validation, and where its paths were furthest apart (nan: soft was never recorded)."""
+
+    name: str
+    first: pd.Series
+    last: pd.Series
+    gap: float
+    step: float
 
 
 def read_training(folders: dict[str, Path | None]) -> pd.DataFrame:
@@ -35,6 +46,15 @@ def read_training(folders: dict[str, Path | None]) -> pd.DataFrame:
         taken = history[history["score"].notna()].rename(columns=HISTORY).reindex(columns=["step", *HISTORY.values()])
         tables.append(taken.assign(step=taken["step"] + 1).assign(stage=name))
     return pd.concat(tables, ignore_index=True)[["stage", "step", *HISTORY.values()]]
+
+
+def along_training(log: pd.DataFrame) -> list[Along]:
+    """Return what each stage of `read_training` began with, ended with, and how far apart its paths ever were."""
+    stages = []
+    for name, part in log.groupby("stage", sort=False):
+        gap = (part["soft"] - part["hard"]).abs()
+        stages.append(Along(name, part.iloc[0], part.iloc[-1], gap.max(), part.loc[gap == gap.max(), "step"].min()))
+    return stages
 
 
 def require_scorer(model: VLM) -> None:

@@ -1,11 +1,13 @@
 """Training answers from all tiles, gated (soft); use answers from k tiles, untouched (hard). Are they one model?
 
-Accuracy of both paths with and without the denoiser, and agreement over draws of noise and over training seeds.
+Accuracy of both paths with and without the denoiser, and agreement over draws of noise and over training seeds; on
+which tiles the gate's leak is measured, and what of it is said.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,10 @@ from scipy.stats import hypergeom
 from torch import nn
 
 from slidesieve.analyses.gate_mass import require_scorer
+from slidesieve.analyses.leak import half_skill, matched_filter_snr
+from slidesieve.analyses.leak_tiles import Classes, tiles_of_stores, tiles_of_truth
 from slidesieve.answers.answering import answer
+from slidesieve.answers.select import read_truth
 from slidesieve.datasets.questions import LETTERS, Question
 from slidesieve.evaluation.selection import jaccard
 from slidesieve.evaluation.stats import clustered_accuracy, clustered_mean, paired_difference
@@ -161,6 +166,37 @@ def random_jaccard(n: int, i: int, j: int) -> float:
     """Return the expected Jaccard index of random sets of i and j out of n tiles; their overlap is hypergeometric."""
     overlap = np.arange(min(i, j) + 1)
     return float((hypergeom.pmf(overlap, n, i, j) * overlap / np.maximum(i + j - overlap, 1)).sum())
+
+
+def probe_classes(
+    stores: Sequence[Path],
+    truth: Path | None,
+    train: Mapping[str, Bag],
+    test: Mapping[str, Bag],
+    *,
+    most: int,
+    seed: int,
+) -> Classes | None:
+    """Return the probe's tiles: of stores of one class each, else of the slides that a truth table names, else None."""
+    if stores:
+        return tiles_of_stores(stores, most=most, seed=seed)
+    return tiles_of_truth(train, test, read_truth(truth), most=most, seed=seed) if truth else None
+
+
+def leak_at(leak: pd.DataFrame, alpha: float) -> dict[str, dict[str, object]]:
+    """Return, by task, the row of the widest features whose alpha is nearest to the one wanted.
+
+    With it `untouched`, the share at the largest alpha, and `half`, the alpha that leaves half of its skill, and
+    `half_snr`, the signal-to-noise ratio there.
+    """
+    rows = {}
+    for task, table in leak.groupby("task"):
+        widest = table[table["d"] == table["d"].max()]
+        row, clean = (widest.loc[i] for i in ((widest["alpha"] - alpha).abs().idxmin(), widest["alpha"].idxmax()))
+        half = half_skill(widest)
+        more = {"untouched": clean["share"], "half": half, "half_snr": matched_filter_snr(half, row["apart"])}
+        rows[task] = row.to_dict() | more
+    return rows
 
 
 def _unchanged(compressor: nn.Module) -> nullcontext:

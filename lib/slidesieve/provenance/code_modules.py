@@ -24,6 +24,31 @@ class Module(NamedTuple):
     on_import: list[ast.stmt]
 
 
+class Library:
+    """The modules of ours under a root, as they stand when it is made."""
+
+    def __init__(self, root: Path):
+        self.files: dict[str, Path] = {}
+        for path in sorted((root / PACKAGE).rglob("*.py")):  # a folder's module comes after a file's of its name
+            name = ".".join(path.relative_to(root).with_suffix("").parts)
+            self.files.setdefault(name.removesuffix(".__init__"), path)
+
+    def module(self, name: str) -> Module:
+        """Read a module; a folder without `__init__.py` defines nothing."""
+        path = self.files.get(name)
+        return _read(name, path, path.stat().st_mtime_ns) if path else Module(name, name, {}, {}, [])
+
+
+def library(root: Path) -> Library:
+    """The library under `root` as it stands now; the same object as long as no file of it has changed."""
+    return _library(root, tuple(sorted((str(p), p.stat().st_mtime_ns) for p in (root / PACKAGE).rglob("*.py"))))
+
+
+@lru_cache(maxsize=8)
+def _library(root: Path, _version: tuple) -> Library:
+    return Library(root)
+
+
 class Lead(NamedTuple):
     """Where a dotted name leads: to a definition of a module of ours and what is asked of it, or away (no module)."""
 
@@ -32,34 +57,28 @@ class Lead(NamedTuple):
     asked: tuple[str, ...] = ()
 
 
-def follow_name(dotted: str, root: Path) -> Lead:
+def follow_name(dotted: str, ours: Library) -> Lead:
     """Find what a dotted name stands for, through any number of imports."""
     parts = dotted.split(".")
     sizes = range(len(parts), 0, -1) if parts[0] == PACKAGE else ()
-    size = next((n for n in sizes if _file(".".join(parts[:n]), root)), 0)
+    size = next((n for n in sizes if ".".join(parts[:n]) in ours.files), 0)
     if not size:
         return Lead("", dotted)
     name, rest = ".".join(parts[:size]), parts[size:]
     if not rest:
         return Lead(name, "")
-    module, (first, *asked) = read_module(name, root), rest
+    module, (first, *asked) = ours.module(name), rest
     if first in module.defined or first == ON_IMPORT:
         return Lead(name, first, tuple(asked))
     if first in module.imported:
-        return follow_name(".".join([module.imported[first], *asked]), root)
+        return follow_name(".".join([module.imported[first], *asked]), ours)
     return Lead(name, "", tuple(rest))
 
 
-def is_definition(dotted: str, root: Path) -> bool:
+def is_definition(dotted: str, ours: Library) -> bool:
     """Say whether a dotted name leads to a function, class or constant of ours."""
-    lead = follow_name(dotted, root)
+    lead = follow_name(dotted, ours)
     return bool(lead.module and lead.name)
-
-
-def read_module(name: str, root: Path) -> Module:
-    """Read a module; a folder without `__init__.py` defines nothing."""
-    path = _file(name, root)
-    return _read(name, path, path.stat().st_mtime_ns) if path else Module(name, name, {}, {}, [])
 
 
 @lru_cache(maxsize=1024)
@@ -106,11 +125,6 @@ def _names(statement: ast.stmt) -> Iterator[str]:
         for node in ast.walk(statement):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 yield node.id
-
-
-def _file(module: str, root: Path) -> Path | None:
-    path = root.joinpath(*module.split("."))
-    return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
 
 
 def _first(dotted: str) -> str:

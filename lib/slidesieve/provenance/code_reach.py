@@ -22,13 +22,15 @@ from typing import NamedTuple
 from slidesieve.provenance.code_modules import (
     ON_IMPORT,
     PACKAGE,
+    Library,
+    Module,
     follow_name,
     is_definition,
-    read_module,
+    library,
     sort_statements,
 )
 from slidesieve.provenance.code_words import Picks, Said, parameter_of, table_of, what_is_said
-from slidesieve.provenance.parameters import read_cells
+from slidesieve.provenance.parameters import read_cells, template_of
 
 KEEPS_BOOKS = "receipts recipes parameters files code_reach code_words code_modules syntax"
 LIBRARY = Path(__file__).resolve().parents[2]  # the folder that holds the package
@@ -43,15 +45,16 @@ class Reach(NamedTuple):
 
 
 def reach(notebook: Path, picks: Picks, root: Path = LIBRARY) -> tuple[str, Reach]:
-    """The hash of a notebook's own code (parameters cell left out), and what it reaches."""
-    tables = _tables(root, _version(root))
+    """The hash of a notebook's own code (parameters cell left out) and sentences, and what the code reaches."""
+    ours = library(root)
+    tables = _tables(ours)
     picks = {name: words & tables[name] for name, words in picks.items() if name in tables}
     own = sort_statements("", "", "\n".join(_code_cells(notebook)))
     statements = dict.fromkeys([*own.on_import, *(s for many in own.defined.values() for s in many)])
-    said = what_is_said(own, sorted(statements, key=lambda s: s.lineno), picks, root)
-    code, drawn = _follow(said.names, picks, root, stop_at_figures=True)
-    figures, _ = _follow(drawn, picks, root, stop_at_figures=False, known=code)
-    return _hash(said.words), Reach(dict(sorted(code.items())), dict(sorted(figures.items())))
+    said = what_is_said(own, sorted(statements, key=lambda s: s.lineno), picks, ours)
+    code, drawn = _follow(said.names, picks, ours, stop_at_figures=True)
+    figures, _ = _follow(drawn, picks, ours, stop_at_figures=False, known=code)
+    return _hash(said.words + _sentences(notebook)), Reach(dict(sorted(code.items())), dict(sorted(figures.items())))
 
 
 def by_meaning(definitions: dict[str, str]) -> dict[str, list[str]]:
@@ -67,61 +70,75 @@ def is_figure(module: str) -> bool:
 
 
 def _follow(
-    names: Iterable[str], picks: Picks, root: Path, *, stop_at_figures: bool, known: Iterable[str] = ()
+    names: Iterable[str], picks: Picks, ours: Library, *, stop_at_figures: bool, known: Iterable[str] = ()
 ) -> tuple[dict[str, str], set[str]]:
     """Hash what `names` reach but for what is `known`; figures are handed back where they are no part of it."""
-    found, todo, figures, version = dict.fromkeys(known, ""), set(names), set(), _version(root)
+    found, todo, figures = dict.fromkeys(known, ""), set(names), set()
     while todo:
         full = todo.pop()
-        module, name, _ = follow_name(full, root)
+        module, name, _ = follow_name(full, ours)
         if not module or module in BOOKKEEPING or full in found:
             continue
         if stop_at_figures and is_figure(module):
             figures.add(full)
         elif not name:  # a module as a value
-            todo |= {f"{module}.{each}" for each in read_module(module, root).defined}
+            todo |= {f"{module}.{each}" for each in ours.module(module).defined}
         else:
-            said = _said_by(full, root, version, frozenset(picks.items()))
+            said = _said_by(full, ours, frozenset(picks.items() if _has_table(full, ours) else ()))
             found[full] = _hash(said.words)
-            todo |= (said.names | _done_on_import(module, root)) - found.keys()
+            todo |= (said.names | _done_on_import(module, ours)) - found.keys()
     return {full: digest for full, digest in found.items() if digest}, figures
 
 
-def _done_on_import(module: str, root: Path) -> set[str]:
+def _done_on_import(module: str, ours: Library) -> set[str]:
     parts = module.split(".")
     packages = [".".join(parts[: n + 1]) for n in range(len(parts))]
-    return {f"{name}.{ON_IMPORT}" for name in packages if read_module(name, root).on_import}
+    return {f"{name}.{ON_IMPORT}" for name in packages if ours.module(name).on_import}
 
 
 @lru_cache(maxsize=1 << 14)
-def _said_by(full: str, root: Path, version: int, picks: frozenset[tuple[str, frozenset[str]]]) -> Said:
-    """What a definition says while all files are of this `version`: where a name leads depends on many of them."""
+def _said_by(full: str, ours: Library, picks: frozenset[tuple[str, frozenset[str]]]) -> Said:
+    """What a definition says; where a name leads depends on the whole library."""
+    return what_is_said(*_statements(full, ours), dict(picks), ours)
+
+
+@lru_cache(maxsize=1 << 14)
+def _has_table(full: str, ours: Library) -> bool:
+    """Say whether a definition holds a table of dotted names: what a stage picks matters to no other."""
+    return any(_rows_of_ours(node, ours) for s in _statements(full, ours)[1] for node in ast.walk(s))
+
+
+def _statements(full: str, ours: Library) -> tuple[Module, list[ast.stmt]]:
     name, _, last = full.rpartition(".")
-    module = read_module(name, root)
-    return what_is_said(module, module.on_import if last == ON_IMPORT else module.defined[last], dict(picks), root)
+    module = ours.module(name)
+    return module, module.on_import if last == ON_IMPORT else module.defined[last]
 
 
-@lru_cache(maxsize=64)
-def _tables(root: Path, version: int) -> dict[str, frozenset[str]]:
+def _rows_of_ours(node: ast.AST, ours: Library) -> frozenset[str]:
+    rows = table_of(node) if isinstance(node, ast.Dict) else {}
+    return frozenset(rows if any(is_definition(dotted, ours) for dotted in rows.values()) else ())
+
+
+@lru_cache(maxsize=8)
+def _tables(ours: Library) -> dict[str, frozenset[str]]:
     """Parameter -> the rows that it may pick, of each table of dotted names."""
     found = {}
-    for path in (root / PACKAGE).rglob("*.py"):
-        name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
-        for defined, statements in read_module(name, root).defined.items():
+    for name in ours.files:
+        for defined, statements in ours.module(name).defined.items():
             for node in ast.walk(ast.Module(body=statements, type_ignores=[])):
-                rows = table_of(node) if isinstance(node, ast.Dict) else {}
-                if any(is_definition(dotted, root) for dotted in rows.values()):
-                    found[parameter_of(defined)] = frozenset(rows)
+                if rows := _rows_of_ours(node, ours):
+                    found[parameter_of(defined)] = rows
     return found
-
-
-def _version(root: Path) -> int:
-    return hash(tuple(sorted((str(p), p.stat().st_mtime_ns) for p in (root / PACKAGE).rglob("*.py"))))
 
 
 def _code_cells(notebook: Path) -> list[str]:
     code = [c for c in read_cells(notebook) if c["cell_type"] == "code"]
     return ["".join(c["source"]) for c in code if "parameters" not in c["metadata"].get("tags", [])]
+
+
+def _sentences(notebook: Path) -> str:
+    template = template_of(notebook)
+    return template.read_text(encoding="utf-8") if template.is_file() else ""
 
 
 def _hash(words: str) -> str:

@@ -1,10 +1,9 @@
 """What a definition says, as far as a result depends on it, and the names of ours that it says it with."""
 
 import ast
-from pathlib import Path
 from typing import NamedTuple
 
-from slidesieve.provenance.code_modules import Import, Module, follow_name, imports_of, is_definition
+from slidesieve.provenance.code_modules import Import, Library, Module, follow_name, imports_of, is_definition
 
 Picks = dict[str, frozenset[str]]  # what a stage is told: parameter -> words, some of which may be rows of its table
 
@@ -16,9 +15,9 @@ class Said(NamedTuple):
     names: frozenset[str]
 
 
-def what_is_said(module: Module, statements: list[ast.stmt], picks: Picks, root: Path) -> Said:
+def what_is_said(module: Module, statements: list[ast.stmt], picks: Picks, ours: Library) -> Said:
     """What statements of a module say; of a table that is picked from, the rows that are picked."""
-    reader = _Reader(module, picks, root)
+    reader = _Reader(module, picks, ours)
     cleaned = [reader.visit(copy_of(s)) for s in statements]
     return Said(written([s for s in cleaned if s is not None]), frozenset(reader.names))
 
@@ -31,8 +30,8 @@ def parameter_of(table: str) -> str:
 class _Reader(ast.NodeTransformer):
     """Leave out what makes no result, write each name as what it stands for, and note those of ours."""
 
-    def __init__(self, module: Module, picks: Picks, root: Path):
-        self.module, self.picks, self.root = module, picks, root
+    def __init__(self, module: Module, picks: Picks, ours: Library):
+        self.module, self.picks, self.ours = module, picks, ours
         self.imported, self.names = dict(module.imported), set()
         self.in_function, self.assigned = False, ""
 
@@ -92,7 +91,7 @@ class _Reader(ast.NodeTransformer):
 
     def visit_Dict(self, node: ast.Dict) -> ast.AST:
         rows = table_of(node)
-        ours = {key for key, dotted in rows.items() if is_definition(dotted, self.root)}
+        ours = {key for key, dotted in rows.items() if is_definition(dotted, self.ours)}
         if not ours:
             return self.generic_visit(node)
         picked = self.picks.get(parameter_of(self.assigned), rows.keys())
@@ -103,9 +102,9 @@ class _Reader(ast.NodeTransformer):
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
         """A word that is the dotted name of a definition of ours stands for it."""
-        if not (isinstance(node.value, str) and is_definition(node.value, self.root)):
+        if not (isinstance(node.value, str) and is_definition(node.value, self.ours)):
             return node
-        lead = follow_name(node.value, self.root)
+        lead = follow_name(node.value, self.ours)
         self.names.add(f"{lead.module}.{lead.name}")
         return ast.Constant(value=lead.name)
 
@@ -124,7 +123,7 @@ class _Reader(ast.NodeTransformer):
         first, *rest = parts
         starts = [f"{self.module.name}.{first}"] if self.module.name and first in self.module.defined else []
         starts += [self.imported[first]] if first in self.imported else []
-        leads = [follow_name(".".join([start, *rest]), self.root) for start in starts]
+        leads = [follow_name(".".join([start, *rest]), self.ours) for start in starts]
         self.names |= {f"{lead.module}.{lead.name}".rstrip(".") for lead in leads if lead.module}
         if not leads:
             return node

@@ -78,6 +78,11 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
     return declared
 
 
+def template_of(notebook: Path) -> Path:
+    """Return where a notebook's sentences lie, if it has any: a template beside it."""
+    return notebook.with_suffix(".md.j2")
+
+
 def read_cells(notebook: Path) -> list[dict]:
     """Read a notebook's cells as they stand in its JSON."""
     return json.loads(notebook.read_text(encoding="utf-8"))["cells"]

@@ -103,7 +103,7 @@ class Stage:
 
 def begin(name: str, namespace: dict[str, object]) -> Stage:
     """Open stage `name` with the parameters in `namespace` (the notebook's globals()), voiding any older receipt."""
-    notebook = Path(os.environ.get(NOTEBOOK_VARIABLE) or ROOT / "notebooks" / f"{name}.ipynb")
+    notebook = notebook_of(name)
     if notebook.stem != name:
         raise ValueError(f"begin({name!r}) in {notebook.name}; write begin({notebook.stem!r}, globals())")
     declared = read_parameters(notebook)
@@ -112,6 +112,11 @@ def begin(name: str, namespace: dict[str, object]) -> Stage:
         raise ValueError(f"{name}: parameters {', '.join(gone)} are not defined; run the parameters cell first")
     values = check_parameters(declared, {n: namespace[n] for n in declared}, notebook=name)
     return Stage(name, values, recipe_of(notebook, values))
+
+
+def notebook_of(name: str) -> Path:
+    """Return the notebook that runs, told by whoever runs it, else the checkout's of that name."""
+    return Path(os.environ.get(NOTEBOOK_VARIABLE) or ROOT / "notebooks" / f"{name}.ipynb")
 
 
 def check(out_dir: Path, recipe: Recipe) -> list[str]:
