@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -129,7 +130,7 @@ def models(bags: dict[str, NeedleBags], budgets: list[int], seed: int, plan: Pla
         if "warm" not in heads:  # one warm-up serves every k
             heads["warm"] = new_head(d, seed, plan.dropout)
             model = BagClassifier(COMPRESSORS["all"](d), heads["warm"])
-            fit_bags(model, bags["train"], bags["validation"], plan.alone, seed=seed)
+            fitted(model, bags, plan.alone, seed=seed)
         return copy.deepcopy(heads["warm"])
 
     def sparselearn(k: int) -> dict:
@@ -168,7 +169,7 @@ def new_head(d: int, seed: int, dropout: float) -> nn.Module:
 
 def learn(model: nn.Module, bags: dict[str, NeedleBags], settings: Settings, *, seed: int, k: int = 0, **hooks) -> dict:
     """Train on train, choose on validation, test once; with the needle's share of the kept (most attended) tokens."""
-    log = fit_bags(model, bags["train"], bags["validation"], settings, seed=seed, **hooks)
+    log = fitted(model, bags, settings, seed=seed, **hooks)
     best = log["validation_auc"].idxmax()
     test = bags["test"]
     auc = bag_auc(bag_logits(model, test, batch=settings.batch), test.y)
@@ -184,6 +185,14 @@ def learn(model: nn.Module, bags: dict[str, NeedleBags], settings: Settings, *, 
         "chance_recall": (k or model.compressor.k) / n,
         "chance_precision": float(test.is_needle.mean()),
     }
+
+
+def fitted(model: nn.Module, bags: dict[str, NeedleBags], settings: Settings, *, seed: int, **hooks) -> pd.DataFrame:
+    """Train on train, choose on validation; nothing is resumed: a trial is of minutes."""
+    with TemporaryDirectory() as folder:
+        return fit_bags(
+            model, bags["train"], bags["validation"], settings, seed=seed, checkpoint=Path(folder) / "bags.pt", **hooks
+        )
 
 
 def kept_tokens(model: nn.Module, k: int) -> Callable[..., np.ndarray]:

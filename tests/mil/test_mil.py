@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.features.bag import Batch, collate, make_bag
 from slidesieve.mil.models import BagClassifier, GatedAttentionHead, log_mass
-from slidesieve.mil.training import Annealing, Settings, bag_auc, bag_logits, class_weights, fit_bags
+from slidesieve.mil.training import Annealing, Settings, bag_auc, bag_logits, bags_of_step, class_weights, fit_bags
 
 D, K, N = 12, 5, 47
 
@@ -62,6 +63,11 @@ def weights(model) -> dict:
 
 def same(a: dict, b: dict) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture
+def fit(tmp_path):
+    return partial(fit_bags, seed=0, checkpoint=tmp_path / "bags.pt")
 
 
 class Inputs(torch.nn.Module):
@@ -130,44 +136,44 @@ def test_a_mean_has_mass_one():
     assert torch.allclose(log_mass(classifier("mean").compressor(x, coords, mask)), torch.zeros(2, K), atol=1e-6)
 
 
-def test_the_seed_is_the_run_and_the_global_generator_is_left_alone():
+def test_the_seed_is_the_run_and_the_global_generator_is_left_alone(fit):
     results, settings = [], Settings(1e-2, epochs=2, patience=2, batch=7)
     for seed, noise in ((3, 0), (3, 1), (4, 0)):
         torch.manual_seed(noise)
         before, model = torch.get_rng_state(), classifier()
-        log = fit_bags(model, toy(20, 0), toy(9, 1), settings, seed=seed)
+        log = fit(model, toy(20, 0), toy(9, 1), settings, seed=seed)
         assert torch.equal(torch.get_rng_state(), before)
         results.append((weights(model), log))
     assert same(results[0][0], results[1][0]) and results[0][1].equals(results[1][1])
     assert not same(results[0][0], results[2][0])
 
 
-def test_the_best_epoch_is_kept_and_patience_ends_the_run():
+def test_the_best_epoch_is_kept_and_patience_ends_the_run(fit):
     unlearnable = np.random.default_rng(0).permutation(np.arange(30) % 2)
     validation, model = replace(toy(30, 1), y=unlearnable), classifier()
-    log = fit_bags(model, toy(40, 0), validation, Settings(1e-2, epochs=30, patience=2, batch=8), seed=0)
+    log = fit(model, toy(40, 0), validation, Settings(1e-2, epochs=30, patience=2, batch=8))
     best = log["validation_auc"].idxmax()
     assert not model.training
     assert bag_auc(bag_logits(model, validation, batch=8), validation.y) == log["validation_auc"][best]
     assert len(log) == best + 3 < 30
 
 
-def test_a_named_part_has_its_own_rate():
+def test_a_named_part_has_its_own_rate(fit):
     model = classifier()
     before = weights(model)
-    fit_bags(model, toy(20, 0), toy(9, 1), Settings(1e-2, 1, 1, 8, weight_decay=0, rates={"head": 0.0}), seed=0)
+    fit(model, toy(20, 0), toy(9, 1), Settings(1e-2, 1, 1, 8, weight_decay=0, rates={"head": 0.0}))
     moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert moved and all(name.startswith("compressor.scorer") for name in moved)
 
 
-def test_a_compressors_own_loss_is_trained_too():
+def test_a_compressors_own_loss_is_trained_too(fit):
     """A gate of TC-SSA that sends all to one slot is balanced by the auxiliary terms; the task asks for nothing."""
     entropy = {}
     for balance in (0.0, 10.0):
         model = classifier("tcssa")
         model.compressor.balance = balance
         torch.nn.init.constant_(model.compressor.gate.bias[:1], 4.0)
-        fit_bags(model, toy(40, 0), toy(9, 1), Settings(0.1, 1, 1, 4, rates={"head": 0.0}), seed=0)
+        fit(model, toy(40, 0), toy(9, 1), Settings(0.1, 1, 1, 4, rates={"head": 0.0}))
         batch, _ = toy(9, 1).batch(np.arange(9))
         x, _, mask = batch.tiles
         p = model.compressor.route(x, mask).affinity.detach().mean((0, 1))
@@ -180,19 +186,19 @@ def test_rare_classes_weigh_more():
     assert weight.tolist() == pytest.approx([6 / 9, 2, 1])
 
 
-def test_bfloat16_is_for_training_alone():
+def test_bfloat16_is_for_training_alone(fit):
     used: dict[bool, set] = {True: set(), False: set()}
     model = classifier()
     model.head.lift[0].register_forward_hook(lambda part, _, out: used[part.training].add(out.dtype))
-    fit_bags(model, toy(20, 0), toy(9, 1), Settings(1e-2, 1, 1, 8, mixed_precision="bf16"), seed=0)
+    fit(model, toy(20, 0), toy(9, 1), Settings(1e-2, 1, 1, 8, mixed_precision="bf16"))
     assert used == {True: {torch.bfloat16}, False: {torch.float32}}
     assert {value.dtype for value in model.parameters()} == {torch.float32}
 
 
-def test_validation_sees_the_schedule_at_its_end():
+def test_validation_sees_the_schedule_at_its_end(fit):
     calls = []
     settings = Settings(1e-3, epochs=2, patience=2, batch=8)
-    fit_bags(classifier(), toy(20, 0), toy(9, 1), settings, seed=0, before_step=lambda model, step: calls.append(step))
+    fit(classifier(), toy(20, 0), toy(9, 1), settings, before_step=lambda model, step: calls.append(step))
     assert calls == [0, 1, 2, 6, 3, 4, 5, 6]
 
 
@@ -212,14 +218,81 @@ def test_auc_of_two_and_of_three_classes():
     assert bag_auc(three, np.array([0, 1, 2, 2])) == pytest.approx((1 + 5 / 6 + 3 / 4) / 3)
 
 
-def test_sparselearn_finds_the_planted_tokens_after_a_warm_head():
+def test_sparselearn_finds_the_planted_tokens_after_a_warm_head(fit):
     train, validation, test = toy(160, 0), toy(60, 1), toy(60, 2)
     model = classifier()
-    fit_bags(BagClassifier(COMPRESSORS["all"](D), model.head), train, validation, Settings(5e-3, 6, 6, 8), seed=0)
+    fit(BagClassifier(COMPRESSORS["all"](D), model.head), train, validation, Settings(5e-3, 6, 6, 8))
     settings = Settings(2e-3, epochs=6, patience=6, batch=8, rates={"compressor": 5e-3})
     annealing = Annealing(k_start=N / 2, k_end=K, tau_start=1.0, tau_end=0.1, steps=70)
-    fit_bags(model, train, validation, settings, seed=0, before_step=annealing)
+    fit(model, train, validation, settings, before_step=annealing)
     kept = model.compressor(*test.batch(np.arange(60))[0].tiles).positions.numpy()
     precision = np.take_along_axis(test.is_needle, kept, 1).mean()
     assert bag_auc(bag_logits(model, test, batch=8), test.y) >= 0.95
     assert precision >= 0.6  # at most 4 / 5; by chance 4 / 47
+
+
+def test_a_training_killed_between_epochs_goes_on_as_if_it_never_was(fit, tmp_path):
+    """Noise, dropout and order of a step are functions of (seed, step) alone; patience counts on."""
+    settings = Settings(1e-2, epochs=6, patience=4, batch=7)
+    whole = classifier()
+    log = fit(whole, toy(20, 0), toy(9, 1), settings)
+
+    kept = {"checkpoint": tmp_path / "k.pt", "save_minutes": 0}
+
+    class Killed(Exception):
+        pass
+
+    def kill(model, step):
+        if step == 8:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(
+            classifier(),
+            toy(20, 0),
+            toy(9, 1),
+            settings,
+            checkpoint=tmp_path / "k.pt",
+            save_minutes=0,
+            before_step=kill,
+        )
+    again = classifier()
+    resumed = fit(again, toy(20, 0), toy(9, 1), settings, **kept)
+    assert resumed.equals(log) and same(weights(again), weights(whole))
+
+
+def test_a_step_is_the_weighted_mean_of_its_bags_and_an_epoch_sees_each_once(fit):
+    train = replace(toy(20, 0), y=np.array([0] * 15 + [1] * 5))
+    seen = [bags_of_step(20, step, 3, seed=5).tolist() for step in range(6)]
+    assert [len(part) for part in seen] == [7, 7, 6] * 2
+    for epoch in (seen[:3], seen[3:]):
+        assert sorted(bag for part in epoch for bag in part) == list(range(20))
+    assert seen[:3] != seen[3:]
+    model = classifier("mean").eval()
+    model.head.lift[2].p = 0.0
+    batch, y = train.batch(bags_of_step(20, 0, 3, seed=0))
+    logits = model(*batch.tiles)[0].detach()
+    rare = [20 / (2 * 15), 20 / (2 * 5)]
+    told = [-rare[c] * F.log_softmax(row, 0)[c].item() for row, c in zip(logits, y.tolist(), strict=True)]
+    log = fit(model, train, toy(9, 1), Settings(0.0, 1, 1, 7, rates={"head": 1e-30}, balanced=True, weight_decay=0))
+    whole = [sum(told) / sum(rare[c] for c in y.tolist())]
+    for step in (1, 2):
+        batch, y = train.batch(bags_of_step(20, step, 3, seed=0))
+        weight = torch.tensor(rare)
+        whole.append(F.cross_entropy(model(*batch.tiles)[0].detach(), y, weight=weight).item())
+    assert log["loss"].item() == pytest.approx(np.mean(whole), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(fit, tmp_path):
+    settings = Settings(1e-3, epochs=2, patience=2, batch=8, balanced=True)
+    train = replace(toy(21, 0), y=np.array([0] * 13 + [1] * 8))
+    alone, shared = classifier("mean"), classifier("mean")
+    alone.head.lift[2].p = shared.head.lift[2].p = 0.0  # dropout's draws are a process's own
+    one = fit(alone, train, toy(9, 1), settings)
+    two = fit(shared, train, toy(9, 1), settings, checkpoint=tmp_path / "2.pt", processes=2)
+    assert np.allclose(one["loss"], two["loss"], atol=1e-5)
+    for name, value in weights(alone).items():
+        assert torch.allclose(value, weights(shared)[name], atol=1e-4), name
+    with pytest.raises(ValueError, match="batches of 5 bags for 6 processes"):
+        fit(classifier(), train, toy(9, 1), settings._replace(batch=6), processes=6)

@@ -10,7 +10,8 @@ from slidesieve.cohort.splits import audit_splits, grouped_splits, published_spl
 from slidesieve.datasets.labels import label_slides
 from slidesieve.features.bag import make_bag
 from slidesieve.features.bag_files import open_features
-from slidesieve.mil.folds import Bags, moments, untrained
+from slidesieve.features.standardised import Moments
+from slidesieve.mil.folds import Bags, untrained
 
 HIPT = SHARED / "mil" / "hipt_tcga"
 
@@ -86,10 +87,10 @@ def test_bags_are_standardised_by_the_training_tiles_and_padded():
     rng = np.random.default_rng(0)
     x = {f"s{i}": (rng.standard_normal((n, 5)) * 3 + 7).astype(np.float32) for i, n in enumerate((4, 9, 2))}
     bags = {name: make_bag(name, value, None, {}) for name, value in x.items()}
-    mean, std = moments(bags, ["s0", "s1"])
+    mean, std = Moments.of(x[name] for name in ("s0", "s1"))
     tiles = np.concatenate([x["s0"], x["s1"]])
     assert np.allclose(mean, tiles.mean(0), atol=1e-5) and np.allclose(std, tiles.std(0), atol=1e-5)
-    batch, y = Bags(bags, ["s2", "s1"], np.array([1, 0]), (mean, std)).batch(np.array([1, 0]))
+    batch, y = Bags(bags, ["s2", "s1"], np.array([1, 0]), Moments(mean, std)).batch(np.array([1, 0]))
     assert y.tolist() == [0, 1] and batch.mask.sum(1).tolist() == [9, 2]
     assert torch.allclose(batch.x[1, :2], torch.from_numpy((x["s2"] - mean) / std), atol=1e-5)
     assert (batch.x[1, 2:] == 0).all()
@@ -103,12 +104,14 @@ def test_a_fold_is_standardised_by_its_training_slides_and_no_other():
     _, sides = untrained("gated_abmil", split, table, bags, k=0, seed=0, options={})
     tiles = np.concatenate([bags[slide].x for slide in split.train])
     for side in sides:
-        assert np.allclose(side.mean, tiles.mean(0), atol=1e-4) and np.allclose(side.std, tiles.std(0), atol=1e-4)
+        assert np.allclose(side.moments.mean, tiles.mean(0), atol=1e-4) and np.allclose(
+            side.moments.std, tiles.std(0), atol=1e-4
+        )
 
 
 def test_a_dimension_that_never_varies_does_not_divide_by_zero():
     bags = {"s": make_bag("s", np.ones((4, 2), np.float32), None, {})}
-    mean, std = moments(bags, ["s"])
+    mean, std = Moments.of([bags["s"].x])
     assert np.isfinite((bags["s"].x - mean) / std).all()
 
 

@@ -6,7 +6,7 @@ import torch
 from transformers import AutoTokenizer
 
 from slidesieve.models.chat import ChatFormat
-from slidesieve.synthetic import language
+from slidesieve.synthetic import language, pretraining
 from slidesieve.synthetic.classes import CLASSES, DECOYS, FINDINGS, GRADES, TISSUES
 
 
@@ -67,10 +67,10 @@ def test_words_stand_at_increasing_places_inside_their_span(tokenizer):
     rng = np.random.default_rng(1)
     lm = language.build_lm(tokenizer, width=16, layers=1, heads=2, seed=0)
     samples = [language.draw_sample(rng) for _ in range(31)]
-    prefix = language.word_prefix(lm, tokenizer, samples, rng)
+    prefix = pretraining.word_prefix(lm, tokenizer, samples, rng)
     for i, sample in enumerate(samples):
         places = prefix.positions[i, : len(sample.words)]
-        assert (places.diff() > 0).all() and places[-1] < prefix.span[i] <= language.LONGEST_GAP
+        assert (places.diff() > 0).all() and places[-1] < prefix.span[i] <= pretraining.LONGEST_GAP
         assert int(prefix.mask[i].sum()) == len(sample.words)
     assert any(int(span) == len(s.words) for span, s in zip(prefix.span, samples, strict=True))
 
@@ -78,19 +78,36 @@ def test_words_stand_at_increasing_places_inside_their_span(tokenizer):
 def test_a_fresh_model_is_at_chance_with_and_without_context(tokenizer):
     lm = language.build_lm(tokenizer, width=16, layers=1, heads=2, seed=0)
     for with_context in (True, False):
-        table = language.exam(lm, tokenizer, samples=60, seed=0, with_context=with_context).set_index("question")
+        table = pretraining.exam(lm, tokenizer, samples=60, seed=0, with_context=with_context).set_index("question")
         assert set(table.index) >= {"Is ... present?", "What is the grade?", "Which tissue dominates?"}
         assert table.loc["Is ... present?", "chance"] == 0.5 and table.loc["What is the grade?", "chance"] == 0.25
         spread = 4 * (table["chance"] * (1 - table["chance"]) / table["questions"]) ** 0.5
         assert ((table["accuracy"] - table["chance"]).abs() <= spread).all()
 
 
-def test_training_lowers_the_loss_and_is_seeded(tokenizer):
-    def losses():
-        lm = language.build_lm(tokenizer, width=16, layers=1, heads=2, seed=0)
-        return language.pretrain(lm, tokenizer, steps=25, batch=8, lr=0.01, seed=5, report_every=100)["loss"].to_numpy()
+def test_training_lowers_the_loss_is_seeded_and_resumes(tokenizer, tmp_path):
+    how = {"steps": 25, "batch": 8, "lr": 0.01, "seed": 5, "save_minutes": 0}
 
-    with torch.random.fork_rng():
-        first = losses()
-    assert first[-5:].mean() < 0.8 * first[:3].mean()
-    assert np.array_equal(first, losses())
+    def fresh():
+        return language.build_lm(tokenizer, width=16, layers=1, heads=2, seed=0)
+
+    first, again = fresh(), fresh()
+    log = pretraining.pretrain(first, tokenizer, checkpoint=tmp_path / "a.pt", **how)
+    losses = log["loss"].to_numpy()
+    assert losses[-5:].mean() < 0.8 * losses[:3].mean() and log["score"].count() == pretraining.EVALUATIONS
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretraining.WordLoss, "gradients", fails_at(14, pretraining.WordLoss.gradients))
+        with pytest.raises(InterruptedError):
+            pretraining.pretrain(again, tokenizer, checkpoint=tmp_path / "b.pt", **how)
+    again = fresh()
+    assert pretraining.pretrain(again, tokenizer, checkpoint=tmp_path / "b.pt", **how).equals(log)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+
+
+def fails_at(last: int, gradients):
+    def failing(work, *given, step, **how):
+        if step == last:
+            raise InterruptedError
+        return gradients(work, *given, step=step, **how)
+
+    return failing

@@ -7,6 +7,7 @@ classifier that never saw the slide in training, which says nothing where the cl
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -94,7 +95,16 @@ def text_shares(bags: Mapping[str, Bag], slides: Sequence[str], tower: TextTower
 
 
 def attention_shares(
-    split: Split, table: pd.DataFrame, bags: Mapping[str, Bag], *, fewest_tiles: int, seed: int, settings: Settings
+    split: Split,
+    table: pd.DataFrame,
+    bags: Mapping[str, Bag],
+    *,
+    fewest_tiles: int,
+    seed: int,
+    settings: Settings,
+    checkpoint: Path,
+    save_minutes: float,
+    device: str,
 ) -> pd.DataFrame:
     """Shares of tiles (COLUMNS) that gated attention falls on, on the fold's test slides, trained and untrained.
 
@@ -107,7 +117,9 @@ def attention_shares(
     split = split._replace(test=long)
     net, (train, validation, test) = untrained("gated_abmil", split, table, bags, k=0, seed=seed, options={})
     before = _attention_rows(net, test, UNTRAINED, split.fold, seed)
-    fit_bags(net, train, validation, settings, seed=seed)
+    fit_bags(
+        net, train, validation, settings, seed=seed, checkpoint=checkpoint, save_minutes=save_minutes, device=device
+    )
     return pd.DataFrame(_attention_rows(net, test, ATTENTION, split.fold, seed) + before, columns=COLUMNS)
 
 
@@ -126,7 +138,8 @@ def attention(net: nn.Module, bags: Bags, i: int) -> Float[np.ndarray, " n"]:
     """What a gated ABMIL weighs each tile of the i-th bag with; it sums to 1."""
     net.eval()
     batch, _ = bags.batch(np.array([i]))
-    return net.attention(*batch.tiles)[0].double().softmax(-1).numpy()
+    device = next(net.parameters()).device
+    return net.attention(*batch.to(device).tiles)[0].double().softmax(-1).cpu().numpy()
 
 
 def _attention_rows(net: nn.Module, test: Bags, source: str, fold: int, seed: int) -> list[tuple]:
@@ -143,7 +156,7 @@ def _attention_rows(net: nn.Module, test: Bags, source: str, fold: int, seed: in
 
 def _auroc(net: nn.Module, test: Bags, tiles: Mapping[str, Int[np.ndarray, " m"]] | None = None) -> float:
     """AUROC on the test bags, or on some tiles of each."""
-    some = Bags(BagView(test.bags, test.slide_ids, tiles=tiles), test.slide_ids, test.y, (test.mean, test.std))
+    some = Bags(BagView(test.bags, test.slide_ids, tiles=tiles), test.slide_ids, test.y, test.moments)
     return bag_auc(bag_logits(net, some, batch=1), test.y)
 
 

@@ -1,6 +1,7 @@
 """One fold of a labelled cohort: standardised bags, a model trained on them, and what it says of the test slides."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +14,23 @@ from torch import Tensor, nn
 from slidesieve.cohort.splits import Split
 from slidesieve.evaluation.auroc import BASELINE, mean_pool_model
 from slidesieve.features.bag import Bag, Batch, collate
+from slidesieve.features.standardised import Moments
 from slidesieve.mil.models import bag_model
+from slidesieve.mil.scores import of_fold
 from slidesieve.mil.training import Settings, bag_logits, fit_bags
 
 
 class Bags:
-    """Some slides' bags, standardised (see `moments`) and padded together when asked for: `LabelledBags`."""
+    """Some slides' bags, standardised and padded together when asked for: `LabelledBags`."""
 
     def __init__(
         self,
         bags: Mapping[str, Bag],
         slide_ids: Sequence[str],
         y: Int[np.ndarray, " bags"],
-        moments: tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]],
+        moments: Moments,
     ):
-        self.bags, self.slide_ids, self.y, (self.mean, self.std) = bags, list(slide_ids), y, moments
+        self.bags, self.slide_ids, self.y, self.moments = bags, list(slide_ids), y, moments
 
     def __len__(self) -> int:
         return len(self.slide_ids)
@@ -37,20 +40,28 @@ class Bags:
 
     def _standardised(self, slide_id: str) -> Bag:
         bag = self.bags[slide_id]
-        return bag._replace(x=(bag.x - self.mean) / self.std)
+        return bag._replace(x=self.moments.standardise(bag.x))
 
 
-def moments(
-    bags: Mapping[str, Bag], slide_ids: Sequence[str]
-) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
-    """Mean and standard deviation of every dimension over the tiles of these slides, a bag at a time."""
-    n, total, square = 0, 0.0, 0.0
-    for slide_id in slide_ids:
-        x = bags[slide_id].x.astype(np.float64)
-        n, total, square = n + len(x), total + x.sum(0), square + (x**2).sum(0)
-    mean = total / n
-    std = np.sqrt(np.maximum(square / n - mean**2, 0))
-    return mean.astype(np.float32), np.maximum(std, 1e-6).astype(np.float32)
+def predictions(
+    models: Mapping[str, dict],
+    cut: Sequence[Split],
+    table: pd.DataFrame,
+    bags: Mapping[str, Bag],
+    *,
+    work: Path,
+    **how,
+) -> pd.DataFrame:
+    """`fold_predictions` of every model, with its options, in every fold; those in `work` are not made again."""
+    parts = []
+    for split in cut:
+        for model, options in models.items():
+            name = work / f"{model}_{split.fold}"
+            own = {"options": options, "checkpoint": name.with_suffix(".pt"), **how}
+            part = kept(name.with_suffix(".csv"), partial(fold_predictions, model, split, table, bags, **own))
+            print(f"fold {split.fold}, {model}: AUROC {of_fold(part)['auroc']:.3f} of {len(part)} slides", flush=True)
+            parts.append(part)
+    return pd.concat(parts, ignore_index=True)
 
 
 def fold_predictions(
@@ -63,10 +74,14 @@ def fold_predictions(
     seed: int,
     settings: Settings,
     options: dict,
+    checkpoint: Path,
+    save_minutes: float,
+    device: str,
 ) -> pd.DataFrame:
     """Return rows `model, fold, slide_id, case_id, label, p_<class> ...` of the test slides.
 
-    `model` is one of slidesieve.mil.models, or the mean-pool baseline of slidesieve.evaluation.auroc.
+    A training cut off goes on from its `checkpoint`, on `device` "cpu" or "cuda". `model` is one of
+    slidesieve.mil.models, or the mean-pool baseline of slidesieve.evaluation.auroc.
     """
     rows = table.set_index("slide_id")
     classes = sorted(table["label"].unique())
@@ -75,7 +90,7 @@ def fold_predictions(
         probability = _mean_pool(split, bags, y)
     else:
         net, sides = untrained(model, split, table, bags, k=k, seed=seed, options=options)
-        fit_bags(net, *sides[:2], settings, seed=seed)
+        fit_bags(net, *sides[:2], settings, seed=seed, checkpoint=checkpoint, save_minutes=save_minutes, device=device)
         probability = softmax(bag_logits(net, sides[2], batch=settings.batch), axis=1)
     told = rows.loc[split.test, ["case_id"]].reset_index().assign(label=y[split.test].to_numpy())
     told.insert(0, "fold", split.fold)
@@ -88,10 +103,11 @@ def untrained(
     model: str, split: Split, table: pd.DataFrame, bags: Mapping[str, Bag], *, k: int, seed: int, options: dict
 ) -> tuple[nn.Module, list[Bags]]:
     """Make a model of `mil.models` and the fold's sides (train, validation, test), standardised by training tiles."""
-    label, scale = table.set_index("slide_id")["label"], moments(bags, split.train)
+    label = table.set_index("slide_id")["label"]
+    moments = Moments.of(bags[slide_id].x for slide_id in split.train)
     classes = sorted(label.unique())
-    sides = [Bags(bags, slides, label[slides].map(classes.index).to_numpy(), scale) for slides in split[1:]]
-    return bag_model(model, d=len(scale[0]), classes=len(classes), k=k, seed=seed, options=options), sides
+    sides = [Bags(bags, slides, label[slides].map(classes.index).to_numpy(), moments) for slides in split[1:]]
+    return bag_model(model, d=len(moments.mean), classes=len(classes), k=k, seed=seed, options=options), sides
 
 
 def kept(file: Path, predict: Callable[[], pd.DataFrame]) -> pd.DataFrame:

@@ -3,9 +3,8 @@
 Bags are trained on whole; the weights of the best validation AUC are kept. Every draw comes from the seed.
 """
 
-import copy
-import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from jaxtyping import Float, Int
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
@@ -20,6 +20,10 @@ from torch import Tensor, nn
 from slidesieve.compressors.topk import cosine_tau
 from slidesieve.features.bag import Batch
 from slidesieve.mil.models import BagClassifier
+from slidesieve.training.loop import fit
+from slidesieve.training.shares import Share
+from slidesieve.training.state import seed_of
+from slidesieve.training.step import Settings as Optimiser
 
 
 class LabelledBags(Protocol):
@@ -33,7 +37,10 @@ class LabelledBags(Protocol):
 
 
 class Settings(NamedTuple):
-    """How to train; `patience` epochs without a better validation AUC end it. `rates`: submodules with their own lr."""
+    """How to train; `patience` epochs without a better validation AUC end it.
+
+    `rates`: children with a learning rate of their own; 0 freezes one.
+    """
 
     lr: float
     epochs: int
@@ -72,57 +79,87 @@ def fit_bags(
     settings: Settings,
     *,
     seed: int,
+    checkpoint: Path,
+    save_minutes: float = 10.0,
+    device: str = "cpu",
+    processes: int = 1,
     before_step: Callable[[nn.Module, int], None] = lambda model, step: None,
 ) -> pd.DataFrame:
-    """Train in place, one row an epoch; the model is left in eval mode with the weights of its best validation AUC.
+    """Train in place by `loop.fit`, validated after each epoch; return a row an epoch (epoch, loss, validation_auc).
 
-    `before_step(model, step)` may move a schedule; it is called with the number of all steps before each validation,
-    so that a model is judged, and kept, as its schedule ends. Every draw comes from `seed`.
+    The model is left in eval mode with the weights of its best validation AUC. `before_step(model, step)` may move a
+    schedule; it is called with the number of all steps before each validation, so that a model is judged, and kept, as
+    its schedule ends. Every draw comes from `seed`.
     """
-    optimizer = torch.optim.AdamW(_groups(model, settings), lr=settings.lr, weight_decay=settings.weight_decay)
-    per_epoch = -(-len(train) // settings.batch)
-    log, best, best_auc = [], {}, -math.inf
-    for epoch in range(settings.epochs):
-        loss = _epoch(model, train, optimizer, settings, seed=seed, first=epoch * per_epoch, before_step=before_step)
-        before_step(model, settings.epochs * per_epoch)
-        auc = bag_auc(bag_logits(model, validation, batch=settings.batch), validation.y)
-        log.append({"epoch": epoch, "loss": loss, "validation_auc": auc})
-        if auc > best_auc:
-            best, best_auc, best_epoch = copy.deepcopy(model.state_dict()), auc, epoch
-        if epoch - best_epoch >= settings.patience:
-            break
-    model.load_state_dict(best)
-    model.eval()
-    return pd.DataFrame(log)
+    work = ClassLoss(train, settings)
+
+    def validation_auc(model: nn.Module, share: Share) -> float:
+        before_step(model, work.steps)
+        return bag_auc(bag_logits(model, validation, batch=settings.batch), validation.y)
+
+    history = fit(
+        model, work, _optimiser(model, settings), seed=seed, checkpoint=checkpoint, save_minutes=save_minutes,
+        evaluate=validation_auc, evaluations=settings.epochs, patience=settings.patience, before_step=before_step,
+        device=device, processes=processes,
+    )  # fmt: skip
+    epochs = history.groupby(history["step"].rename("epoch") // work.per_epoch)
+    return epochs.agg(loss=("loss", "mean"), validation_auc=("score", "last")).reset_index()
 
 
-def _groups(model: nn.Module, settings: Settings) -> list[dict]:
-    own = {name: list(model.get_submodule(name).parameters()) for name in settings.rates}
-    elsewhere = {id(p) for group in own.values() for p in group}
-    rest = [p for p in model.parameters() if id(p) not in elsewhere]
-    return [{"params": rest}, *({"params": own[name], "lr": rate} for name, rate in settings.rates.items())]
+def _optimiser(model: nn.Module, settings: Settings) -> Optimiser:
+    """AdamW at constant rates."""
+    rates = {name: settings.lr for name, _ in model.named_children()} | dict(settings.rates)
+    return Optimiser(
+        rates, settings.weight_decay, warmup=0, clip=settings.clip, lr_end=1.0, mixed_precision=settings.mixed_precision
+    )
 
 
-def _epoch(model, train, optimizer, settings: Settings, *, seed: int, first: int, before_step) -> float:
-    """Train once on every bag; return the mean loss."""
-    model.train()
-    order = np.random.default_rng([seed, first]).permutation(len(train))
-    noise = torch.Generator().manual_seed(seed * 1_000_003 + first)
-    losses, weight = [], class_weights(train.y) if settings.balanced else None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed * 1_000_003 + first)  # dropout draws from the global generator
-        for i, chosen in enumerate(np.array_split(order, -(-len(order) // settings.batch))):
-            before_step(model, first + i)
-            batch, y = train.batch(chosen)
-            with torch.autocast(y.device.type, torch.bfloat16, enabled=settings.mixed_precision == "bf16"):
-                logits, aux_loss = model(*batch.tiles, noise)
-            loss = F.cross_entropy(logits.float(), y, weight=weight) + aux_loss
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-            optimizer.step()
-            losses.append(loss.item())
-    return float(np.mean(losses))
+class ClassLoss:
+    """Mean cross-entropy of a batch of bags, and the compressor's own loss; an epoch goes once through all bags."""
+
+    def __init__(self, train: LabelledBags, settings: Settings):
+        self.train, self.batch = train, settings.batch
+        self.per_epoch = -(-len(train) // settings.batch)
+        self.steps = settings.epochs * self.per_epoch
+        weights = class_weights(train.y) if settings.balanced else torch.ones(train.y.max() + 1)
+        self.weights = weights.double()
+
+    def check_shards(self, shards: int) -> None:
+        if (smallest := len(self.train) // self.per_epoch) < shards:
+            raise ValueError(f"classification: got batches of {smallest} bags for {shards} processes; raise batch")
+
+    def gradients(
+        self,
+        accelerator: Accelerator,
+        trained: nn.Module,
+        settings: Optimiser,
+        *,
+        seed: int,
+        step: int,
+        together: range,
+    ) -> float:
+        rank, processes, device = accelerator.process_index, accelerator.num_processes, accelerator.device
+        chosen = bags_of_step(len(self.train), step, self.per_epoch, seed)
+        own = chosen[rank::processes]
+        batch, y = self.train.batch(own)
+        mass = float(self.weights[self.train.y[chosen]].sum())
+        with torch.random.fork_rng(devices=[]):
+            noise = seed_of(seed, step, rank)
+            torch.manual_seed(noise)  # dropout
+            generator = torch.Generator(device).manual_seed(noise)
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.mixed_precision == "bf16"):
+                logits, aux_loss = trained(*batch.to(device).tiles, generator)
+        told = F.cross_entropy(logits.float(), y.to(device), reduction="none")
+        loss = (told * self.weights[y].to(told)).sum() / mass + aux_loss * len(own) / len(chosen)
+        accelerator.backward(loss * processes)  # gradients are averaged over processes
+        return float(accelerator.reduce(loss.detach(), "sum"))
+
+
+def bags_of_step(bags: int, step: int, per_epoch: int, seed: int) -> Int[np.ndarray, " b"]:
+    """The bags of one step: every epoch goes through all in an order of its own, in batches as equal as can be."""
+    epoch, place = divmod(step, per_epoch)
+    order = np.random.default_rng([seed, epoch]).permutation(bags)
+    return np.array_split(order, per_epoch)[place]
 
 
 def class_weights(y: Int[np.ndarray, " bags"]) -> Float[Tensor, " c"]:
@@ -135,8 +172,9 @@ def class_weights(y: Int[np.ndarray, " bags"]) -> Float[Tensor, " c"]:
 def bag_logits(model: nn.Module, bags: LabelledBags, *, batch: int) -> Float[np.ndarray, "bags c"]:
     """Logits of every bag in eval mode (the hard path), `batch` bags at a time."""
     model.eval()
+    device = next(model.parameters()).device
     parts = np.array_split(np.arange(len(bags)), -(-len(bags) // batch))
-    return np.concatenate([model(*bags.batch(part)[0].tiles)[0].numpy() for part in parts])
+    return np.concatenate([model(*bags.batch(part)[0].to(device).tiles)[0].cpu().numpy() for part in parts])
 
 
 def bag_auc(logits: Float[np.ndarray, "bags c"], y: Int[np.ndarray, " bags"]) -> float:

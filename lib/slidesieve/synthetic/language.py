@@ -9,21 +9,11 @@ large, so that the model copies words it was given rather than reciting the toy'
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
-from jaxtyping import Float
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
-from torch import Tensor
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-    get_cosine_with_min_lr_schedule_with_warmup,
-)
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from slidesieve.datasets.questions import Question, prompt
-from slidesieve.models.chat import ChatFormat, pack
-from slidesieve.models.prefix_lm import Prefix, answer_log_probs
 from slidesieve.synthetic.classes import DECOYS, FINDINGS, GRADES, TISSUES
 
 TEMPLATE = (
@@ -37,8 +27,6 @@ CODES = (
     "PRAD READ SARC SKCM STAD TGCT THCA THYM UCEC UCS UVM CCRCC PRCC CHRCC IDC ILC LUNG KIDNEY normal tumor benign "
     "malignant positive negative low-risk high-risk"
 )
-LONGEST_GAP = 600
-MOST_FOG = 1.0  # noise on a context's embeddings, in units of their spread: a model that was never unsure learns slowly
 
 
 class Sample(NamedTuple):
@@ -139,73 +127,3 @@ def _presence(rng: np.random.Generator, finding: str, yes: bool) -> tuple[str, s
 def _asked(rng: np.random.Generator, text: str, answer: str, others: list[str]) -> tuple[str, str]:
     options = tuple(str(option) for option in rng.permutation([answer, *others]))
     return prompt(Question("", "", "", "", text, options, options.index(answer))), answer
-
-
-def word_prefix(
-    lm, tokenizer, samples: list[Sample], rng: np.random.Generator, *, most_fog: float = MOST_FOG
-) -> Prefix:
-    """Embed each context's words where visual tokens would stand: half the rows without gaps, half with."""
-    rows = [tokenizer.convert_tokens_to_ids(sample.words) for sample in samples]
-    b, m = len(rows), max(map(len, rows))
-    ids = torch.zeros(b, m, dtype=torch.long)
-    positions = torch.zeros(b, m, dtype=torch.long)
-    span = torch.zeros(b, dtype=torch.long)
-    for i, row in enumerate(rows):
-        span[i] = len(row) if rng.random() < 0.5 else int(rng.integers(len(row), LONGEST_GAP))
-        ids[i, : len(row)] = torch.tensor(row)
-        positions[i, : len(row)] = torch.from_numpy(np.sort(rng.choice(int(span[i]), len(row), replace=False)))
-    mask = torch.arange(m) < torch.tensor([[len(row)] for row in rows])
-    embeds = lm.get_input_embeddings()(ids)
-    fog = torch.from_numpy(rng.uniform(0, most_fog, (b, 1, 1))).float()
-    noise = torch.from_numpy(rng.standard_normal(embeds.shape)).float()
-    return Prefix(embeds + fog * embeds.detach().std() * noise, mask, positions, span)
-
-
-def batch_loss(lm, tokenizer, chat: ChatFormat, samples: list[Sample], rng: np.random.Generator) -> Float[Tensor, ""]:
-    """Mean negative log-likelihood of the answers' tokens; yes / no counts twice, since it is learnt last."""
-    turns = [[chat.turn(prompt, [answer]) for prompt, answer in sample.turns] for sample in samples]
-    texts = pack(turns)
-    log_probs = answer_log_probs(lm, chat.head, word_prefix(lm, tokenizer, samples, rng), texts)
-    twice = torch.tensor([2.0 if a in ("yes", "no") else 1.0 for s in samples for _, a in s.turns])
-    weight = torch.where(texts.answer >= 0, twice[texts.answer.clamp(min=0)], 0.0)
-    return -(log_probs * weight).sum() / weight.sum()
-
-
-def pretrain(lm, tokenizer, *, steps: int, batch: int, lr: float, seed: int, report_every: int) -> pd.DataFrame:
-    """Train on fresh samples only; return the loss of each step."""
-    chat, rng, losses = ChatFormat(tokenizer), np.random.default_rng(seed), []
-    optimizer = torch.optim.AdamW(lm.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = get_cosine_with_min_lr_schedule_with_warmup(optimizer, 20, steps, min_lr_rate=0.1)
-    for step in range(1, steps + 1):
-        loss = batch_loss(lm, tokenizer, chat, [draw_sample(rng) for _ in range(batch)], rng)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.append({"step": step, "loss": float(loss.detach())})
-        if step % report_every == 0:
-            print(f"step {step}/{steps}  loss {losses[-1]['loss']:.3f}", flush=True)
-    return pd.DataFrame(losses)
-
-
-@torch.no_grad()
-def exam(lm, tokenizer, *, samples: int, seed: int, with_context: bool) -> pd.DataFrame:
-    """Ask fresh questions, clear of fog, with or without their context; return accuracy and chance of each kind."""
-    chat, rng, rows = ChatFormat(tokenizer), np.random.default_rng(seed), []
-    for sample in (draw_sample(rng) for _ in range(samples)):
-        asked = [(text, answer) for text, answer in sample.turns if "\nA. " in text]
-        choices = [[line[3:] for line in text.split("\n")[1:]] for text, _ in asked]
-        texts = pack([[chat.turn(text, options) for (text, _), options in zip(asked, choices, strict=True)]])
-        prefix = word_prefix(lm, tokenizer, [sample], rng, most_fog=0.0)
-        if not with_context:
-            prefix = Prefix(*(part[:, :0] for part in prefix[:3]), span=torch.zeros(1, dtype=torch.long))
-        log_probs = answer_log_probs(lm, chat.head, prefix, texts)
-        scores = torch.zeros(int(texts.answer.max()) + 1)
-        scores = iter(scores.scatter_add(0, texts.answer.clamp(min=0).flatten(), log_probs.flatten()).tolist())
-        for (text, answer), options in zip(asked, choices, strict=True):
-            said = options[int(np.argmax([next(scores) for _ in options]))]
-            kind = "Is ... present?" if text.startswith("Is ") else text.split("\n")[0]
-            rows.append({"question": kind, "right": said == answer, "chance": 1 / len(options)})
-    table = pd.DataFrame(rows).groupby("question")
-    return table.agg(questions=("right", "size"), accuracy=("right", "mean"), chance=("chance", "mean")).reset_index()

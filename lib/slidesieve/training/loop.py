@@ -1,6 +1,7 @@
 """One seeded training loop for every stage and method, on accelerate; a run that is killed resumes exactly.
 
-What is learnt is a `Work` (`step`): answers about slides, or masked tokens (`masked_loop`).
+What is learnt is a `Work` (`step`): answers about slides, masked tokens (`masked_loop`), classes of bags
+(`mil.training`), or words (`synthetic.pretraining`).
 
 Every random draw of a step is seeded by (seed, step): which slides; the gate's noise and dropout also by the process.
 A checkpoint therefore holds weights, optimiser state and the step's number, and a resumed run is the uninterrupted
@@ -72,6 +73,7 @@ def fit(
     evaluate: Callable[..., float],
     evaluations: int,
     stop_at: float = float("inf"),
+    patience: float = float("inf"),
     before_step: Callable[[nn.Module, int], None] = lambda model, step: None,
     watch: Callable[..., dict[str, float]] = lambda model, share: {},
     device: str | None = None,
@@ -81,16 +83,19 @@ def fit(
 
     `evaluate(model, share=...)` gives a validation score, higher is better, the same on every process, each of which
     does its `share` of it: `evaluations` times, evenly spaced, at the end too. Training ends early once it reaches
-    `stop_at`. What `watch` measures at each validation is written beside the score. An existing `checkpoint` is resumed
-    from; it and the files beside it are the caller's to delete when the stage is done. A loss that is no number ends
-    the training with a ValueError, before any weight has changed by it.
+    `stop_at`, or after `patience` validations in a row without a better one. What `watch` measures at each validation
+    is written beside the score. An existing `checkpoint` is resumed from; it and the files beside it are the caller's
+    to delete when the stage is done. A loss that is no number ends the training with a ValueError, before any weight
+    has changed by it.
 
     `device` is where to train, "cpu" or "cuda"; None: where the model is. With more than one of `processes`, the model
     must not have been on a GPU yet, and stays in main memory here.
     """
+    if patience < 1:
+        raise ValueError(f"patience: got {patience}; expected 1 validation or more")
     if settings.mixed_precision not in ("no", "bf16"):
         raise ValueError(f"mixed_precision: got {settings.mixed_precision!r}; expected no or bf16")
-    device = device or model.feature_mean.device.type
+    device = device or next(model.parameters()).device.type
     if device == "cuda" and torch.cuda.device_count() < processes:
         raise ValueError(
             f"device: got cuda for {processes} processes; this machine has {torch.cuda.device_count()} GPUs; "
@@ -98,8 +103,8 @@ def fit(
         )
     train = partial(
         _train, model, work, settings, torch.device(device), seed=seed, checkpoint=checkpoint,
-        save_minutes=save_minutes, evaluate=evaluate, evaluations=evaluations, stop_at=stop_at, before_step=before_step,
-        watch=watch,
+        save_minutes=save_minutes, evaluate=evaluate, evaluations=evaluations, stop_at=stop_at, patience=patience,
+        before_step=before_step, watch=watch,
     )  # fmt: skip
     work.check_shards(processes)
     if processes > 1:
@@ -140,6 +145,7 @@ def _train(
     evaluate: Callable[..., float],
     evaluations: int,
     stop_at: float,
+    patience: float,
     before_step: Callable[[nn.Module, int], None],
     watch: Callable[..., dict[str, float]],
     leave_result: bool = False,
@@ -163,7 +169,7 @@ def _train(
     validated = validation_steps(work.steps, accumulate=settings.accumulate, evaluations=evaluations)
     share, spoken = Share(accelerator.process_index, accelerator.num_processes), 0.0
     with recomputing(getattr(model, "lm", None), settings.gradient_checkpointing):
-        while state.step < work.steps and state.best_score < stop_at:
+        while state.step < work.steps and state.best_score < stop_at and state.validations_since_best < patience:
             before_step(model, state.step)
             set_modes(model, settings.rates)
             try:

@@ -65,6 +65,10 @@ class RunState:
         if np.isfinite(seen["score"]) and seen["score"] > self.best_score and is_finite(model):
             self.best_score, self.best_step, self.best = seen["score"], self.step, trainable_state(model)
 
+    @property
+    def validations_since_best(self) -> int:
+        return sum(step >= self.best_step for step in self.judged)
+
     @classmethod
     def resume(cls, checkpoint: Path, model: VLM, optimizer, schedule) -> "RunState":
         """Go on from the last whole checkpoint if there is one: weights, optimiser and schedule are loaded in place."""
