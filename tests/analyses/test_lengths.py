@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from run_here import run_here
 from tiny_models import write_model_and_cohort
 from torch import nn
 
-from flows.run.notebook import run_notebook
 from slidesieve.analyses import lengths
 from slidesieve.analyses.lengths import BIN_NAMES, accuracy_by_length, length_bin, random_tiles, stability, summary
 from slidesieve.datasets.questions import LETTERS, Question
@@ -146,7 +146,7 @@ def test_the_notebook_runs_on_slides_of_many_lengths(tmp_path):
     write_model_and_cohort(tmp_path, sizes)
     given = {name: str(tmp_path / f"{name}.csv") for name in ("manifest", "questions")}
     given |= {name: str(tmp_path / name) for name in ("checkpoint", "lm")}
-    result = run_notebook(ROOT / "notebooks/71_length_stability.ipynb", tmp_path / "71", given | {"features": ""})
+    result = run_here(ROOT / "notebooks/71_length_stability.ipynb", tmp_path / "71", given | {"features": ""})
     assert result.status == "ran", result.error
     by_length = pd.read_csv(tmp_path / "71/by_length.csv").set_index("bin")
     assert by_length["n_questions"].tolist() == np.bincount(length_bin(sizes), minlength=8).tolist()

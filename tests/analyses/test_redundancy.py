@@ -6,17 +6,17 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from run_here import run_here
 from shared_data import SHARED
 from sklearn.metrics.pairwise import cosine_similarity
 from tiny_clip import write_clip
 
-from flows.run.notebook import run_notebook
 from slidesieve.analyses import neighbours, redundancy
 from slidesieve.features.bag import make_bag
 from slidesieve.features.bag_files import open_features
 from slidesieve.features.readers import read_bag
+from slidesieve.features.standardised import Moments
 from slidesieve.features.store import write_features, write_packed
-from slidesieve.mil.folds import moments
 from slidesieve.provenance.files import ROOT
 
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason=f"no {SHARED}: set DATA_SHARED to the real test data")
@@ -97,7 +97,7 @@ def test_random_pairs_are_of_different_tiles_and_any():
 
 def test_neighbours_are_as_alike_as_a_loop_says():
     bag = slide("a", N, seed=0)
-    mean, _ = moments({"a": bag}, ["a"])
+    mean, _ = Moments.of([bag.x])
     told = neighbours.neighbours({"a": bag}, ["a"], mean=mean, distances=[1, 3, 50], pairs=10**5, seed=0)
     assert told["distance"].tolist() == [1, 3]  # no two tiles are 50 steps apart
     places = places_of(N, 9)
@@ -249,7 +249,7 @@ def test_the_notebook_shows_everything_of_slides_with_coordinates_labels_and_a_t
     given = {"features": str(labelled / "bags"), "labels": str(labelled / "labels.csv"), "label_column": "kind"}
     given |= {"fewest_tiles": 20, "most_slides": 6, "folds": [0], "n_folds": 4, "epochs": 15, "lr": 3e-3, "draws": 100}
     given |= {"text_encoder": str(tmp_path / "clip"), "prompts": ["tumour", "lung"], "centroids": [2, 8, 64]}
-    result = run_notebook(NOTEBOOK, tmp_path / "74", given)
+    result = run_here(NOTEBOOK, tmp_path / "74", given)
     assert result.status == "ran", result.error
     table = pd.read_csv(tmp_path / "74/redundancy.csv").set_index("slide_id")
     assert table.index.tolist() == ["s00", "s08", "s16", "s24", "s32", "s41"]  # six, evenly, s40 left out
@@ -261,10 +261,10 @@ def test_the_notebook_shows_everything_of_slides_with_coordinates_labels_and_a_t
     top, random, rest = (trained[f"auroc_{part}"].iloc[0] for part in ("top", "random", "rest"))
     assert top > 0.8 and max(random, rest) < top - 0.15  # what tells is in one tile
     positive = trained["slide_id"].str[1:].astype(int) % 2 == 1
-    assert trained.loc[positive, "share_50"].median() < 0.25 < before["share_50"].median()
+    assert trained.loc[positive, "share_50"].median() < 0.7 * before["share_50"].median()
     medians = pd.read_csv(tmp_path / "74/medians.csv").set_index("quantity")["slides"]
     assert medians["R2 of 2 x 2 windows"] == 3 and medians["R2 of k-means, M = 8"] == 6
-    page = result.html.read_text()
+    page = result.printed
     assert "42 slides, 1 of them below 20 tiles and left out; 6 taken" in page
     assert "3 slides have no coordinates: neighbours and windows cannot be shown for them" in page
 
@@ -272,10 +272,10 @@ def test_the_notebook_shows_everything_of_slides_with_coordinates_labels_and_a_t
 def test_the_notebook_says_what_a_bare_store_cannot_show(tmp_path):
     write_packed(tmp_path / "store.h5", [slide(name, 35, seed=i, placed=False) for i, name in enumerate("abc")])
     given = {"features": str(tmp_path / "store.h5"), "centroids": [1, 4], "draws": 100}
-    result = run_notebook(NOTEBOOK, tmp_path / "74", given)
+    result = run_here(NOTEBOOK, tmp_path / "74", given)
     assert result.status == "ran", result.error
     assert pd.read_csv(tmp_path / "74/relevance.csv").empty and pd.read_csv(tmp_path / "74/neighbours.csv").empty
-    page = result.html.read_text()
+    page = result.printed
     assert "3 slides have no coordinates: neighbours and windows cannot be shown for them" in page
     assert "no labels: attention cannot be shown" in page
     assert "no text_encoder: relevance to a text cannot be shown" in page

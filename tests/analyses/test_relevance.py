@@ -103,10 +103,18 @@ def test_attention_is_what_the_classifier_weighs_its_tiles_with(cohort):
     assert weights.sum() == pytest.approx(1) and torch.allclose(logits, expected, atol=1e-5)
 
 
-def test_attention_shares_are_of_long_slides_of_the_tested_fold_before_and_after_training(cohort):
+def test_attention_shares_are_of_long_slides_of_the_tested_fold_before_and_after_training(cohort, tmp_path):
     bags, table, split = cohort
     told = relevance.attention_shares(
-        split, table, bags, fewest_tiles=15, seed=0, settings=Settings(3e-3, 2, 2, 8, balanced=True)
+        split,
+        table,
+        bags,
+        fewest_tiles=15,
+        seed=0,
+        settings=Settings(3e-3, 2, 2, 8, balanced=True),
+        checkpoint=tmp_path / "c.pt",
+        save_minutes=10,
+        device="cpu",
     )
     long = [slide for slide in split.test if len(bags[slide].x) >= 15]
     assert 0 < len(long) < len(split.test)

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from run_here import run_here
 from tiny_models import write_model_and_cohort
 
-from flows.run.notebook import run_notebook
 from slidesieve.analyses import slots
 from slidesieve.cohort.manifest import read_manifest
 from slidesieve.features.bag_files import load_bags
@@ -94,7 +94,7 @@ def test_another_compressor_is_refused(cohort, bags):
 def test_the_notebook_compares_runs_and_draws_slides_without_coordinates(cohort, tmp_path):
     given = {"manifest": str(cohort / "manifest.csv"), "features": "", "lm": str(cohort / "lm")}
     given |= {"checkpoint": str(cohort / "balance-0.1"), "others": [str(cohort / "balance-0.0")]}
-    result = run_notebook(ROOT / "notebooks/73_slot_usage.ipynb", tmp_path / "73", given)
+    result = run_here(ROOT / "notebooks/73_slot_usage.ipynb", tmp_path / "73", given)
     assert result.status == "ran", result.error
     runs = pd.read_csv(tmp_path / "73" / "runs.csv")
     assert runs["balance"].tolist() == [0.1, 0.0] and (runs["k"] == K).all()

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from run_here import run_here
 
 from flows.plan.graph import Options, plan
 from flows.plan.notebooks import NOTEBOOKS
-from flows.run.notebook import run_notebook
 from slidesieve.cohort.audit import file_faults, leakage
 from slidesieve.cohort.manifest import read_manifest
 from slidesieve.datasets.questions import Question, read_questions
@@ -111,7 +111,7 @@ def test_the_notebook_makes_tables_that_an_experiment_is_planned_on(tree, monkey
     files = {"captions": "captions.json", "instructions": "instructions.json", "questions": "bcnb.csv"}
     paths = {name: str(tree / file) for name, file in (files | {"features": "feats"}).items()}
     out = tree / "runs" / "06"
-    result = run_notebook(NOTEBOOKS / "06_gather_slidechat.ipynb", out, paths | {"val_share": 0.2, "seed": 3})
+    result = run_here(NOTEBOOKS / "06_gather_slidechat.ipynb", out, paths | {"val_share": 0.2, "seed": 3})
     assert result.status == "ran", result.error
     assert [(q.kind, q.slide_id, q.answer) for q in read_questions(out / "questions.csv")] == [
         ("Grading", slide, 1) for slide in TEST

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from slidesieve.features.bag import make_bag
+from slidesieve.features.bag import linspace_cap, make_bag
 from slidesieve.features.spectrum import norms, spectrum
 from slidesieve.features.store import PackedStore, read_features, write_features, write_packed
 from slidesieve.provenance.attributes import read_attrs
@@ -115,3 +115,10 @@ def test_norms_and_spectrum_by_hand():
     assert spectrum(bags) == pytest.approx([1, 0])
     circle = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
     assert spectrum([make_bag("c", circle, None, {})]) == pytest.approx([0.5, 0.5])
+
+
+@pytest.mark.parametrize(("n", "most"), [(47, 5), (47, 46), (9, 2), (9, 1), (9, 9), (3, 9)])
+def test_a_cap_leaves_tiles_evenly_spaced_from_the_first_to_the_last(n, most):
+    bag = make_bag("s", np.arange(n, dtype=np.float32)[:, None], None, {})
+    want = [int(i * (n - 1) / max(min(most, n) - 1, 1)) for i in range(min(most, n))]
+    assert linspace_cap(bag, most).x[:, 0].tolist() == want

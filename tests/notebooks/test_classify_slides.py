@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from run_here import run_here
 
-from flows.run.notebook import run_notebook
 from slidesieve.cohort.splits import grouped_splits
 from slidesieve.datasets.labels import label_slides
 from slidesieve.evaluation.auroc import BASELINE
@@ -52,7 +52,7 @@ def test_the_notebook_scores_every_model_on_the_same_slides(cohort, tmp_path):
     given = {"features": str(cohort / "store.h5"), "labels": str(cohort / "labels.csv"), "label_column": "grade"}
     given |= {"folds": [0, 1], "n_folds": 3, "k": 5, "options": {"expert_hidden": 16}, "epochs": 12, "lr": 3e-3}
     given |= {"baselines": [BASELINE, "random"], "draws": 100}
-    result = run_notebook(NOTEBOOK, tmp_path / "65", given)
+    result = run_here(NOTEBOOK, tmp_path / "65", given)
     assert result.status == "ran", result.error
     scores = pd.read_csv(tmp_path / "65/scores.csv").set_index(["model", "metric"])
     assert scores.loc[("tcssa", "auroc"), "value"] > 0.9
@@ -68,6 +68,7 @@ def test_a_finished_fold_is_not_trained_again(cohort, tmp_path):
     table, bags = table_of(cohort), open_features(cohort / "store.h5")
     (split,) = grouped_splits(table, by="patient", folds=[0], n_folds=3, seed=0)
     how = {"k": 3, "seed": 0, "settings": Settings(1e-3, 1, 1, 8), "options": {"expert_hidden": 4}}
+    how |= {"checkpoint": tmp_path / "c.pt", "save_minutes": 10, "device": "cpu"}
     predict = partial(fold_predictions, "tcssa", split, table, bags, **how)
     first = kept(tmp_path / "a.csv", predict)
     again = kept(tmp_path / "a.csv", lambda: pytest.fail("trained again"))
@@ -91,7 +92,7 @@ def test_unknown_models_and_splits_are_told(cohort, tmp_path):
     with pytest.raises(ValueError, match="no model 'tsca'; there are"):
         bag_model("tsca", d=D, classes=2, k=4, seed=0)
     given = {"features": str(cohort / "store.h5"), "labels": str(cohort / "labels.csv"), "label_column": "grade"}
-    result = run_notebook(NOTEBOOK, tmp_path / "65", given | {"splits": "hospital"})
+    result = run_here(NOTEBOOK, tmp_path / "65", given | {"splits": "hospital"})
     assert result.status == "failed" and "no such folder; expected one of splits_<fold>.csv, patient or site" in str(
         result.error
     )

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from fake_runs import write_cohort, write_run
+from run_here import run_here
 
-from flows.run.notebook import run_notebook
 from slidesieve.cohort.manifest import read_manifest
 from slidesieve.datasets.questions import read_questions
 from slidesieve.features.bag import make_bag
@@ -19,7 +19,7 @@ QUALITY = {"sparselearn": (7, 0.9), "random": (7, 0.4), "mean": (7, 0.4), "all":
 
 
 def run(name, out, **parameters):
-    return run_notebook(
+    return run_here(
         NOTEBOOKS / f"{name}.ipynb", out, {n: str(v) if n != "answers" else v for n, v in parameters.items()}
     )
 

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 from fake_runs import N_TILES, write_cohort, write_run
+from run_here import run_here
 
-from flows.run.notebook import run_notebook
 from slidesieve.provenance.files import ROOT
 
 QUALITY = {"sparselearn": 0.8, "sparselearn:gate=scale": 0.5, "sparselearn:denoiser=global": 0.82}
@@ -13,7 +13,7 @@ K = 7
 
 def run(name, folder, answers, out):
     given = {"questions": str(folder / "questions.csv"), "answers": [str(path) for path in answers], "draws": 400}
-    return run_notebook(ROOT / "notebooks" / f"{name}.ipynb", out, given)
+    return run_here(ROOT / "notebooks" / f"{name}.ipynb", out, given)
 
 
 def test_variants_of_known_quality_are_told_apart(tmp_path):

@@ -43,7 +43,7 @@ def longest_option(asked: Sequence[Question]) -> list[int]:
     return [int(np.argmax([len(option) for option in question.options])) for question in asked]
 
 
-FLOORS: dict[str, Callable[[Sequence[Question], Sequence[Question]], list[int]]] = {
+WITHOUT_A_MODEL: dict[str, Callable[[Sequence[Question], Sequence[Question]], list[int]]] = {
     "majority": majority_letter,
     "majority_option": majority_option,
     "longest_option": lambda train, asked: longest_option(asked),
@@ -61,8 +61,8 @@ def floor_answers(answers: pd.DataFrame, questions: Sequence[Question], *, split
     asked = answers.drop_duplicates(["seed", "fold", "ID"])
     for (seed, fold), part in asked.groupby(["seed", "fold"]):
         train = [question for question in questions if split[fold].get(question.slide_id) == "train"]
-        for name in FLOORS if train else WITHOUT_KEY:
-            predicted = [LETTERS[i] for i in FLOORS[name](train, [table[i] for i in part["ID"]])]
+        for name in WITHOUT_A_MODEL if train else WITHOUT_KEY:
+            predicted = [LETTERS[i] for i in WITHOUT_A_MODEL[name](train, [table[i] for i in part["ID"]])]
             floor = part.assign(method=name, k=0, seed=seed, fold=fold, predicted=predicted, covered=True)
             rows.append(floor.assign(correct=floor["predicted"] == floor["answer"], **dict.fromkeys(LOGP, np.nan)))
     return pd.concat(rows, ignore_index=True)

@@ -15,8 +15,7 @@ from slidesieve.answers.controls import is_control
 from slidesieve.answers.tables import RUN
 from slidesieve.compressors.registry import FLOORS
 from slidesieve.datasets.questions import Question
-from slidesieve.evaluation.floors import FLOORS as WITHOUT_A_MODEL
-from slidesieve.evaluation.floors import floor_run
+from slidesieve.evaluation.floors import WITHOUT_A_MODEL, floor_run
 from slidesieve.evaluation.scores import question_groups
 from slidesieve.evaluation.stats import LEVEL, clustered_mean, paired_difference
 from slidesieve.evaluation.variants import holm
