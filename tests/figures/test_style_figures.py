@@ -42,16 +42,26 @@ def test_a_figure_of_one_panel():
     assert drawn.axes == [ax] and drawn.get_size_inches().tolist() == [5.1, 2.3]
 
 
-@pytest.mark.parametrize(("width", "columns", "rows"), [(2.0, 1, 5), (4.7, 2, 3), (23.0, 5, 1)])
-def test_the_legend_is_that_of_one_panel_and_the_figure_grows_by_its_rows(width, columns, rows):
+@pytest.mark.parametrize(("width", "columns", "rows"), [(2.0, 1, 6), (4.7, 2, 3), (23.0, 6, 1)])
+def test_the_legend_names_what_any_panel_draws_once_and_the_figure_grows_by_its_rows(width, columns, rows):
     drawn, (ax, other) = style.panels(2, columns=2, width=width / 2, height=3.0)
     closed(drawn)
     for i in range(5):
         ax.plot([0, 1], [i, i], label=f"line {i}")
+        other.plot([0, 1], [i, i], label=f"line {i}")
     other.plot([0, 1], [9, 9], label="of the other")
-    style.legend_below(drawn, ax)
-    assert legend(drawn) == ["line 0", "line 1", "line 2", "line 3", "line 4"] and drawn.legends[0]._ncols == columns
+    style.legend_below(drawn)
+    assert legend(drawn) == [*(f"line {i}" for i in range(5)), "of the other"]
+    assert drawn.legends[0]._ncols == columns
     assert drawn.get_size_inches().tolist() == pytest.approx([width, 3.0 + 0.22 * rows])
+
+
+def test_a_figure_without_labels_has_no_legend():
+    drawn, ax = style.figure()
+    closed(drawn)
+    ax.plot([0, 1], [1, 1])
+    style.legend_below(drawn)
+    assert drawn.legends == []
 
 
 @pytest.mark.parametrize(

@@ -106,13 +106,18 @@ def figure(*, width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
     return plt.subplots(figsize=(width, height), layout="constrained")
 
 
-def legend_below(drawn: Figure, ax: Axes) -> None:
-    """Give the whole figure one legend, that of `ax`, below its panels; the figure grows by the legend's rows."""
-    handles, labels = ax.get_legend_handles_labels()
-    columns = min(len(labels), max(1, int(drawn.get_figwidth() // 2.3)))  # an entry is up to 2.3 inches wide
-    rows = -(-len(labels) // columns)
+def legend_below(drawn: Figure) -> None:
+    """Give the whole figure one legend, of all its panels' labels, below them; the figure grows by its rows."""
+    labelled = {}
+    for ax in drawn.axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            labelled.setdefault(label, handle)
+    if not labelled:
+        return
+    columns = min(len(labelled), max(1, int(drawn.get_figwidth() // 2.3)))  # an entry is up to 2.3 inches wide
+    rows = -(-len(labelled) // columns)
     drawn.set_figheight(drawn.get_figheight() + 0.22 * rows)
-    drawn.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+    drawn.legend(labelled.values(), labelled.keys(), loc="outside lower center", ncols=columns, frameon=False)
 
 
 def shortened(name: str, most: int = 26) -> str:
