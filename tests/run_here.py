@@ -3,24 +3,26 @@
 How notebooks run in processes of their own is the matter of test_notebook_runs, test_whole_road and test_flows.
 """
 
-import io
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 
 from flows.run.notebook import portable
-from flows.script import run_cells
 from slidesieve.provenance import receipts
 from slidesieve.provenance.files import ROOT
+from slidesieve.provenance.parameters import read_cells
 from slidesieve.provenance.recipes import recipe_of
 
 
 class Result(NamedTuple):
-    """`status` is ran or failed, `error` why, `printed` what its cells printed or displayed."""
+    """`status` is ran or failed, `error` why, `printed` what its cells printed."""
 
     status: str
     error: str
@@ -28,20 +30,33 @@ class Result(NamedTuple):
 
 
 def run_here(notebook: Path, out_dir: Path, parameters: dict[str, object]) -> Result:
-    """Run all cells, the receipt included; an error in a cell is told, not raised."""
+    """Run all cells, the receipt included, and render what they display; an error in a cell is told, not raised."""
     given = parameters | {"out_dir": portable(out_dir)}
-    recipe, printed, threads = recipe_of(notebook, given), io.StringIO(), torch.get_num_threads()
-    error = ""
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), torch.random.fork_rng():
+    recipe, error = recipe_of(notebook, given), ""
+    with _as_in_a_kernel(notebook) as shell, capture_output() as output:
+        for cell in (c for c in read_cells(notebook) if c["cell_type"] == "code"):
+            result = shell.run_cell("".join(cell["source"]))
+            if fault := result.error_before_exec or result.error_in_exec:
+                error = f"{type(fault).__name__}: {fault}"
+                break
+            if "parameters" in cell["metadata"].get("tags", []):
+                shell.user_ns.update(given)
+    if not error:
+        error = "; ".join(receipts.check(out_dir, recipe))
+    return Result("failed" if error else "ran", error, output.stdout)
+
+
+@contextmanager
+def _as_in_a_kernel(notebook: Path) -> Iterator[InteractiveShell]:
+    """A shell at the root, without history; afterwards all is as it was."""
+    threads, shell = torch.get_num_threads(), InteractiveShell.instance()
+    shell.history_manager.enabled = False
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
         patch.chdir(ROOT)
-        patch.setenv(receipts.NOTEBOOK_VARIABLE, str(notebook))  # put back afterwards
+        patch.setenv(receipts.NOTEBOOK_VARIABLE, str(notebook))
         try:
-            run_cells(notebook, given)
-        except Exception as fault:
-            error = f"{type(fault).__name__}: {fault}"
+            yield shell
         finally:
             plt.close("all")
             torch.set_num_threads(threads)
-    if not error:
-        error = "; ".join(receipts.check(out_dir, recipe))
-    return Result("failed" if error else "ran", error, printed.getvalue())
+            InteractiveShell.clear_instance()

@@ -27,7 +27,7 @@ from slidesieve.models.options import defaults_of
 from slidesieve.models.prefix_lm import Prefix
 
 WIDTH, TEXT = 12, 23
-TINY, QWEN = DECODERS["tiny"], DECODERS["qwen2.5-7b"]
+TINY, QWEN = DECODERS["tiny"], DECODERS["qwen2.5-7b"]._replace(layers=3)
 
 
 class Slots(Compressor):
