@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from slide_files import write_manifest
 
 from slidesieve.cohort.audit import file_faults, leakage, site_counts, split_counts
-from slidesieve.cohort.manifest import path_of, read_manifest
+from slidesieve.cohort.manifest import Manifest, path_of, read_manifest, row_of, with_slide_file
 from slidesieve.cohort.splits import shared_cases, shared_sites, shared_tcga_cases, split_of, tcga_case
 
 
@@ -50,6 +51,73 @@ def test_all_faults_are_listed_at_once(tmp_path):
         "column 'surname' is unknown",
     ):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "fault"),
+    [
+        ("a\nb", r"row 3 \('a\\nb'\): slide_id names files: no line break, NUL or other sign that cannot be printed"),
+        ("a\u200bb", "no line break, NUL or other sign"),
+        ("a\u00a0", "no line break, NUL or other sign"),
+        ("a/b", r"row 3 \(a/b\): slide_id names files: not empty, no '/', no '\\', no leading '\.'"),
+        ("a\\b", r"no '\\', no leading"),
+        ("..", "no leading"),
+        (".a", "no leading"),
+        ("a ", r"row 3 \(a \): slide_id names files: no space before or after it"),
+        (" a", "no space before or after"),
+        ("x" * 201, "it has 201 bytes, at most 200"),
+        ("é" * 101, "it has 202 bytes, at most 200"),
+        ("OK", r"rows 2, 3 \('ok', 'OK'\): equal but for case .* one file on some systems; rename all but one"),
+        ("o\u212a", "equal but for case"),  # the sign of kelvin
+    ],
+)
+def test_an_id_that_is_no_name_of_a_file_everywhere_is_refused(tmp_path, wrong, fault):
+    with pytest.raises(ValueError, match=fault):
+        _read(tmp_path, [{"slide_id": "ok"}, {"slide_id": wrong, "case_id": "p"}])
+
+
+def test_an_id_of_two_spellings_of_one_accent_is_refused_and_a_nul_never_cuts_one_short(tmp_path):
+    with pytest.raises(ValueError, match=r"rows 2, 3 .* accents' spelling"):
+        _read(tmp_path, [{"slide_id": "caf\u00e9"}, {"slide_id": "cafe\u0301"}])
+    path = write_manifest(tmp_path / "m.csv", [{"slide_id": "aXb"}])
+    path.write_bytes(path.read_bytes().replace(b"X", b"\0"))
+    with pytest.raises(ValueError, match="NUL"):
+        read_manifest(path)
+
+
+def test_ids_of_any_language_and_of_200_bytes_pass(tmp_path):
+    ids = ["Fall 7, links", "スライド-1", "x" * 200, "TCGA-05-4244-01Z-00-DX1.d4ff32cd", "straße"]
+    assert _read(tmp_path, [{"slide_id": i} for i in ids]).table["slide_id"].tolist() == ids
+
+
+def test_a_slides_row_is_found_without_going_through_the_others():
+    """10^5 rows: the column of ids is gone through once, whatever number of slides is asked for."""
+    n, times = 100_000, []
+    table = pd.DataFrame({"slide_id": [f"s{i}" for i in range(n)], "slide_path": [f"{i}.tif" for i in range(n)]})
+
+    class Watched:
+        iloc = table.iloc
+
+        def __getitem__(self, column):
+            times.append(column)
+            return table[column]
+
+        def __len__(self):
+            return n
+
+    manifest = Manifest(Watched(), Path("/data"))
+    for i in range(0, n, 100):
+        assert path_of(manifest, f"s{i}", "slide_path") == Path(f"/data/{i}.tif")
+    assert times == ["slide_id"]
+    with pytest.raises(ValueError, match="z: not among the manifest's 100000 slides"):
+        row_of(manifest, "z")
+
+
+def test_slides_that_are_there(tmp_path):
+    (tmp_path / "a.tif").touch()
+    rows = [{"slide_id": "a", "slide_path": "a.tif"}, {"slide_id": "b"}, {"slide_id": "c", "slide_path": ""}]
+    rows[2]["feature_path"] = "c.h5"
+    assert with_slide_file(_read(tmp_path, rows), ["c", "b", "a"]) == ["a"]
 
 
 def test_a_missing_column_is_named(tmp_path):

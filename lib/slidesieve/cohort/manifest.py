@@ -7,10 +7,12 @@ Paths are relative to the manifest's folder, or to DATA_ROOT where that is set. 
 
 import os
 import re
+import unicodedata
 from collections import Counter
-from functools import cache
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,13 +22,20 @@ COLUMNS = (
     *("mpp", "split", "sha256", "source", "licence"),
 )
 SPLITS = ("train", "val", "test")
+MOST_ID_BYTES = 200  # file systems take names of 255, and an id's files have endings
 
 
-class Manifest(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Manifest:
     """The checked table (strings; `mpp` float, nan = not given), and the folder that its paths start from."""
 
     table: pd.DataFrame
     root: Path
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Which row of the table is a slide's; gone through once."""
+        return {slide_id: place for place, slide_id in enumerate(self.table["slide_id"])}
 
 
 def read_manifest(path: str | Path) -> Manifest:
@@ -46,12 +55,11 @@ def read_manifest(path: str | Path) -> Manifest:
 
 def row_of(manifest: Manifest, slide_id: str) -> pd.Series:
     """Return a slide's row. Raises ValueError if the manifest has no such slide."""
-    rows = manifest.table[manifest.table["slide_id"] == slide_id]
-    if rows.empty:
+    if slide_id not in manifest.places:
         raise ValueError(
             f"{slide_id}: not among the manifest's {len(manifest.table)} slides; add it, or correct the id"
         )
-    return rows.iloc[0]
+    return manifest.table.iloc[manifest.places[slide_id]]
 
 
 def path_of(manifest: Manifest, slide_id: str, column: str) -> Path:
@@ -60,6 +68,12 @@ def path_of(manifest: Manifest, slide_id: str, column: str) -> Path:
     if not value:
         raise ValueError(f"{slide_id}: {column} is empty in the manifest; fill it in")
     return manifest.root / value
+
+
+def with_slide_file(manifest: Manifest, slide_ids: Iterable[str]) -> list[str]:
+    """Pick the slides whose slide file is there; others are archived, or have features only."""
+    paths = {slide_id: row_of(manifest, slide_id)["slide_path"] for slide_id in slide_ids}
+    return [slide_id for slide_id, path in paths.items() if path and (manifest.root / path).exists()]
 
 
 def cached_manifest(path: Path) -> Manifest:
@@ -75,10 +89,11 @@ def _column_faults(table: pd.DataFrame) -> list[str]:
 
 def _row_faults(table: pd.DataFrame) -> list[str]:
     faults = [f"{s!r}: {n} rows with this slide_id; keep one" for s, n in Counter(table["slide_id"]).items() if n > 1]
+    faults += _lookalikes(table)
     for row in table.itertuples():
-        where = f"row {row.Index + 2} ({row.slide_id or 'no slide_id'})"
-        if not row.slide_id or "/" in row.slide_id or row.slide_id.startswith("."):
-            faults.append(f"{where}: slide_id names files: not empty, no '/', no leading '.'")
+        told = row.slide_id if row.slide_id.isprintable() else repr(row.slide_id)
+        where = f"row {row.Index + 2} ({told[:60] or 'no slide_id'})"
+        faults += [f"{where}: slide_id names files: {fault}" for fault in _id_faults(row.slide_id)]
         if not row.case_id:
             faults.append(f"{where}: case_id is empty; leakage cannot be checked; give the patient, or repeat slide_id")
         if not row.slide_path and not row.feature_path:
@@ -90,6 +105,30 @@ def _row_faults(table: pd.DataFrame) -> list[str]:
         if row.sha256 and not re.fullmatch(r"[0-9a-f]{64}", row.sha256):
             faults.append(f"{where}: sha256 {row.sha256[:12]!r}...: expected 64 lower-case hex digits, or empty")
     return faults
+
+
+def _id_faults(slide_id: str) -> list[str]:
+    """Say what keeps an id from being a file's name on every system, and from being the same word to every reader."""
+    wrong = {
+        "not empty, no '/', no '\\', no leading '.'": not slide_id or slide_id[0] == "." or set(slide_id) & {"/", "\\"},
+        "no line break, NUL or other sign that cannot be printed": not slide_id.isprintable(),
+        "no space before or after it": slide_id != slide_id.strip(),
+        f"it has {len(slide_id.encode())} bytes, at most {MOST_ID_BYTES}": len(slide_id.encode()) > MOST_ID_BYTES,
+    }
+    return [fault for fault, holds in wrong.items() if holds]
+
+
+def _lookalikes(table: pd.DataFrame) -> list[str]:
+    """Name ids that are one file where a file system minds neither case nor how a letter is composed."""
+    rows: dict[str, dict[str, int]] = {}
+    for place, slide_id in enumerate(table["slide_id"]):
+        rows.setdefault(unicodedata.normalize("NFC", slide_id).casefold(), {})[slide_id] = place + 2
+    return [
+        f"rows {', '.join(map(str, alike.values()))} ({', '.join(map(repr, alike))}): equal but for case or accents' "
+        "spelling, one file on some systems; rename all but one"
+        for alike in rows.values()
+        if len(alike) > 1
+    ]
 
 
 def _split_faults(table: pd.DataFrame) -> list[str]:
