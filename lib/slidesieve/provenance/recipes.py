@@ -9,13 +9,15 @@ import csv
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from slidesieve.provenance.code_reach import by_meaning, reach
 from slidesieve.provenance.code_words import Picks
-from slidesieve.provenance.files import RECEIPT, ROOT, file_stamp, files_under, hash_file, outputs_of, resolve
+from slidesieve.provenance.files import RECEIPT, ROOT, files_under, hash_file, outputs_of, resolve
 from slidesieve.provenance.parameters import Parameter, check_parameters, read_parameters
+from slidesieve.provenance.slide_identity import slide_identity
 from slidesieve.provenance.weights import snapshot
 
 FOR_PEOPLE = (".png", "ledger.csv")  # outputs of a stage that no later stage computes with
@@ -136,7 +138,10 @@ def _hash_input(parameter: Parameter, value: str | list[str]) -> dict[str, str]:
 
 
 def _named_files(table: Path, *, slides: bool) -> dict[str, str]:
-    """Fingerprint a manifest's files: features by content, slides by their sha256 column or by size and mtime."""
+    """Fingerprint a manifest's files: features by content, slides by what tells them without reading them whole.
+
+    A slide that cannot be read is left out, as an absent one is: the stage's ledger says so.
+    """
     with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if not rows or not {"slide_id", "feature_path"} <= rows[0].keys():
@@ -145,7 +150,8 @@ def _named_files(table: Path, *, slides: bool) -> dict[str, str]:
     features = {row["feature_path"] for row in rows if row["feature_path"]}
     hashes = {p: hash_file(root / p)[:16] for p in sorted(features) if (root / p).is_file()}
     for row in rows if slides else []:
-        path = root / (row.get("slide_path") or "")
-        if path.is_file():
-            hashes[row["slide_path"]] = row.get("sha256") or "{}-{}".format(*file_stamp(path))
+        with suppress(OSError):
+            path = root / (row.get("slide_path") or "")
+            if path.is_file():
+                hashes[row["slide_path"]] = slide_identity(path, row.get("sha256") or "")
     return hashes
