@@ -1,6 +1,8 @@
 """The ledger, and the loop over slides: one fails alone, a worker may die, the parent may be killed."""
 
+import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,11 +10,21 @@ import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
 from slidesieve.cohort.ledger import Ledger, Outcome
-from slidesieve.cohort.slide_loop import Counts, SkipSlide, TooManyFailed, for_each_slide
+from slidesieve.cohort.slide_files import written_hdf5
+from slidesieve.cohort.slide_loop import (
+    Counts,
+    NoRoom,
+    SkipSlide,
+    SlidesLost,
+    TooManyFailed,
+    Unchecked,
+    for_each_slide,
+)
 
 
 def _outcome(slide_id: str, status: str = "ok", message: str = "") -> Outcome:
@@ -111,6 +123,128 @@ def test_too_many_failures_fail_the_run_after_all_were_tried(tmp_path):
     assert len(Ledger(tmp_path / "ledger.csv").rows()) == 4
     with pytest.raises(TooManyFailed, match="1 of 1"):
         _run(tmp_path, ["bad1"], workers=0, share=1.0)
+
+
+def _archived(slide_id: str, *, folder: Path) -> Counts:
+    """A slide is a file; `kept` is a list of those whose result is up to date without it."""
+    if (folder / slide_id).exists():
+        return Counts(5, 0, kept=True)
+    if slide_id in (folder / "kept").read_text().split():
+        return Unchecked(5, 0, kept=True)
+    if slide_id.startswith("junk"):
+        raise ValueError(f"{slide_id}: other parameters than before")
+    raise FileNotFoundError(f"{slide_id}: no such slide file")
+
+
+def _again(folder: Path, ids: list[str], share: float = 1.0):
+    work = partial(_archived, folder=folder)
+    return for_each_slide(work, ids, ledger=Ledger(folder / "l.csv"), workers=0, max_failed_share=share)
+
+
+def test_a_cohort_that_shrank_is_not_done_until_it_is_whole_or_said_to_be_smaller(tmp_path, capsys):
+    ids = ["a", "b", "c", "d"]
+    (tmp_path / "kept").write_text("d")
+    for slide_id in ids:
+        (tmp_path / slide_id).touch()
+    assert (_again(tmp_path, [*ids, "never"])["status"] == ["ok"] * 4 + ["failed"]).all()
+    for slide_id in "bcd":
+        (tmp_path / slide_id).unlink()
+    for _ in range(2):  # what was lost stays lost
+        with pytest.raises(SlidesLost, match=r"2 of 5 slides were ok in an earlier run .* now: b, c; bring them back"):
+            _again(tmp_path, [*ids, "never"])
+        rows = Ledger(tmp_path / "l.csv").rows().set_index("slide_id")
+        assert rows["error"].to_dict() == {
+            "a": "",
+            "b": "SlideLost",
+            "c": "SlideLost",
+            "d": "",
+            "never": "FileNotFoundError",
+        }
+        assert rows.loc["b", ["status", "message"]].tolist() == [
+            "failed",
+            "was ok before; now FileNotFoundError: b: no such slide file",
+        ]
+        assert rows.loc["d", ["status", "n_tiles", "message"]].tolist() == [
+            "ok",
+            5,
+            "its slide is not there to be checked",
+        ]
+    (tmp_path / "b").touch()
+    (tmp_path / "d").touch()
+    capsys.readouterr()
+    rows = _again(tmp_path, ["a", "b", "d"]).set_index("slide_id")
+    assert (rows["status"] == "ok").all() and (rows["message"] == "").all()
+    assert "no longer asked for" not in capsys.readouterr().out  # c was lost before
+    _again(tmp_path, ["b"])
+    assert "2 slides of the earlier run are no longer asked for: a, d\n" in capsys.readouterr().out
+
+
+def test_a_kill_does_not_forget_which_slides_were_lost(tmp_path):
+    ledger = Ledger(tmp_path / "l.csv")
+    ledger.append(Outcome("a", "failed", "SlideLost", "was ok before", 0, 0, 0.1))
+    ledger.append(_outcome("b", "failed"))
+    assert ledger.settle(["a", "b", "c"], ("ok",))["slide_id"].tolist() == ["a"]  # as a run begins
+    (tmp_path / "kept").write_text("c")
+    with pytest.raises(SlidesLost, match="1 of 2 slides"):
+        _again(tmp_path, ["a", "c"])
+
+
+def test_a_slide_that_was_ok_and_fails_for_what_is_asked_now_is_an_ordinary_failure(tmp_path):
+    (tmp_path / "kept").write_text("a junk")
+    _again(tmp_path, ["a", "junk"])
+    (tmp_path / "kept").write_text("a")
+    assert _again(tmp_path, ["a", "junk"])["error"].tolist() == ["", "ValueError"]
+
+
+def _large(slide_id: str, *, folder: Path) -> Counts:
+    """Write a file of 0.6 MB."""
+    if (folder / f"{slide_id}.h5").exists():
+        return Counts(100, 0, kept=True)
+    with written_hdf5(folder / f"{slide_id}.h5") as file:
+        file["features"] = np.ones((100, 3000), np.float16)
+    return Counts(100, 0)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real filesystem of 1 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small filesystem: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_full_disk_ends_the_run_by_name_and_leaves_nothing_half_written(small_disk, workers):
+    ledger, ids = Ledger(small_disk / "ledger.csv"), ["a", "b", "c"]
+    work = partial(_large, folder=small_disk)
+    said = rf"{small_disk}: No space left on device \(0\.\d MiB free\); free some space, or give another out_dir"
+    with pytest.raises(NoRoom, match=said):
+        for_each_slide(work, ids, ledger=ledger, workers=workers, max_failed_share=1.0)
+    assert sorted(p.name for p in small_disk.iterdir()) == ["a.h5", "ledger.csv"]
+    assert ledger.rows()[["slide_id", "status"]].to_numpy().tolist() == [["a", "ok"]]  # none failed
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    rows = for_each_slide(work, ids, ledger=ledger, workers=workers, max_failed_share=0.0)
+    assert rows["slide_id"].tolist() == ids and (rows["status"] == "ok").all()
+
+
+def _refused(slide_id: str, *, number: int, where: str) -> Counts:
+    raise OSError(number, os.strerror(number), where)
+
+
+@pytest.mark.parametrize(
+    ("number", "what_to_do", "workers"), [(errno.EDQUOT, "quota", 1), (errno.EROFS, "nothing can be written", 0)]
+)
+def test_a_quota_or_a_read_only_disk_ends_the_run_with_the_folder_at_fault(tmp_path, number, what_to_do, workers):
+    work = partial(_refused, number=number, where=str(tmp_path / "x" / "s.h5"))
+    with pytest.raises(NoRoom, match=f"{re.escape(str(tmp_path / 'x'))}: .*MiB free.*{what_to_do}"):
+        for_each_slide(work, ["a"], ledger=Ledger(tmp_path / "l.csv"), workers=workers, max_failed_share=1.0)
+    assert len(Ledger(tmp_path / "l.csv").rows()) == 0
 
 
 SCRIPT = """

@@ -1,6 +1,9 @@
 """Feature files and packed stores: what goes in comes out, whole or not at all."""
 
+import errno
+import os
 import pickle
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -10,6 +13,8 @@ from slidesieve.features.bag import linspace_cap, make_bag
 from slidesieve.features.spectrum import norms, spectrum
 from slidesieve.features.store import PackedStore, read_features, write_features, write_packed
 from slidesieve.provenance.attributes import read_attrs
+from slidesieve.slides.slide import View
+from slidesieve.slides.tiling import Tiling, write_tiling
 
 
 def _bag(slide_id: str = "s", n: int = 75, d: int = 33, *, coords: bool = True, seed: int = 0):
@@ -55,6 +60,34 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write_features(tmp_path / "s.h5", _bag(seed=1), {"bad": object()})
     assert (tmp_path / "s.h5").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["s.h5"]
+
+
+TILING = Tiling(np.zeros((3, 2), np.int64), np.ones(3, np.float32), 0, View(0, 1.0, 1.0), {})
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: write_features(path, _bag(), {}),
+        lambda path: write_packed(path, [_bag()]),
+        lambda path: write_tiling(path, TILING, {}),
+    ],
+)
+def test_a_full_disk_is_a_fault_of_the_system_and_never_of_hdf5(tmp_path, monkeypatch, write):
+    """HDF5 crashes where it cannot write, and not only once: no file of ours is open in it while it is written."""
+    write(tmp_path / "s.h5")
+    before = (tmp_path / "s.h5").read_bytes()
+
+    def full(self, data):
+        with self.open("wb") as file:
+            file.write(data[:9])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write(tmp_path / "s.h5")
+    assert caught.value.errno == errno.ENOSPC
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("s.h5", before)]
 
 
 def test_what_a_bag_refuses():

@@ -1,5 +1,7 @@
 """Stages 10 and 20 on small slides: resume, recipes, stale files, damaged tiles, and a real SIGKILL."""
 
+import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -14,16 +16,17 @@ from slide_files import damage_tile, glass, smooth_noise, write_manifest, write_
 
 from slidesieve.cohort.ledger import Ledger
 from slidesieve.cohort.manifest import read_manifest
-from slidesieve.cohort.slide_loop import SkipSlide, for_each_slide
-from slidesieve.features.jobs import FEATURE_CODE, EncoderChoice, encode_one, fair_shares, fit_encoder
+from slidesieve.cohort.slide_loop import SkipSlide, SlidesLost, for_each_slide
+from slidesieve.features.jobs import FEATURE_CODE, EncoderChoice, StaleTiles, encode_one, fair_shares, fit_encoder
 from slidesieve.features.store import read_features
 from slidesieve.provenance.attributes import read_attrs
-from slidesieve.slides.jobs import tile_one
-from slidesieve.slides.slide import UnreadableSlide
+from slidesieve.slides.jobs import TilesLost, WrongSlide, tile_one
+from slidesieve.slides.slide import Slide, UnreadableSlide
 from slidesieve.slides.tiling import NoTissue, TileSpec, read_tiling
 
 SPEC = TileSpec(64, 1.0, 0, 0.25)
 CODE = dict.fromkeys(FEATURE_CODE, "1")
+LOSS = {"max_lost_share": 0.5}
 STAND_IN = EncoderChoice("stain-texture", "cpu", 32, "cls")
 
 
@@ -46,7 +49,9 @@ def _cohort(folder: Path, n: int) -> Path:
 
 
 def _tile(manifest: Path, out_dir: Path, **changes):
-    return partial(tile_one, **{"manifest_path": manifest, "spec": SPEC, "out_dir": out_dir, "code": CODE} | changes)
+    return partial(
+        tile_one, **{"manifest_path": manifest, "spec": SPEC, "out_dir": out_dir, "code": CODE} | LOSS | changes
+    )
 
 
 def _both_stages(manifest: Path, out: Path, workers: int):
@@ -57,7 +62,7 @@ def _both_stages(manifest: Path, out: Path, workers: int):
     for_each_slide(_tile(manifest, out / "tiles"), ids, ledger=Ledger(out / "tiles" / "ledger.csv"), **loop)
     (out / "features").mkdir(exist_ok=True)
     choice = fit_encoder(STAND_IN, n_slides=24, n_tiles=999, code=CODE, **where)
-    work = partial(encode_one, choice=choice, code=CODE, **where)
+    work = partial(encode_one, choice=choice, code=CODE, **LOSS, **where)
     return for_each_slide(work, ids, ledger=Ledger(out / "features" / "ledger.csv"), **loop)
 
 
@@ -147,7 +152,7 @@ def _encode_again(manifest: Path, out: Path, slide_id: str):
     _tile(manifest, out / "tiles")(slide_id)
     where = {"manifest_path": manifest, "tiles_dir": out / "tiles", "out_dir": out / "features"}
     choice = fit_encoder(STAND_IN, n_slides=24, n_tiles=300, code=CODE, **where)
-    return encode_one(slide_id, choice=choice, code=CODE, **where)
+    return encode_one(slide_id, choice=choice, code=CODE, **LOSS, **where)
 
 
 def test_slides_without_tiles_or_without_a_file_are_skipped(tmp_path):
@@ -156,7 +161,166 @@ def test_slides_without_tiles_or_without_a_file_are_skipped(tmp_path):
         _tile(manifest, tmp_path)("a")
     where = {"manifest_path": manifest, "tiles_dir": tmp_path / "tiles", "out_dir": tmp_path}
     with pytest.raises(SkipSlide, match="no tiles in tiles; its ledger says why"):
-        encode_one("a", choice=STAND_IN, code=CODE, **where)
+        encode_one("a", choice=STAND_IN, code=CODE, **LOSS, **where)
+
+
+def _state(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """The slides' files of both stages: when they were written, and what they hold."""
+    files = sorted(folder.glob("tiles/*.h5")) + sorted(folder.glob("features/*.h5"))
+    return {str(f.relative_to(folder)): (f.stat().st_mtime_ns, f.read_bytes()) for f in files}
+
+
+def _rows(folder: Path):
+    return [Ledger(folder / stage / "ledger.csv").rows().set_index("slide_id") for stage in ("tiles", "features")]
+
+
+def test_archived_slides_keep_what_was_made_of_them(tmp_path):
+    """Some slides are moved away, then all, a label joins the manifest: every file stays as it is, and is said to."""
+    manifest = _cohort(tmp_path, 4)
+    _both_stages(manifest, tmp_path, workers=0)
+    before = _state(tmp_path)
+    assert len(before) == 8
+    for gone in ({"s2"}, {"s0", "s1", "s2", "s3"}):
+        for slide in gone:
+            (tmp_path / f"{slide}.tif").unlink(missing_ok=True)
+        text = manifest.read_text().splitlines()
+        manifest.write_text("\n".join([text[0] + f",label_{len(gone)}", *(line + ",x" for line in text[1:])]) + "\n")
+        _both_stages(manifest, tmp_path, workers=0)
+        assert _state(tmp_path) == before
+        for rows in _rows(tmp_path):
+            assert (rows["status"] == "ok").all() and rows["n_tiles"].tolist() == [128] * 4
+            assert set(rows.index[rows["message"] == "its slide is not there to be checked"]) == gone
+
+
+def test_an_archived_slide_that_would_have_to_be_tiled_anew_ends_both_stages_and_loses_nothing(tmp_path):
+    manifest, ids = _cohort(tmp_path, 3), ["s0", "s1", "s2"]
+    _both_stages(manifest, tmp_path, workers=0)
+    before = _state(tmp_path)
+    (tmp_path / "s1.tif").rename(tmp_path / "archive")
+    loop = {"workers": 0, "max_failed_share": 1.0}
+    tiles, features = Ledger(tmp_path / "tiles" / "ledger.csv"), Ledger(tmp_path / "features" / "ledger.csv")
+    other = {"spec": TileSpec(32, 1.0, 0, 0.25)}
+    with pytest.raises(SlidesLost, match=r"1 of 3 slides .* s1; bring them back"):
+        for_each_slide(_tile(manifest, tmp_path / "tiles", **other), ids, ledger=tiles, **loop)
+    assert (tmp_path / "tiles" / "s1.h5.stale").read_bytes() == before["tiles/s1.h5"][1]
+    assert not (tmp_path / "tiles" / "s1.h5").exists()
+    where = {"manifest_path": manifest, "tiles_dir": tmp_path / "tiles", "out_dir": tmp_path / "features"}
+    state = next((tmp_path / "features").glob("*.npz"))
+    work = partial(encode_one, choice=STAND_IN._replace(state=state), code=CODE, **LOSS, **where)
+    with pytest.raises(SlidesLost, match=r"1 of 3 slides .* s1;(.|\n)*no tiles in tiles, which lost the slide"):
+        for_each_slide(work, ids, ledger=features, **loop)
+    assert (tmp_path / "features" / "s1.h5.stale").read_bytes() == before["features/s1.h5"][1]
+    _both_stages(manifest, tmp_path, workers=0)  # as before: what was set aside is taken back, without the slide
+    assert _state(tmp_path)["features/s1.h5"] == before["features/s1.h5"]
+    assert {name: held for name, (_, held) in _state(tmp_path).items()} == {n: held for n, (_, held) in before.items()}
+    assert not list(tmp_path.glob("*/*.stale*"))
+
+
+def test_an_encoder_is_not_fitted_on_part_of_its_slides_and_an_older_fit_is_taken_back(tmp_path):
+    manifest = _cohort(tmp_path, 3)
+    _both_stages(manifest, tmp_path, workers=0)
+    where = {"manifest_path": manifest, "tiles_dir": tmp_path / "tiles", "out_dir": tmp_path / "features"}
+    first = next((tmp_path / "features").glob("*.npz"))
+    whole = first.read_bytes()
+    other = fit_encoder(STAND_IN, n_slides=24, n_tiles=300, code=CODE, **where).state
+    assert not first.exists() and other.exists()
+    (tmp_path / "s1.tif").rename(tmp_path / "archive")
+    with pytest.raises(FileNotFoundError, match="1 of the 3 slides that it is fitted on are not there: s1; bring them"):
+        fit_encoder(STAND_IN, n_slides=24, n_tiles=200, code=CODE, **where)
+    assert fit_encoder(STAND_IN, n_slides=24, n_tiles=999, code=CODE, **where).state == first
+    assert first.read_bytes() == whole and not other.exists()
+    write_slide(tmp_path / "s1.tif", smooth_noise(512, 1024, 9), levels=3)
+    with pytest.raises(StaleTiles, match=r"s1\.tif: changed since its tiles were placed"):
+        fit_encoder(STAND_IN, n_slides=24, n_tiles=200, code=CODE, **where)
+
+
+@pytest.mark.parametrize("missing", ["the end", "a part that no sample sees"])
+def test_a_half_downloaded_slide_is_done_anew_when_it_is_whole(tmp_path, missing):
+    """The room was taken at once, as downloaders do: the size is right, and zeros stand where nothing has come yet."""
+    manifest, out = write_manifest(tmp_path / "m.csv", [{"slide_id": "s0", "slide_path": "s0.tif"}]), tmp_path / "tiles"
+    path = write_slide(tmp_path / "s0.tif", smooth_noise(1024, 2048))
+    whole = path.read_bytes()
+    hole = slice(len(whole) * 6 // 10, None) if missing == "the end" else slice(70_000, 400_000)
+    part = bytearray(whole)
+    part[hole] = bytes(len(part[hole]))
+    path.write_bytes(part)
+    os.utime(path, ns=(1, 1))
+    first = _tile(manifest, out)("s0")
+    assert 100 < first.n_tiles < 512 and _tile(manifest, out)("s0").kept
+    path.write_bytes(whole)
+    assert _tile(manifest, out)("s0") == (512, 0, False)
+
+
+def test_a_slide_is_the_one_whose_sum_the_manifest_states(tmp_path):
+    path, out = write_slide(tmp_path / "s0.tif", smooth_noise(512, 1024)), tmp_path / "tiles"
+    whole = path.read_bytes()
+    rows = [{"slide_id": "s0", "slide_path": "s0.tif"}]
+    tile = _tile(write_manifest(tmp_path / "m.csv", rows), out)
+    assert not tile("s0").kept
+    rows[0]["sha256"] = hashlib.sha256(whole).hexdigest()
+    stated = _tile(write_manifest(tmp_path / "sum.csv", rows), out)
+    assert stated("s0").kept  # to state the sum of the same file costs nothing
+    stated = partial(stated, code=CODE | {"slidesieve.slides.tiling": "2"})
+    assert stated("s0") == (128, 0, False)
+    assert read_attrs(out / "s0.h5")["slide_identity"] == "sha256:" + rows[0]["sha256"]
+    os.utime(path, ns=(1, 1))
+    assert stated("s0").kept  # touched, and equal
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    found = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    with pytest.raises(
+        WrongSlide, match=rf"s0\.tif: the manifest says sha256 {rows[0]['sha256'][:12]}.*{found}.*fetch"
+    ):
+        stated("s0")
+    assert not (out / "s0.h5").exists()
+    path.unlink()
+    assert stated("s0").note  # archived: ours is of the slide that is stated
+    rows[0]["sha256"] = "0" * 64
+    with pytest.raises(FileNotFoundError, match="no such slide file"):
+        partial(stated, manifest_path=write_manifest(tmp_path / "other.csv", rows))("s0")
+
+
+def test_a_slide_that_lost_too_many_tiles_is_not_ok_in_either_stage(tmp_path):
+    """Two of eight stored tiles are damaged: seen by stage 10 where it has no other level, else by stage 20."""
+    manifest = _cohort(tmp_path, 4)
+    (tmp_path / "tiles").mkdir()
+    flat = write_slide(tmp_path / "s1.tif", smooth_noise(512, 1024), compression="jpeg")
+    for number in (1, 5):
+        damage_tile(flat, number)
+        damage_tile(tmp_path / "s0.tif", number)
+    tile = _tile(manifest, tmp_path / "tiles", max_lost_share=0.25)
+    assert tile("s0") == (128, 0, False) and tile("s1") == (96, 32, False)
+    assert tile("s2") == tile("s3") == (128, 0, False)
+    with pytest.raises(
+        TilesLost, match=r"s1\.tif: 25% of its tiles cannot be read, at most 24% may be \(max_lost_share\)"
+    ):
+        _tile(manifest, tmp_path / "tiles", max_lost_share=0.24)("s1")
+    assert not (tmp_path / "tiles" / "s1.h5").exists() and tile("s1").kept  # the file itself stands
+    where = {"manifest_path": manifest, "tiles_dir": tmp_path / "tiles", "out_dir": tmp_path / "features"}
+    (tmp_path / "features").mkdir()
+    choice = fit_encoder(STAND_IN, n_slides=24, n_tiles=300, code=CODE, **where)
+    encode = partial(encode_one, choice=choice, code=CODE, **where)
+    with pytest.raises(TilesLost, match=r"s0\.tif: 25% of its tiles cannot be read"):
+        encode("s0", max_lost_share=0.24)
+    assert not list((tmp_path / "features").glob("s0*"))
+    assert encode("s0", max_lost_share=0.25) == (96, 32, False)
+    with pytest.raises(TilesLost):
+        encode("s0", max_lost_share=0.24)
+    assert not (tmp_path / "features" / "s0.h5").exists() and encode("s0", max_lost_share=0.25).kept
+
+
+def test_what_was_never_scanned_is_not_lost(tmp_path, monkeypatch):
+    """A scanner that leaves glass out gives pixels without opacity there."""
+    manifest = _cohort(tmp_path, 1)
+    read = Slide.read_rgba
+
+    def half_scanned(self, level, xy, size):
+        image = read(self, level, xy, size)
+        image.paste((0, 0, 0, 0), (0, 0, image.width // 2, image.height))
+        return image
+
+    monkeypatch.setattr(Slide, "read_rgba", half_scanned)
+    counts = _tile(manifest, tmp_path / "tiles", max_lost_share=0.0)("s0")
+    assert counts == (64, 64, False) and read_attrs(tmp_path / "tiles" / "s0.h5")["lost_share"] == 0
 
 
 SCRIPT = """

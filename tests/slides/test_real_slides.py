@@ -23,6 +23,7 @@ pytestmark = [
     pytest.mark.skipif(not SHARED.exists(), reason=f"no {SHARED}: set DATA_SHARED to the real test data"),
 ]
 CODE = dict.fromkeys(FEATURE_CODE, "1")
+LOSS = {"max_lost_share": 0.1}
 GOOD = {
     "cmu": "CMU-1-Small-Region.svs",
     "cptac": "CPTAC-C3L-00601-26_5x.tiff",
@@ -46,12 +47,12 @@ def _run(folder: Path, spec: TileSpec):
     rows[1]["mpp"] = "2.0"
     manifest = write_manifest(folder / "m.csv", rows)
     loop = {"workers": 0, "max_failed_share": 0.9}
-    work = partial(tile_one, manifest_path=manifest, spec=spec, out_dir=folder / "tiles", code=CODE)
+    work = partial(tile_one, manifest_path=manifest, spec=spec, out_dir=folder / "tiles", **LOSS, code=CODE)
     tiled = for_each_slide(work, paths, ledger=Ledger(folder / "tiles" / "ledger.csv"), **loop)
     where = {"manifest_path": manifest, "tiles_dir": folder / "tiles", "out_dir": folder / "features"}
     (folder / "features").mkdir()
     choice = fit_encoder(EncoderChoice("stain-texture", "cpu", 32, "cls"), n_slides=9, n_tiles=400, code=CODE, **where)
-    work = partial(encode_one, choice=choice, code=CODE, **where)
+    work = partial(encode_one, choice=choice, code=CODE, **LOSS, **where)
     encoded = for_each_slide(work, paths, ledger=Ledger(folder / "features" / "ledger.csv"), **loop)
     return tiled.set_index("slide_id"), encoded.set_index("slide_id")
 

@@ -14,6 +14,7 @@ import pandas as pd
 from slidesieve.provenance.files import written_whole
 
 TEXT = ("slide_id", "status", "error", "message")
+LOST = "SlideLost"  # the error of a slide that an earlier run had and that cannot be had now
 
 
 class Outcome(NamedTuple):
@@ -51,9 +52,12 @@ class Ledger:
         return table.drop_duplicates("slide_id", keep="last").reset_index(drop=True)
 
     def settle(self, slide_ids: Iterable[str], statuses: tuple[str, ...] = ("ok", "failed", "skipped")) -> pd.DataFrame:
-        """Rewrite the file with one row a slide, in the order of `slide_ids` and none but those; return the rows."""
+        """Rewrite the file with one row a slide, in the order of `slide_ids` and none but those; return the rows.
+
+        A lost slide's row stays, whatever `statuses` says: that an earlier run had it must not be forgotten.
+        """
         rows = self.rows()
-        rows = rows[rows["status"].isin(statuses)].set_index("slide_id", drop=False)
+        rows = rows[rows["status"].isin(statuses) | (rows["error"] == LOST)].set_index("slide_id", drop=False)
         rows = rows.loc[[s for s in slide_ids if s in rows.index]].reset_index(drop=True)
         with written_whole(self.path) as aside:
             rows.to_csv(aside, index=False, lineterminator="\n")

@@ -1,27 +1,28 @@
-"""A slide's file on disk: kept if it bears the present stamp, and never left stale."""
+"""A slide's file on disk: kept if it bears the present stamp, set aside if it is stale, never deleted.
+
+A file that a failure leaves stale becomes `<name>.stale`, which nobody reads, or `<name>.replaced` if another slide has
+been seen since; once its stamp is the present one again it is taken back. `slide_identity`, among its attributes, says
+which slide it was made of.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import h5py
 
 from slidesieve import __version__
-from slidesieve.cohort.slide_loop import Counts
+from slidesieve.cohort.slide_loop import Counts, Unchecked
 from slidesieve.provenance.attributes import read_attrs
 from slidesieve.provenance.code_reach import by_meaning
+from slidesieve.provenance.files import written_whole
 
-HEAD_BYTES = 1 << 20
-
-
-def head_hash(path: Path) -> str:
-    """Hash the size and the first MiB of a slide file: which file this is, at no cost that grows with the slide."""
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such slide file; correct slide_path, or set DATA_ROOT")
-    with path.open("rb") as file:
-        return hashlib.sha256(b"%d " % path.stat().st_size + file.read(HEAD_BYTES)).hexdigest()
+STALE, REPLACED = ".stale", ".replaced"
+MOST_STALE = 5  # of one slide and kind that are looked at; there are more only if as many reruns have failed
+SUM = "sha256:"  # how the identity of a slide begins whose sum was checked
 
 
 def slide_stamp(code: dict[str, str], modules: tuple[str, ...], **parts: object) -> str:
@@ -34,11 +35,28 @@ def slide_stamp(code: dict[str, str], modules: tuple[str, ...], **parts: object)
 
 
 def kept(file: Path, stamp: str) -> Counts | None:
-    """Return the counts of a file that was written under `stamp`, else None."""
-    if not file.exists() or not h5py.is_hdf5(file):
-        return None
-    attrs = read_attrs(file)
-    return Counts(attrs["n_tiles"], attrs["n_dropped"], kept=True) if attrs.get("recipe_hash") == stamp else None
+    """Return the counts of a file that was written under `stamp`, else None; one set aside is taken back."""
+    for found in (file, *_aside(file, STALE), *_aside(file, REPLACED)):
+        attrs = _own_attrs(found)
+        if attrs.get("recipe_hash") == stamp:
+            if found != file:
+                _set_aside(file)
+                found.rename(file)
+            return Counts(attrs["n_tiles"], attrs["n_dropped"], kept=True)
+    return None
+
+
+def kept_unchecked(file: Path, stamp_of: Callable[[str], str], *, stated_sha256: str) -> Counts | None:
+    """Return the counts of a file that is up to date if its slide is still the one that the file says; else None.
+
+    `stamp_of` gives the present stamp for an identity of the slide. One with another sum than the stated is not meant.
+    """
+    for found in (file, *_aside(file, STALE)):
+        slide = _own_attrs(found).get("slide_identity", "")
+        other = stated_sha256 and slide.startswith(SUM) and not slide.startswith(SUM + stated_sha256)
+        if slide and not other and (done := kept(file, stamp_of(slide))):
+            return Unchecked(*done)
+    return None
 
 
 def provenance(slide_id: str, stamp: str) -> dict[str, str]:
@@ -47,11 +65,65 @@ def provenance(slide_id: str, stamp: str) -> dict[str, str]:
 
 
 @contextmanager
-def no_stale(file: Path) -> Iterator[None]:
-    """Remove `file` if the block raises: it bears another stamp then. A file that bears none is not ours and stays."""
+def no_stale(file: Path) -> Iterator[list[str]]:
+    """Set `file` aside if the block raises: it bears another stamp then. One that bears none is not ours and stays.
+
+    The block may add to the list given which slide it has seen, so that the files of another are not taken back unseen.
+    """
+    seen: list[str] = []
     try:
-        yield
+        yield seen
     except Exception:
-        if file.exists() and h5py.is_hdf5(file) and "recipe_hash" in read_attrs(file):
-            file.unlink()
+        if _own_attrs(file):
+            _set_aside(file)
         raise
+    finally:
+        for stale in _aside(file, STALE) if seen else []:
+            if _own_attrs(stale).get("slide_identity", seen[0]) not in seen:
+                stale.rename(_free(file, REPLACED))
+
+
+def spare_foreign(file: Path) -> None:
+    """Set aside what stands in the place of a file to be written and is not ours."""
+    if not _own_attrs(file):
+        _set_aside(file)
+
+
+@contextmanager
+def written_hdf5(file: Path) -> Iterator[h5py.File]:
+    """Give an HDF5 file in memory; at the end its bytes are written, whole or not at all.
+
+    HDF5 itself crashes where a disk is full.
+    """
+    with h5py.File.in_memory() as h5:
+        yield h5
+        h5.flush()
+        image = h5.id.get_file_image()
+    with written_whole(file) as aside:
+        aside.write_bytes(image)
+
+
+def _set_aside(file: Path) -> None:
+    if file.exists():
+        file.rename(_free(file, STALE))
+
+
+def _aside(file: Path, ending: str) -> list[Path]:
+    return [name for n in range(MOST_STALE) if (name := _name(file, ending, n)).exists()]
+
+
+def _free(file: Path, ending: str) -> Path:
+    return next(name for n in count() if not (name := _name(file, ending, n)).exists())
+
+
+def _name(file: Path, ending: str, n: int) -> Path:
+    return file.with_name(f"{file.name}{ending}{n or ''}")
+
+
+def _own_attrs(file: Path) -> dict:
+    """Read the attributes of a file that we wrote; of any other, or none, there are none."""
+    try:
+        attrs = read_attrs(file) if file.is_file() and h5py.is_hdf5(file) else {}
+    except OSError:
+        return {}
+    return attrs if "recipe_hash" in attrs else {}

@@ -1,11 +1,15 @@
 """One function over many slides, in processes: a bad slide fails alone, and a run killed anywhere resumes.
 
+What is no fault of a slide ends the run: a full disk, and slides that an earlier run had and that cannot be had now.
+
 The parent alone writes the ledger. Workers are single-threaded (the numbers do not depend on how many there are) and
 end when their parent does, however it ended.
 """
 
+import errno
 import multiprocessing
 import os
+import shutil
 import threading
 import time
 import traceback
@@ -13,16 +17,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from slidesieve.cohort.ledger import Ledger, Outcome
+from slidesieve.cohort.ledger import LOST, Ledger, Outcome
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 REPORT_EVERY_S = 5.0
+MOST_NAMED = 20
+NO_ROOM = {
+    errno.ENOSPC: "free some space, or give another out_dir",
+    errno.EDQUOT: "your quota is used up: free some of it, or give another out_dir",
+    errno.EROFS: "nothing can be written there: give another out_dir",
+}
 
 
 class Counts(NamedTuple):
@@ -31,6 +41,13 @@ class Counts(NamedTuple):
     n_tiles: int
     n_dropped: int
     kept: bool = False
+    note = ""  # goes to the ledger
+
+
+class Unchecked(Counts):
+    """Kept on the word of the earlier run's file: its slide is archived, say."""
+
+    note = "its slide is not there to be checked"
 
 
 class SkipSlide(Exception):
@@ -41,7 +58,16 @@ class TooManyFailed(RuntimeError):
     """More slides failed than the run tolerates."""
 
 
+class SlidesLost(RuntimeError):
+    """Slides that an earlier run had cannot be had now."""
+
+
+class NoRoom(RuntimeError):
+    """The folder that is written to is full, or must not be written to."""
+
+
 Work = Callable[[str], Counts]
+Result = tuple[Outcome, bool, bool]  # the row, whether it was kept, whether the slide could not be read
 
 
 def for_each_slide(
@@ -49,22 +75,47 @@ def for_each_slide(
 ) -> pd.DataFrame:
     """Call `work` on every slide and return the ledger's rows; workers = 0 stays in this process, for debugging.
 
-    `work` must be importable (it crosses processes) and itself keep what it finds done. Raises TooManyFailed at the
-    end if more than `max_failed_share` of the slides tried have failed, or none is ok.
+    `work` must be importable (it crosses processes) and itself keep what it finds done. Raises NoRoom at once where
+    nothing more can be written. At the end raises SlidesLost if a slide that was ok before is absent or unreadable now,
+    and TooManyFailed if more than `max_failed_share` of the slides tried have failed, or none is ok.
     """
     ids = list(slide_ids)
-    known = set(ledger.settle(ids, ("ok",))["slide_id"])
-    report = _Report(len(ids))
-    for outcome, kept in _in_processes(work, ids, workers) if workers else (_try(work, i) for i in ids):
-        if not (kept and outcome.slide_id in known):
-            ledger.append(outcome)
-        report.count(outcome)
-    rows = ledger.settle(ids)
+    results = _in_processes(work, ids, workers) if workers else (_try(work, i) for i in ids)
+    with room_in(ledger.path.parent), closing(results):
+        _say_who_left(ledger.rows(), ids)
+        before = ledger.settle(ids, ("ok",)).set_index("slide_id")
+        report = _Report(len(ids))
+        for outcome, kept, unread in results:
+            had = outcome.slide_id in before.index
+            if had and unread:
+                outcome = outcome._replace(error=LOST, message=f"was ok before; now {outcome.error}: {outcome.message}")
+            if not (kept and had and before.at[outcome.slide_id, "message"] == outcome.message):
+                ledger.append(outcome)
+            report.count(outcome)
+        rows = ledger.settle(ids)
+    _check_lost(rows, ledger.path)
     _check_failures(rows, ledger.path, max_failed_share)
     return rows
 
 
-def _in_processes(work: Work, ids: list[str], workers: int) -> Iterator[tuple[Outcome, bool]]:
+@contextmanager
+def room_in(folder: Path) -> Iterator[None]:
+    """Raise NoRoom for a full or read-only disk under what the block writes: `folder`, or what the fault names."""
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno not in NO_ROOM:
+            raise
+        place = Path(fault.filename).parent if fault.filename else folder
+        there = next(p for p in (place, *place.absolute().parents) if p.exists())
+        free_mib = shutil.disk_usage(there).free / 2**20
+        raise NoRoom(
+            f"{place}: {os.strerror(fault.errno)} ({free_mib:.1f} MiB free); {NO_ROOM[fault.errno]}, and run again: "
+            "finished slides are kept"
+        ) from fault
+
+
+def _in_processes(work: Work, ids: list[str], workers: int) -> Iterator[Result]:
     """Yield outcomes as slides end. If a worker dies, the slides then in work are tried once more, each alone."""
     todo = deque(ids)
     while todo:
@@ -83,30 +134,34 @@ def _in_processes(work: Work, ids: list[str], workers: int) -> Iterator[tuple[Ou
             yield from (_alone(work, slide_id) for slide_id in list(running.values()))
 
 
-def _alone(work: Work, slide_id: str) -> tuple[Outcome, bool]:
+def _alone(work: Work, slide_id: str) -> Result:
     try:
         with _pool(1) as pool:
             return pool.submit(_try, work, slide_id).result()
     except BrokenProcessPool:
         message = "its process died twice: out of memory, killed, or a crash in a decoder; try the slide by itself"
-        return Outcome(slide_id, "failed", "WorkerDied", message, 0, 0, 0.0), False
+        return Outcome(slide_id, "failed", "WorkerDied", message, 0, 0, 0.0), False, True
 
 
-def _try(work: Work, slide_id: str) -> tuple[Outcome, bool]:
-    """Turn whatever happens to a slide into its row."""
+def _try(work: Work, slide_id: str) -> Result:
+    """Turn whatever happens to a slide into its row; a full disk is none of the slide's."""
     start = time.monotonic()
-    status, error, message, counts = "ok", "", "", Counts(0, 0)
+    status, error, message, counts, unread = "ok", "", "", Counts(0, 0), False
     try:
         counts = work(slide_id)
+        message = counts.note
     except SkipSlide as reason:
         status, message = "skipped", str(reason)
     except Exception as fault:  # a slide may fail in any way at all, and must do so alone
+        if isinstance(fault, OSError) and fault.errno in NO_ROOM:
+            raise
+        unread = isinstance(fault, OSError) or getattr(fault, "is_unread", False)
         status, error, message = "failed", type(fault).__name__, str(fault)
         if not isinstance(fault, ValueError | OSError):
             frame = traceback.extract_tb(fault.__traceback__)[-1]
             message += f" ({Path(frame.filename).name}:{frame.lineno})"
     seconds = round(time.monotonic() - start, 3)
-    return Outcome(slide_id, status, error, message, counts.n_tiles, counts.n_dropped, seconds), counts.kept
+    return Outcome(slide_id, status, error, message, counts.n_tiles, counts.n_dropped, seconds), counts.kept, unread
 
 
 @contextmanager
@@ -117,7 +172,11 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     try:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
-            yield pool
+            try:
+                yield pool
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
@@ -149,6 +208,26 @@ class _Report:
             left = f", {(self.total - self.done) / rate:.0f} s left" if self.done < self.total else ""
             print(f"{self.done}/{self.total} slides, {self.failed} failed, {rate:.1f} a second{left}", flush=True)
             self.last = now
+
+
+def _say_who_left(rows: pd.DataFrame, ids: list[str]) -> None:
+    left = rows.loc[(rows["status"] == "ok") & ~rows["slide_id"].isin(ids), "slide_id"].tolist()
+    if left:
+        print(f"{len(left)} slides of the earlier run are no longer asked for: {_named(left)}", flush=True)
+
+
+def _named(ids: list[str]) -> str:
+    return ", ".join(ids[:MOST_NAMED]) + (f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else "")
+
+
+def _check_lost(rows: pd.DataFrame, path: Path) -> None:
+    lost = rows[rows["error"] == LOST]
+    if len(lost):
+        raise SlidesLost(
+            f"{len(lost)} of {len(rows)} slides were ok in an earlier run and cannot be had now: "
+            f"{_named(lost['slide_id'].tolist())}; bring them back, or take their rows out of the manifest; "
+            f"all rows in {path}\n- {lost['slide_id'].iloc[0]}: {lost['message'].iloc[0]}"
+        )
 
 
 def _check_failures(rows: pd.DataFrame, path: Path, max_failed_share: float) -> None:

@@ -12,14 +12,15 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from slidesieve.cohort.manifest import Manifest, cached_manifest, path_of, read_manifest
-from slidesieve.cohort.slide_files import head_hash, kept, no_stale, provenance, slide_stamp
-from slidesieve.cohort.slide_loop import Counts, SkipSlide
+from slidesieve.cohort.ledger import LOST, Ledger
+from slidesieve.cohort.manifest import Manifest, cached_manifest, path_of, read_manifest, row_of
+from slidesieve.cohort.slide_files import STALE, kept, no_stale, provenance, slide_stamp, spare_foreign
+from slidesieve.cohort.slide_loop import Counts, SkipSlide, Unchecked, room_in
 from slidesieve.features.bag import make_bag
 from slidesieve.features.encoders import Encoder, load_encoder
 from slidesieve.features.store import write_features
 from slidesieve.provenance.attributes import read_attrs
-from slidesieve.slides.jobs import TILE_CODE
+from slidesieve.slides.jobs import TILE_CODE, check_lost, identify
 from slidesieve.slides.pixels import Tiles, iter_tiles
 from slidesieve.slides.slide import SlideFault, UnreadableSlide, open_slide
 from slidesieve.slides.tiling import Tiling, read_tiling
@@ -49,17 +50,25 @@ class StaleTiles(SlideFault):
 
 
 def encode_one(
-    slide_id: str, *, manifest_path: Path, tiles_dir: Path, out_dir: Path, choice: EncoderChoice, code: dict[str, str]
+    slide_id: str,
+    *,
+    manifest_path: Path,
+    tiles_dir: Path,
+    out_dir: Path,
+    choice: EncoderChoice,
+    max_lost_share: float,
+    code: dict[str, str],
 ) -> Counts:
-    """Encode the tiles of a slide: write out_dir/<slide_id>.h5."""
+    """Encode the tiles of a slide: write out_dir/<slide_id>.h5.
+
+    Raises TilesLost if more than `max_lost_share` of them cannot be read, StaleTiles if the slide is not the one that
+    they were placed on, other SlideFaults, and OSError for a slide that cannot be had.
+    """
     tile_file, file = tiles_dir / f"{slide_id}.h5", out_dir / f"{slide_id}.h5"
     with no_stale(file):
         if not tile_file.exists():
-            raise SkipSlide(f"no tiles in {tiles_dir.name}; its ledger says why")
+            raise _no_tiles(tiles_dir, slide_id)
         tiling, encoder = read_tiling(tile_file), _cached_encoder(choice)
-        path = path_of(cached_manifest(manifest_path), slide_id, "slide_path")
-        if head_hash(path) != tiling.attrs["slide_sha256_head"]:
-            raise StaleTiles(f"{path.name}: changed since its tiles were placed; run 10_tile_slides again")
         made_by = {
             "encoder": choice.name,
             "encoder_state_sha256": encoder.state_hash,
@@ -67,12 +76,25 @@ def encode_one(
             "tiles_recipe_hash": tiling.attrs["recipe_hash"],
         }
         stamp = slide_stamp(code, FEATURE_CODE, **made_by)
-        if done := kept(file, stamp):
+        manifest = cached_manifest(manifest_path)
+        path = path_of(manifest, slide_id, "slide_path")
+        done = kept(file, stamp)
+        try:
+            identity = _identity_of(path, tiling, row_of(manifest, slide_id)["sha256"])
+        except OSError:
+            if not done:
+                raise
+            done = Unchecked(*done)
+        counts = done
+        if not done:
+            x, read = _encode(path, tiling, encoder)
+            counts = Counts(int(read.sum()), int((~read).sum()))
+        check_lost(path.name, counts.n_dropped / (counts.n_tiles + counts.n_dropped), max_lost_share)
+        if done:
             return done
-        x, read = _encode(path, tiling, encoder)
-        counts = Counts(int(read.sum()), int((~read).sum()))
         bag = make_bag(slide_id, x[read], tiling.coords[read], tiling.attrs)
-        made_by |= {"n_tiles": counts.n_tiles, "n_dropped": counts.n_dropped}
+        made_by |= {"n_tiles": counts.n_tiles, "n_dropped": counts.n_dropped, "slide_identity": identity}
+        spare_foreign(file)
         write_features(file, bag, made_by | provenance(slide_id, stamp))
     return counts
 
@@ -90,7 +112,9 @@ def fit_encoder(
     """Fit an encoder that needs it, on `n_tiles` evenly spaced tiles of the first `n_slides` train slides by slide_id.
 
     Without a train split (none given, or folds) all slides count; no label is used either way. The state's file is
-    named after what it was fitted on: if it is there, nothing is fitted.
+    named after what it was fitted on: if it is there, nothing is fitted. Other states are set aside, as features of
+    theirs are. Raises FileNotFoundError if it has to be fitted on slides that are not there, StaleTiles if on changed
+    ones.
     """
     encoder = _load(choice)
     if not encoder.needs_fit:
@@ -101,17 +125,28 @@ def fit_encoder(
     fitted_on = {f.stem: read_attrs(f)["recipe_hash"] for f in files}
     stamp = slide_stamp(code, FEATURE_CODE, fitted_on=fitted_on, n_tiles=n_tiles, encoder=choice.name)
     choice = choice._replace(state=out_dir / f"encoder_state_{stamp}.npz")
+    aside = choice.state.with_name(choice.state.name + STALE)
+    if not choice.state.exists() and aside.exists():
+        aside.rename(choice.state)
     if not choice.state.exists():
-        for older in out_dir.glob("encoder_state_*.npz"):
-            older.unlink()
-        tilings = [read_tiling(f) for f in files]
-        shares = fair_shares([len(t.coords) for t in tilings], n_tiles)
         paths = [path_of(manifest, f.stem, "slide_path") for f in files]
+        if absent := [f.stem for f, path in zip(files, paths, strict=True) if not path.exists()]:
+            raise FileNotFoundError(
+                f"{choice.name}: {len(absent)} of the {len(files)} slides that it is fitted on are not there: "
+                f"{', '.join(absent[:20])}; bring them back, or set DATA_ROOT"
+            )
+        tilings = [read_tiling(f) for f in files]
+        for file, path, tiling in zip(files, paths, tilings, strict=True):
+            _identity_of(path, tiling, row_of(manifest, file.stem)["sha256"])
+        shares = fair_shares([len(t.coords) for t in tilings], n_tiles)
         parts = [_some_tiles(*each) for each in zip(paths, tilings, shares, strict=True)]
         if not any(map(len, parts)):
             raise ValueError(f"{choice.name}: no tile to fit on in {tiles_dir}; its ledger says why")
         encoder.fit(np.concatenate([part for part in parts if len(part)]))
-        encoder.save(choice.state)
+        with room_in(out_dir):
+            encoder.save(choice.state)
+    for older in set(out_dir.glob("encoder_state_*.npz")) - {choice.state}:
+        older.rename(older.with_name(older.name + STALE))
     return choice
 
 
@@ -121,6 +156,28 @@ def fair_shares(sizes: list[int], total: int) -> list[int]:
     for rank, i in enumerate(sorted(range(len(sizes)), key=sizes.__getitem__)):
         shares[i] = min(sizes[i], (total - sum(shares)) // (len(sizes) - rank))
     return shares
+
+
+def _no_tiles(tiles_dir: Path, slide_id: str) -> Exception:
+    """Skip a slide that stage 10 found no tiles on; one that it lost is lost here too."""
+    ledger = tiles_dir / "ledger.csv"
+    if ledger.exists() and slide_id in _lost(ledger, ledger.stat().st_mtime_ns):
+        return FileNotFoundError(f"{slide_id}: no tiles in {tiles_dir.name}, which lost the slide; its ledger says how")
+    return SkipSlide(f"no tiles in {tiles_dir.name}; its ledger says why")
+
+
+@cache
+def _lost(ledger: Path, mtime_ns: int) -> set[str]:
+    rows = Ledger(ledger).rows()
+    return set(rows.loc[rows["error"] == LOST, "slide_id"])
+
+
+def _identity_of(path: Path, tiling: Tiling, sha256: str) -> str:
+    """Return which slide it is, in the words of its tiles. Raises StaleTiles if they are another's."""
+    placed_on = tiling.attrs.get("slide_identity")
+    if placed_on not in identify(path, sha256):
+        raise StaleTiles(f"{path.name}: changed since its tiles were placed; run 10_tile_slides again")
+    return placed_on
 
 
 def _encode(path: Path, tiling: Tiling, encoder: Encoder) -> tuple[Float[np.ndarray, "n d"], Bool[np.ndarray, " n"]]:

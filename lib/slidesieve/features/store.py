@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
+from slidesieve.cohort.slide_files import written_hdf5
 from slidesieve.features.bag import Bag, make_bag
 from slidesieve.provenance.attributes import TRIDENT_ATTRS, plain_values
-from slidesieve.provenance.files import written_whole
 
 SCHEMA, SCHEMA_VERSION = "slidesieve.bag", 1
 
@@ -18,7 +18,7 @@ SCHEMA, SCHEMA_VERSION = "slidesieve.bag", 1
 def write_features(path: Path, bag: Bag, attrs: dict) -> None:
     """Write a slide's feature file, whole or not at all; `attrs` (provenance) join the bag's own."""
     x, everything = _half(bag), bag.attrs | attrs
-    with written_whole(path) as aside, h5py.File(aside, "w") as file:
+    with written_hdf5(path) as file:
         file.create_dataset("features", data=x)
         coords = file.create_dataset("coords", data=bag.coords)
         coords.attrs.update({k: v for k, v in everything.items() if k in TRIDENT_ATTRS})
@@ -41,7 +41,7 @@ def write_packed(path: Path, bags: Iterable[Bag]) -> None:
     widths, ids = {bag.x.shape[1] for bag in bags}, [bag.slide_id for bag in bags]
     if len(widths) != 1 or len(set(ids)) != len(ids):
         raise ValueError(f"{path}: {len(bags)} bags of widths {sorted(widths)}; expected one width and distinct slides")
-    with written_whole(path) as aside, h5py.File(aside, "w") as file:
+    with written_hdf5(path) as file:
         file.create_dataset("features", data=np.concatenate([_half(bag) for bag in bags]))
         file.create_dataset("offsets", data=np.cumsum([0, *(len(bag.x) for bag in bags)], dtype=np.int64))
         file.create_dataset("slide_id", data=ids, dtype=h5py.string_dtype())

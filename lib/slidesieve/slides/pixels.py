@@ -26,11 +26,15 @@ class Tiles(NamedTuple):
 
 
 class Thumbnail(NamedTuple):
-    """The whole slide small, `scale` level-0 pixels a pixel; `known` is False where it could not be read."""
+    """The whole slide small, `scale` level-0 pixels a pixel.
+
+    `known` is False where it could not be read, or was never scanned; `lost` is True where it could not be read.
+    """
 
     rgb: UInt8[np.ndarray, "h w 3"]
     known: Bool[np.ndarray, "h w"]
     scale: float
+    lost: Bool[np.ndarray, "h w"]
 
 
 def iter_tiles(slide: Slide, coords: Int[np.ndarray, "n 2"], *, tile_px: int, view: View) -> Iterator[Tiles]:
@@ -56,14 +60,15 @@ def thumbnail(slide: Slide, max_scale: float) -> Thumbnail:
     factor = min(max(1, int(max_scale / slide.downsamples[level])), *slide.level_sizes[level])
     width, height = (side // factor for side in slide.level_sizes[level])
     rgb, known = np.zeros((height, width, 3), np.uint8), np.zeros((height, width), bool)
+    lost = np.ones_like(known)
     step = max(1, THUMBNAIL_BLOCK_PX // factor)
     for y in range(0, height, step):
         for x in range(0, width, step):
             box = (x, y, min(x + step, width), min(y + step, height))
-            _shrink(slide, level, factor, box, rgb, known)
+            _shrink(slide, level, factor, box, rgb, known, lost)
     if not known.any():
         raise UnreadableSlide(f"{slide.path.name}: opens, but no pixel of level {level} can be read; replace the file")
-    return Thumbnail(rgb, known, slide.downsamples[level] * factor)
+    return Thumbnail(rgb, known, slide.downsamples[level] * factor, lost)
 
 
 def _blocks(corner: Int[np.ndarray, "n 2"], tile_px: int) -> Iterator[Int[np.ndarray, " m"]]:
@@ -103,7 +108,15 @@ def _resampled(slide: Slide, corner: np.ndarray, tile_px: int, view: View) -> It
         yield Tiles(np.array([i]), np.asarray(tile)[None])
 
 
-def _shrink(slide: Slide, level: int, factor: int, box: tuple[int, ...], rgb: np.ndarray, known: np.ndarray) -> None:
+def _shrink(
+    slide: Slide,
+    level: int,
+    factor: int,
+    box: tuple[int, ...],
+    rgb: np.ndarray,
+    known: np.ndarray,
+    lost: np.ndarray,
+) -> None:
     """Fill a box of the thumbnail; where a read fails, try its quarters, until they are a stored tile or so."""
     left, top, right, bottom = box
     try:
@@ -114,8 +127,9 @@ def _shrink(slide: Slide, level: int, factor: int, box: tuple[int, ...], rgb: np
             x, y = math.ceil((left + right) / 2), math.ceil((top + bottom) / 2)
             for part in ((left, top, x, y), (x, top, right, y), (left, y, x, bottom), (x, y, right, bottom)):
                 if part[0] < part[2] and part[1] < part[3]:
-                    _shrink(slide, level, factor, part, rgb, known)
+                    _shrink(slide, level, factor, part, rgb, known, lost)
         return
     rgba = rgba.reduce(factor)
     rgb[top:bottom, left:right] = np.asarray(rgba.convert("RGB"))
+    lost[top:bottom, left:right] = False
     known[top:bottom, left:right] = np.asarray(rgba.getchannel("A")) > 127

@@ -23,6 +23,8 @@ class SlideFault(ValueError):
 class UnreadableSlide(SlideFault):
     """No reader for the file, or no pixel of it can be read."""
 
+    is_unread = True  # what a failing disk looks like: a slide that was ok before counts as lost
+
 
 class MissingMpp(SlideFault):
     """Neither the file nor the manifest says how large a pixel is."""

@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
 
+from slidesieve.cohort.slide_files import written_hdf5
 from slidesieve.provenance.attributes import TRIDENT_ATTRS
-from slidesieve.provenance.files import written_whole
 from slidesieve.slides.pixels import Thumbnail, thumbnail
 from slidesieve.slides.slide import Slide, SlideFault, View, view_at
 
@@ -89,7 +89,9 @@ def tile_slide(slide: Slide, spec: TileSpec) -> Tiling:
             f"{slide.path.name}: of {len(coords)} tiles none has {spec.min_tissue:.0%} tissue (the best has "
             f"{tissue.max():.0%}); look at the slide, or lower min_tissue"
         )
-    return Tiling(coords[keep], tissue[keep].astype(np.float32), int((~seen).sum()), view, _attrs(slide, spec, view))
+    lost_share = float((coverage(small.lost, coords, side_px0, small.scale) == 1).mean())
+    attrs = _attrs(slide, spec, view) | {"lost_share": lost_share}
+    return Tiling(coords[keep], tissue[keep].astype(np.float32), int((~seen).sum()), view, attrs)
 
 
 def tissue_mask(rgb: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"]:
@@ -129,7 +131,7 @@ def coverage(
 
 def write_tiling(path: Path, tiling: Tiling, attrs: dict) -> None:
     """Write a tile file, whole or not at all; `attrs` (provenance) join the file's own."""
-    with written_whole(path) as aside, h5py.File(aside, "w") as file:
+    with written_hdf5(path) as file:
         coords = file.create_dataset("coords", data=tiling.coords)
         coords.attrs.update({k: v for k, v in tiling.attrs.items() if k in TRIDENT_ATTRS})
         file.create_dataset("tissue_fraction", data=tiling.tissue)
