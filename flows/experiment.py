@@ -18,12 +18,14 @@ import typer
 from flows.plan.graph import Options, plan
 from flows.plan.presets import read_preset, words_for
 from flows.plan.stages import Stage, changes_of, check_inputs, values_of
+from flows.report.folder import check_report
 from flows.report.index import write_report
-from flows.run.board import ELSEWHERE, Board, Outcome, drive, pending, run_stage
-from flows.run.locks import held
-from flows.run.notebook import portable
+from flows.run.board import ELSEWHERE, STATUSES, Board, Outcome, drive, pending, run_stage
+from flows.run.notebook import VERIFY_HELP, portable
 from flows.run.processes import guard
-from slidesieve.provenance.files import ROOT
+from flows.run.stops import exit_code, stoppable
+from slidesieve.provenance.files import ROOT, verified
+from slidesieve.provenance.locks import held
 
 PREFECT = {
     "PREFECT_HOME": str(ROOT / ".prefect"),
@@ -39,35 +41,38 @@ class StageFailed(Exception):
 
 
 def conduct(stages: list[Stage], out: str, *, title: str, workers: int, threads: int = 1) -> int:
-    """Bring every stage up to date and write the report; return the exit code.
+    """Bring every stage up to date and write the report; return the exit code: 130 after Ctrl-C, 143 after SIGTERM.
 
-    Raises ValueError or FileNotFoundError, before anything runs, if a parameter is wrong or an input absent.
+    Raises ValueError or FileNotFoundError, before anything runs, if a parameter is wrong, an input absent, or a folder
+    not ours to write to.
     """
     check_inputs(stages)
+    check_report(ROOT / out / "report")
     guard()
-    board, interrupted = Board(), False
+    board, stopped = Board(), 0
     due = pending(stages)
     if due:
         elsewhere = sum(reasons == [ELSEWHERE] for reasons in due.values())
         shared = f" ({elsewhere} by another worker now)" if elsewhere else ""
         board.say(f"{len(due)} of {len(stages)} stages to run{shared}, {workers} at a time")
         try:
-            run_under_prefect(stages, board, title=title, workers=workers, threads=threads)
-        except KeyboardInterrupt:
+            with stoppable():
+                run_under_prefect(stages, board, title=title, workers=workers, threads=threads)
+        except KeyboardInterrupt as stop:
             board.say("interrupted: the running notebooks are stopped; the next run goes on from here")
-            interrupted = True
+            stopped = exit_code(stop)
     else:
         board.outcomes = {s.id: Outcome("skipped") for s in stages}
         board.say(f"all {len(stages)} stages are up to date: nothing to run")
     with held(ROOT / out):
         index = write_report(stages, board.outcomes, ROOT / out, title=title)
-    counts = {s: sum(o.status == s for o in board.outcomes.values()) for s in ("ran", "skipped", "failed", "not run")}
+    counts = {s: sum(o.status == s for o in board.outcomes.values()) for s in STATUSES}
     board.say(", ".join(f"{n} {s}" for s, n in counts.items() if n))
     for id, outcome in board.outcomes.items():
         if outcome.status == "failed":
             board.say(f"FAILED {id}: {outcome.error}")
     print(index, flush=True)
-    return 130 if interrupted else 1 if counts["failed"] or counts["not run"] else 0
+    return stopped or int(any(counts[status] for status in ("failed", "interrupted", "not run")))
 
 
 def print_plan(stages: list[Stage], out: str) -> None:
@@ -107,7 +112,7 @@ def run_under_prefect(stages: list[Stage], board: Board, *, title: str, workers:
     @task(name="notebook", persist_result=False)
     def notebook(stage_id: str) -> State:
         outcome = run_stage(by_id[stage_id], board, threads=threads)
-        if outcome.status == "failed":
+        if outcome.status in ("failed", "interrupted"):
             raise StageFailed(outcome.error)
         return Completed(name=outcome.status.capitalize() if outcome.status != "ran" else "Completed")
 
@@ -151,6 +156,7 @@ def main(
     device: Annotated[str, typer.Option(help="cpu or cuda; empty: the notebook's default")] = "",
     parameter: Annotated[list[str], typer.Option("-p", help="name=value or STAGE.name=value, e.g. 50.steps=300")] = [],  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would run, why, and what it costs")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help=VERIFY_HELP)] = False,
 ) -> None:
     """Run an experiment from a manifest and its questions to a report; exit 0 if every stage is done."""
     with faults_explained():
@@ -176,12 +182,13 @@ def main(
             device=device,
             settings=(*words_for(asked, values.settings), *parameter),
         )
-        stages = plan(options)
-        if dry_run:
-            print_plan(stages, options.out)
-            return
         title = f"{Path(options.out).name}: {options.manifest}"
-        code = conduct(stages, options.out, title=title, workers=workers, threads=options.threads)
+        with verified(verify):
+            stages = plan(options)
+            if dry_run:
+                print_plan(stages, options.out)
+                return
+            code = conduct(stages, options.out, title=title, workers=workers, threads=options.threads)
     raise typer.Exit(code)
 
 

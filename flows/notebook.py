@@ -12,7 +12,10 @@ from typing import Annotated
 import typer
 
 from flows.plan.notebooks import described, listed, notebook_named
-from flows.run.notebook import parse_words, run_notebook
+from flows.run.notebook import VERIFY_HELP, parse_words, run_notebook
+from flows.run.stops import exit_code, stoppable
+from slidesieve.provenance.files import verified
+from slidesieve.provenance.locks import holder
 
 
 class NotebookCommand(typer.core.TyperCommand):
@@ -38,25 +41,31 @@ def main(
     timeout_s: Annotated[float, typer.Option(help="stop the notebook after so many seconds; 0 = never")] = 0.0,
     threads: Annotated[int, typer.Option(help="threads of BLAS and OpenMP; 0 = all cores")] = 0,
     force: Annotated[bool, typer.Option("--force", help="run even if the receipt fits")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help=VERIFY_HELP)] = False,
 ) -> None:
-    """Run one notebook as a stage; exit 0 if its receipt fits afterwards."""
+    """Run one notebook as a stage; exit 0 if its receipt fits afterwards, 130 after Ctrl-C, 143 after SIGTERM."""
     say = lambda text: print(text, flush=True)  # noqa: E731
     try:
         notebook = notebook_named(name)
-        result = run_notebook(
-            notebook,
-            out.resolve(),
-            parse_words(notebook, parameter),
-            timeout_s=timeout_s or None,
-            force=force,
-            threads=threads,
-            on_start=lambda reasons: say(f"{notebook.stem}: runs ({'; '.join(reasons)})"),
-            on_line=lambda line: say(f"  {line[:160]}"),
-            on_wait=lambda: say(f"{notebook.stem}: another worker is at it in {out}; waiting for it"),
-        )
+        at_it = lambda: f"another worker is at it in {out} ({holder(out)}); waiting for it"  # noqa: E731
+        with verified(verify), stoppable():
+            result = run_notebook(
+                notebook,
+                out.resolve(),
+                parse_words(notebook, parameter),
+                timeout_s=timeout_s or None,
+                force=force,
+                threads=threads,
+                on_start=lambda reasons: say(f"{notebook.stem}: runs ({'; '.join(reasons)})"),
+                on_line=lambda line: say(f"  {line[:160]}"),
+                on_wait=lambda: say(f"{notebook.stem}: {at_it()}"),
+            )
     except (ValueError, FileNotFoundError) as error:
         say(f"error: {error}")
         raise typer.Exit(2) from None
+    except KeyboardInterrupt as stop:
+        say(f"{notebook.stem}: interrupted; the next run goes on from here")
+        raise typer.Exit(exit_code(stop)) from None
     if result.status == "failed":
         say(f"{notebook.stem}: failed in {result.seconds:.0f} s\n{result.error}\nexecuted so far: {result.executed}")
         raise typer.Exit(1)

@@ -22,8 +22,12 @@ from accelerate.utils import broadcast_object_list
 from flows.run.notebook import parse_words, portable
 from slidesieve.provenance import receipts
 from slidesieve.provenance.files import ROOT
+from slidesieve.provenance.folders import check_folder
+from slidesieve.provenance.locks import let_go, take
 from slidesieve.provenance.parameters import read_cells
 from slidesieve.provenance.recipes import recipe_of
+
+UP_TO_DATE = "is up to date, not run again"
 
 
 def main(
@@ -43,15 +47,19 @@ def main(
         raise typer.Exit(2) from None
     with _process_group(cpu=given.get("device", "cpu") == "cpu") as group:
         reasons = ["asked for"] if force else receipts.check(out_dir, recipe)
-        reasons = broadcast_object_list([reasons])[0]  # before any process voids the receipt
+        refusal = _refusal(out_dir, notebook) if reasons and group.is_main_process else ""
+        reasons, refusal = broadcast_object_list([reasons, refusal])  # before any process voids the receipt
         if group.is_main_process:
-            print(f"{notebook.stem}: {'; '.join(reasons) or 'is up to date, not run again'}", flush=True)
-        if reasons:
+            said = f"error: {refusal}" if refusal else f"{notebook.stem}: {'; '.join(reasons) or UP_TO_DATE}"
+            print(said, flush=True)
+        if reasons and not refusal:
             if group.is_main_process:
                 run_cells(notebook, given)
             else:
                 with tempfile.TemporaryDirectory(prefix="rank-") as aside, redirect_stdout(io.StringIO()):
                     run_cells(notebook, given | {"out_dir": aside})
+    if refusal:
+        raise typer.Exit(2)
     faults = receipts.check(out_dir, recipe) if group.is_main_process else []
     if faults:
         print(f"{notebook.stem}: no valid receipt ({'; '.join(faults)})", flush=True)
@@ -61,16 +69,29 @@ def main(
 def run_cells(notebook: Path, given: dict[str, object]) -> dict[str, object]:
     """Execute a notebook's code cells in order, `given` set after its parameters cell; return its names.
 
-    A traceback names the cell by its place among the code cells.
+    A traceback names the cell by its place among the code cells. Folders that the cells held are let go at the end.
     """
     os.environ[receipts.NOTEBOOK_VARIABLE] = str(notebook)
     names: dict[str, object] = {"__name__": notebook.stem}
     code = [cell for cell in read_cells(notebook) if cell["cell_type"] == "code"]
-    for number, cell in enumerate(code, start=1):
-        exec(compile("".join(cell["source"]), f"<{notebook.name}, code cell {number}>", "exec"), names)
-        if "parameters" in cell["metadata"].get("tags", []):
-            names |= given
+    try:
+        for number, cell in enumerate(code, start=1):
+            exec(compile("".join(cell["source"]), f"<{notebook.name}, code cell {number}>", "exec"), names)
+            if "parameters" in cell["metadata"].get("tags", []):
+                names |= given
+    finally:
+        let_go()
     return names
+
+
+def _refusal(out_dir: Path, notebook: Path) -> str:
+    """Hold the folder for this process; say why not if it is not ours, or another run is at work in it."""
+    try:
+        check_folder(out_dir, notebook.stem, notebook)
+        take(out_dir)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 @contextmanager

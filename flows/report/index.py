@@ -1,35 +1,45 @@
 """The report: one folder with an index.html that gathers scores, selection, stages and slides, and opens anywhere.
 
-Everything that index.html links to is copied into the folder; links are relative; nothing is fetched.
+Everything that index.html links to is copied into the folder; links are relative; nothing is fetched. What it shows is
+of this run, or was up to date in it: where the comparison did not end well, there are no scores.
 """
 
 import csv
-import json
 import shutil
 from collections import Counter
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flows.plan.stages import Stage
-from flows.run.board import Outcome
+from flows.report.folder import PAGE, REPORT, ROWS, swapped_in
+from flows.run.board import DONE, STATUSES, Outcome
 from slidesieve.compressors.registry import FLOORS
-from slidesieve.provenance.files import ROOT, write_json
-from slidesieve.provenance.receipts import RECEIPT
+from slidesieve.provenance.files import RECEIPT, ROOT, read_json, write_json, written_whole
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 TABLES = ("scores.csv", "selection.csv", "auc.csv")
+WHEN = "%d %B %Y, %H:%M %Z"
 GREY_ROWS = (*FLOORS, "majority", "longest", "chance")
 
 
 def write_report(stages: list[Stage], outcomes: dict[str, Outcome], out: Path, *, title: str) -> Path:
-    """Write out/report/ from what the stages left in their folders; return the path of its index.html."""
-    folder = out / "report"
-    shutil.rmtree(folder, ignore_errors=True)
+    """Write out/report/ from what the stages left in their folders; return the path of its index.html.
+
+    Raises ValueError if there is a folder of that name that is not ours.
+    """
+    with swapped_in(out / REPORT) as folder:
+        _write(stages, outcomes, folder, title=title)
+    return out / REPORT / PAGE
+
+
+def _write(stages: list[Stage], outcomes: dict[str, Outcome], folder: Path, *, title: str) -> None:
     (folder / "notebooks").mkdir(parents=True)
-    rows = [_stage_row(stage, outcomes.get(stage.id, Outcome("not run")), folder) for stage in stages]
-    tables = _copy_tables(stages, folder)
+    became = {stage.id: outcomes.get(stage.id, Outcome("not run")) for stage in stages}
+    rows = [_stage_row(stage, became[stage.id], folder) for stage in stages]
+    compared = became[stages[-1].id].status in DONE and _receipt(stages[-1]) is not None
+    tables = _copy_tables(stages[-1], folder) if compared else {}
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
@@ -41,19 +51,20 @@ def write_report(stages: list[Stage], outcomes: dict[str, Outcome], out: Path, *
     page = environment.get_template("index.html.j2").render(
         title=title,
         style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
-        when=datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z"),
+        when=datetime.now().astimezone().strftime(WHEN),
         counts=Counter(row["status"] for row in rows),
+        statuses=STATUSES,
         stages=rows,
         scores=score_groups(tables.get("scores.csv", [])),
+        no_scores=_no_scores(stages[-1], became[stages[-1].id]),
         selection=tables.get("selection.csv", []),
         auc=tables.get("auc.csv", []),
-        ledgers=[row for stage in stages if (row := ledger_row(stage, folder))],
-        figures=_copy_figures(stages, folder),
+        ledgers=[row for s in stages if became[s.id].status != "not run" and (row := ledger_row(s, folder))],
+        figures=_copy_figures(stages[-1], folder) if compared else [],
     )
-    index = folder / "index.html"
-    index.write_text(page, encoding="utf-8")
-    write_json(folder / "stages.json", rows)
-    return index
+    with written_whole(folder / PAGE) as aside:
+        aside.write_text(page, encoding="utf-8")
+    write_json(folder / ROWS, rows)
 
 
 def score_groups(rows: list[dict[str, str]]) -> list[dict[str, object]]:
@@ -90,13 +101,12 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 def _stage_row(stage: Stage, outcome: Outcome, folder: Path) -> dict[str, object]:
     """Gather what the index says about a stage, and copy its page."""
-    html = outcome.html or _page_of(stage)
+    html = outcome.html or (_page_of(stage) if outcome.status in DONE else None)
     link = ""
-    if html and html.exists() and outcome.status != "not run":
+    if html and html.exists():
         link = f"notebooks/{stage.id.replace('/', '-')}.html"
         shutil.copy(html, folder / link)
-    path = ROOT / stage.out_dir / RECEIPT
-    receipt = json.loads(path.read_text()) if path.exists() and outcome.status != "not run" else {}
+    receipt = (_receipt(stage) if outcome.status in DONE else None) or {}
     return {
         "id": stage.id,
         "status": outcome.status,
@@ -117,26 +127,47 @@ def _why(outcome: Outcome) -> str:
     return "; ".join(outcome.reasons) or ("up to date" if outcome.status == "skipped" else "")
 
 
+def _receipt(stage: Stage) -> dict | None:
+    """What a stage's receipt says; None if it has none that can be read."""
+    try:
+        told = read_json(ROOT / stage.out_dir / RECEIPT)
+    except (FileNotFoundError, ValueError):
+        return None
+    return told if isinstance(told, dict) else None
+
+
+def _no_scores(last: Stage, outcome: Outcome) -> str:
+    """Say why there are no scores of this run, and where those of an earlier one lie, and of when."""
+    if outcome.status in DONE:
+        return f"No scores: {last.id} has written none."
+    became = {"not run": "did not run", "interrupted": "was interrupted"}.get(outcome.status, "failed")
+    said = f"No scores of this run: {last.id} {became}."
+    tables = [path for name in TABLES if (path := ROOT / last.out_dir / name).exists()]
+    if not tables:
+        return said
+    finished = (_receipt(last) or {}).get("finished")
+    when = datetime.fromisoformat(finished) if finished else datetime.fromtimestamp(tables[0].stat().st_mtime, UTC)
+    return f"{said} Those of an earlier run, of {when.astimezone().strftime(WHEN)}, lie in {last.out_dir}."
+
+
 def _page_of(stage: Stage) -> Path | None:
     path = ROOT / stage.out_dir / f"{stage.notebook.stem}.html"
     return path if path.exists() else None
 
 
-def _copy_tables(stages: list[Stage], folder: Path) -> dict[str, list[dict[str, str]]]:
-    """Copy the last stage's tables beside the index and read them; a stage without a receipt has none to show."""
-    last = ROOT / stages[-1].out_dir
+def _copy_tables(last: Stage, folder: Path) -> dict[str, list[dict[str, str]]]:
+    """Copy the last stage's tables beside the index and read them."""
     tables = {}
-    for name in TABLES if (last / RECEIPT).exists() else ():
-        if (last / name).exists():
-            shutil.copy(last / name, folder / name)
-            tables[name] = read_table(last / name)
+    for name in TABLES:
+        if (path := ROOT / last.out_dir / name).exists():
+            shutil.copy(path, folder / name)
+            tables[name] = read_table(path)
     return tables
 
 
-def _copy_figures(stages: list[Stage], folder: Path) -> list[str]:
+def _copy_figures(last: Stage, folder: Path) -> list[str]:
     """Copy the last stage's figures; return their names in order."""
-    last = ROOT / stages[-1].out_dir
-    figures = sorted(last.rglob("*.png")) if (last / RECEIPT).exists() else []
+    figures = sorted((ROOT / last.out_dir).rglob("*.png"))
     for figure in figures:
         shutil.copy(figure, folder / figure.name)
     return [figure.name for figure in figures]

@@ -9,19 +9,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flows.plan.stages import Stage
-from flows.run.launch import stop_all
-from flows.run.locks import LOOK_AGAIN_SECONDS, Held, is_held
+from flows.run.launch import GRACE_SECONDS
 from flows.run.notebook import run_notebook
 from slidesieve.provenance import receipts
 from slidesieve.provenance.files import ROOT
+from slidesieve.provenance.folders import check_folder
+from slidesieve.provenance.locks import LOOK_AGAIN_SECONDS, Held, holder, is_held
 from slidesieve.provenance.recipes import recipe_of
 
 LIVE_EVERY_S = 10.0
 ELSEWHERE = "another worker is at it"
+NOT_BEGUN = "interrupted before it began"
+STATUSES = ("ran", "skipped", "failed", "interrupted", "not run")
+DONE = ("ran", "skipped")
 
 
 class Outcome(NamedTuple):
-    """What became of a stage: `status` is ran, skipped, failed, not run; or held: another worker's, to try again."""
+    """What became of a stage: `status` is one of STATUSES; or held: another worker's, to try again."""
 
     status: str
     reasons: list[str] = []  # noqa: RUF012
@@ -37,7 +41,7 @@ class Board:
         self.outcomes: dict[str, Outcome] = {}
         self.met: set[str] = set()  # stages that another worker was found at,
         self.turned_back: set[str] = set()  # and of those the ones whose task has just found out
-        self.since = time.time()
+        self.since, self.stopping = time.time(), threading.Event()
         self._say, self._lock, self._started = say, threading.Lock(), time.monotonic()
         self._last_live: dict[str, float] = {}
 
@@ -53,37 +57,50 @@ class Board:
             self._last_live[stage_id] = now
             self.say(f"    {stage_id}: {line[:120]}")
 
-    def meet(self, stage_id: str) -> None:
-        """Say, once for each stage, that another worker is at it."""
-        if stage_id not in self.met:
-            self.met.add(stage_id)
-            self.say(f"{stage_id}: {ELSEWHERE}; looking again later")
+    def meet(self, stage: Stage) -> None:
+        """Say, once for each stage, that another worker is at it, and who."""
+        if stage.id not in self.met:
+            self.met.add(stage.id)
+            self.say(f"{stage.id}: {ELSEWHERE} ({holder(ROOT / stage.out_dir)}); looking again later")
 
     def record(self, stage_id: str, outcome: Outcome) -> None:
         self.outcomes[stage_id] = outcome
-        after = f" in {outcome.seconds:.0f} s" if outcome.status in ("ran", "failed") else ""
+        after = f" in {outcome.seconds:.0f} s" if outcome.status in ("ran", "failed", "interrupted") else ""
         what = {"ran": "done", "skipped": "up to date, skipped"}.get(outcome.status, outcome.status)
         what = "; ".join(outcome.reasons) if outcome.status == "skipped" and outcome.reasons else what
         self.say(f"{stage_id}: {what}{after}" + (f": {outcome.error}" if outcome.error else ""))
 
 
 def pending(stages: list[Stage]) -> dict[str, list[str]]:
-    """Say which stages would run now, and why, without running any."""
+    """Say which stages would run now, and why, without running any.
+
+    Raises ValueError if folders that they would write to are not ours.
+    """
     due: dict[str, list[str]] = {}
+    faults: list[str] = []
     for stage in stages:
         waits = [f"after {need}" for need in stage.needs if need in due]
         waits = waits or [ELSEWHERE] * is_held(ROOT / stage.out_dir)
         reasons = waits or receipts.check(ROOT / stage.out_dir, recipe_of(stage.notebook, stage.parameters))
         if reasons:
             due[stage.id] = reasons
+            try:
+                check_folder(ROOT / stage.out_dir, stage.notebook.stem, stage.notebook)
+            except ValueError as fault:
+                faults.append(f"{stage.id}: {fault}")
+    if faults:
+        raise ValueError("\n".join(faults))
     return due
 
 
 def run_stage(stage: Stage, board: Board, *, threads: int = 0, timeout_s: float | None = None) -> Outcome:
     """Run one stage and put its outcome on the board; never raises, since the other stages go on.
 
-    A stage that another worker is at comes back as held, and is not on the board.
+    A stage that another worker is at comes back as held, and is not on the board. Once the board is stopping, none
+    starts, and one that runs is interrupted.
     """
+    if board.stopping.is_set():
+        return Outcome("not run", error=NOT_BEGUN)
     try:
         result = run_notebook(
             stage.notebook,
@@ -95,11 +112,12 @@ def run_stage(stage: Stage, board: Board, *, threads: int = 0, timeout_s: float 
             on_start=lambda reasons: board.say(f"{stage.id}: runs ({'; '.join(reasons)})"),
             on_line=lambda line: board.live(stage.id, line),
             on_wait=_turn_back,
+            stop=board.stopping,
         )
         outcome = Outcome(result.status, result.reasons, result.seconds, result.html, result.error)
     except Held:
         board.turned_back.add(stage.id)
-        board.meet(stage.id)
+        board.meet(stage)
         return Outcome("held")
     except Exception as error:
         outcome = Outcome("failed", error=f"{type(error).__name__}: {error}")
@@ -112,7 +130,8 @@ def drive(stages: list[Stage], start: Callable[[Stage], Future], board: Board, *
 
     `start` returns a future whose work ends with an outcome on the board. After a failure the stages that
     depend on it are recorded as not run; all others go on. A stage that another worker is at is passed over and looked
-    at again until that worker has done it or let go. An interrupt stops the running notebooks.
+    at again until that worker has done it or let go. An interrupt stops the running notebooks, waits until they have
+    saved what they have, and leaves the others as not run.
     """
     waiting, running, ended = list(stages), {}, queue.SimpleQueue()
     try:
@@ -123,12 +142,12 @@ def drive(stages: list[Stage], start: Callable[[Stage], Future], board: Board, *
                 if lost:
                     waiting.remove(stage)
                     cause = board.outcomes[lost[0]]
-                    because = cause.error if cause.status == "not run" else f"{lost[0]} failed"
+                    because = cause.error if cause.status == "not run" else f"{lost[0]} {cause.status}"
                     board.record(stage.id, Outcome("not run", error=because))
                 elif len(running) < workers and all(n in board.outcomes for n in stage.needs):
                     if is_held(ROOT / stage.out_dir):
                         passed_over = True
-                        board.meet(stage.id)
+                        board.meet(stage)
                         continue
                     waiting.remove(stage)
                     running[stage.id] = stage
@@ -141,7 +160,12 @@ def drive(stages: list[Stage], start: Callable[[Stage], Future], board: Board, *
             elif stage and id not in board.outcomes:
                 board.record(id, Outcome("failed", error="its task ended without an account"))
     except BaseException:
-        stop_all()
+        board.stopping.set()
+        while running and (id := _next(ended, GRACE_SECONDS + 5)):
+            running.pop(id, None)
+        for stage in stages:
+            late = Outcome("interrupted") if stage.id in running else Outcome("not run", error=NOT_BEGUN)
+            board.outcomes.setdefault(stage.id, late)
         raise
 
 
@@ -158,4 +182,4 @@ def _turn_back() -> None:
 
 
 def _is_bad(outcome: Outcome) -> bool:
-    return outcome.status in ("failed", "not run")
+    return outcome.status not in DONE

@@ -11,7 +11,6 @@ import os
 import re
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,11 +24,12 @@ class Interrupted(BaseException):
 
 
 class Account(NamedTuple):
-    """How the run ended: `cell` says where, `error` why; both empty if all is well."""
+    """How the run ended: `cell` says where, `error` why; both empty if all is well. `stopped`: it was interrupted."""
 
     ok: bool
     error: str = ""
     cell: str = ""
+    stopped: bool = False
 
 
 def main() -> None:
@@ -48,16 +48,19 @@ def run(notebook: Path, out_dir: Path, parameters: dict[str, object]) -> Account
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
+    from flows.run.kernels import OwnKernel, socket_folder
+
     logging.getLogger("papermill").setLevel(logging.ERROR)  # its own parser warns; ours has checked
     partial = out_dir / f"{notebook.stem}.partial.ipynb"
-    with tempfile.TemporaryDirectory(prefix="kernel-") as sockets, (out_dir / "log.txt").open("w") as log:
+    with socket_folder() as sockets, (out_dir / "log.txt").open("w") as log:
         os.environ["JUPYTER_RUNTIME_DIR"] = sockets
         try:
             execute_notebook(
                 _literal(notebook),
                 _literal(partial),
                 parameters=parameters,
-                kernel_name="python3",
+                kernel_name="python3",  # what the parameters are written for; the kernel itself is ours
+                kernel_manager_class=OwnKernel,
                 progress_bar=False,
                 start_timeout=120,
                 iopub_timeout=300,
@@ -77,9 +80,10 @@ def run(notebook: Path, out_dir: Path, parameters: dict[str, object]) -> Account
 
 def last_cell(executed: Path) -> str:
     """Name the last code cell that was started (a killed kernel's cells all read completed, so status is no help)."""
-    if not executed.exists():
+    try:
+        code = [c for c in json.loads(executed.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+    except (FileNotFoundError, ValueError):  # none yet, or the process was killed while it wrote
         return ""
-    code = [c for c in json.loads(executed.read_text())["cells"] if c["cell_type"] == "code"]
     started = [i for i, c in enumerate(code) if c["metadata"].get("papermill", {}).get("start_time")]
     if not started:
         return "before the first cell"
@@ -96,7 +100,10 @@ def publish(out_dir: Path, name: str, account: Account, given: list[str]) -> Non
     partial = out_dir / f"{name}.partial.ipynb"
     if not partial.exists():
         return
-    node = nbformat.reads(partial.read_text(encoding="utf-8").replace(f"{ROOT}/", ""), as_version=4)
+    try:
+        node = nbformat.reads(partial.read_text(encoding="utf-8").replace(f"{ROOT}/", ""), as_version=4)
+    except ValueError:  # stopped while it was written: it stays as it is
+        return
     for key in ("input_path", "output_path", "environment_variables"):
         node.metadata.get("papermill", {}).pop(key, None)
     stem = name if account.ok else f"{name}.failed"

@@ -6,19 +6,22 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from flows.run.execute import Account, last_cell
 from flows.run.processes import RUN, guard, kill_tagged
-from slidesieve.provenance.files import ROOT
+from slidesieve.provenance.files import ROOT, read_json
+from slidesieve.provenance.locks import LOAN
 from slidesieve.provenance.receipts import NOTEBOOK_VARIABLE
 
 GRACE_SECONDS = 20  # from a polite stop to SIGKILL: time to save the executed copy and render it
 POLL_SECONDS = 0.1
+TIMEOUT, STOPPED = "timeout", "stopped"  # why a notebook was not waited for
+INTERRUPTED = "interrupted; the next run goes on from here"
 LIVE_SECONDS = 2.0
-_live: set[subprocess.Popen] = set()
 
 
 def launch(
@@ -29,10 +32,13 @@ def launch(
     timeout_s: float | None,
     threads: int,
     on_line: Callable[[str], None],
+    loan: str = "",
+    stop: threading.Event | None = None,
 ) -> Account:
     """Run flows.run.execute on a notebook and wait for its account; no process it started is left behind.
 
-    The caller holds `out_dir`, so whatever still runs for it there was left by a driver that was killed a moment ago.
+    The caller holds `out_dir`, so whatever still runs for it there was left by a driver that was killed a moment ago;
+    `loan` is the token that lends the hold to the kernel. Once `stop` is set, the notebook saves what it has and ends.
     """
     guard()
     tag = hashlib.sha256(str(out_dir).encode()).hexdigest()
@@ -44,32 +50,26 @@ def launch(
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.run.execute"],
             cwd=ROOT,
-            env=os.environ | {RUN: tag, NOTEBOOK_VARIABLE: str(notebook)} | quiet_environment(threads),
+            env=os.environ | {RUN: tag, NOTEBOOK_VARIABLE: str(notebook), LOAN: loan} | quiet_environment(threads),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
-    _live.add(process)
     try:
         process.stdin.write(json.dumps(order).encode())
         process.stdin.close()
-        in_time = _wait(process, out_dir / "log.txt", timeout_s=timeout_s, on_line=on_line)
+        end = _wait(process, out_dir / "log.txt", timeout_s=timeout_s, on_line=on_line, stop=stop)
     finally:
         _stop(process)
         kill_tagged(RUN, tag)
-        _live.discard(process)
-    told = Account(**json.loads(account.read_text())) if account.exists() else _broken(process, out_dir, notebook.stem)
+    told = Account(**read_json(account)) if account.exists() else _broken(process, out_dir, notebook.stem)
     account.unlink(missing_ok=True)
     if told.ok and noise.stat().st_size == 0:
         noise.unlink()
-    return told if in_time else told._replace(ok=False, error=f"stopped after {timeout_s:g} s (timeout)")
-
-
-def stop_all() -> None:
-    """Ask every notebook that this process is running to save what it has and end."""
-    for process in list(_live):
-        process.terminate()
+    if end == TIMEOUT:
+        return told._replace(ok=False, error=f"stopped after {timeout_s:g} s (timeout)")
+    return told._replace(error=INTERRUPTED, stopped=True) if end == STOPPED and not told.ok else told
 
 
 def last_lines(log: Path, count: int) -> list[str]:
@@ -90,20 +90,29 @@ def quiet_environment(threads: int) -> dict[str, str]:
     )
 
 
-def _wait(process: subprocess.Popen, log: Path, *, timeout_s: float | None, on_line: Callable[[str], None]) -> bool:
-    """Wait for the end, passing on the log's latest line now and then; return False if time ran out first."""
+def _wait(
+    process: subprocess.Popen,
+    log: Path,
+    *,
+    timeout_s: float | None,
+    on_line: Callable[[str], None],
+    stop: threading.Event | None,
+) -> str:
+    """Wait for the end, passing on the log's latest line now and then; return why if something else came first."""
     started, shown, looked = time.monotonic(), "", time.monotonic()
     while process.poll() is None:
         now = time.monotonic()
+        if stop is not None and stop.is_set():
+            return STOPPED
         if timeout_s and now - started >= timeout_s:
-            return False
+            return TIMEOUT
         if now - looked >= LIVE_SECONDS:
             looked, latest = now, "".join(last_lines(log, 1)).strip()
             if latest != shown:
                 on_line(latest)
                 shown = latest
         time.sleep(POLL_SECONDS)
-    return True
+    return ""
 
 
 def _stop(process: subprocess.Popen) -> None:

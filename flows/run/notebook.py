@@ -3,6 +3,7 @@
 If the folder's receipt already fits, nothing runs.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,19 +11,24 @@ from typing import NamedTuple
 
 from flows.run.execute import Account
 from flows.run.launch import last_lines, launch
-from flows.run.locks import held
 from slidesieve.provenance import receipts
 from slidesieve.provenance.files import ROOT
+from slidesieve.provenance.folders import COPIES, check_folder, claim
+from slidesieve.provenance.locks import held
 from slidesieve.provenance.parameters import check_parameters, nearest, parse_value, read_parameters
 from slidesieve.provenance.recipes import Recipe, recipe_of
 
 LOG_LINES = 10
 MEANWHILE = "done by another worker meanwhile"
 OLDER_FIGURES = "up to date, its figures drawn by older code"
+VERIFY_HELP = (
+    "read every input and output again, instead of trusting size and mtime: as long as reading all of them takes, "
+    "once here and once in each notebook that runs"
+)
 
 
 class Result(NamedTuple):
-    """What became of it: `status` is ran, skipped or failed; `reasons`: why so; `error`: where it failed."""
+    """What became of it: `status` is ran, skipped, failed or interrupted; `reasons`: why so; `error`: where and why."""
 
     status: str
     reasons: list[str]
@@ -44,27 +50,32 @@ def run_notebook(
     on_start: Callable[[list[str]], None] = lambda reasons: None,
     on_line: Callable[[str], None] = lambda line: None,
     on_wait: Callable[[], None] = lambda: None,
+    stop: threading.Event | None = None,
 ) -> Result:
     """Bring `out_dir` up to date with `notebook` run with `parameters`, and say what was done.
 
-    Raises ValueError or FileNotFoundError, before anything is launched, if a parameter or an input is wrong.
+    Raises ValueError or FileNotFoundError, before anything is launched, if a parameter or an input is wrong, or if the
+    folder is not ours: it holds the notebook itself, or is neither empty nor marked as this stage's.
     `out_dir` is held while the notebook runs; where another worker holds it, `on_wait` is called once and may raise,
     else this waits and looks again. A receipt newer than `since` (seconds since the epoch) is that worker's.
     `threads` limits BLAS and OpenMP in the kernel (0: the library's own choice). `on_line` gets the kernel's latest
-    output line a few times a minute. A kernel that outlives `timeout_s` is stopped with all its children.
+    output line a few times a minute. A kernel that outlives `timeout_s` is stopped with all its children, and so is
+    one that runs when `stop` is set: it is interrupted.
     """
     notebook, out_dir = notebook.resolve(), (ROOT / out_dir).resolve()
     parameters = parameters | {"out_dir": portable(out_dir)}
     since, recipe = time.time() if since is None else since, recipe_of(notebook, parameters)
     if force or receipts.check(out_dir, recipe):
-        with held(out_dir, on_wait=on_wait):
+        check_folder(out_dir, notebook.stem, notebook)
+        with held(out_dir, on_wait=on_wait) as loan:
             recipe = recipe_of(notebook, parameters)
             reasons = ["asked for"] if force else receipts.check(out_dir, recipe)
             if reasons:
+                claim(out_dir, notebook.stem, notebook)
                 on_start(reasons)
                 _remove_earlier_copies(out_dir, notebook.stem)
-                started = time.monotonic()
-                account = launch(notebook, out_dir, parameters, timeout_s=timeout_s, threads=threads, on_line=on_line)
+                started, how = time.monotonic(), {"timeout_s": timeout_s, "threads": threads, "on_line": on_line}
+                account = launch(notebook, out_dir, parameters, **how, loan=loan, stop=stop)
                 return _result(account, notebook, out_dir, recipe, reasons, time.monotonic() - started)
     executed, html = out_dir / f"{notebook.stem}.ipynb", out_dir / f"{notebook.stem}.html"
     reasons = [MEANWHILE] * ((out_dir / receipts.RECEIPT).stat().st_mtime > since)
@@ -89,7 +100,8 @@ def _result(
         (out_dir / receipts.RECEIPT).unlink(missing_ok=True)
     executed, html = out_dir / f"{stem}.ipynb", out_dir / f"{stem}.html"
     page = html if html.exists() else None
-    return Result("failed" if error else "ran", reasons, seconds, executed, page, error)
+    status = "ran" if not error else "interrupted" if account.stopped else "failed"
+    return Result(status, reasons, seconds, executed, page, error)
 
 
 def _verdict(account: Account, out_dir: Path, recipe: Recipe) -> str:
@@ -108,9 +120,9 @@ def _verdict(account: Account, out_dir: Path, recipe: Recipe) -> str:
 
 def _remove_earlier_copies(out_dir: Path, name: str) -> None:
     """Copies of an earlier run must not stand beside the log of this one."""
-    for stem in (name, f"{name}.failed", f"{name}.partial"):
+    for kind in COPIES:
         for suffix in (".ipynb", ".html"):
-            (out_dir / (stem + suffix)).unlink(missing_ok=True)
+            (out_dir / f"{name}{kind}{suffix}").unlink(missing_ok=True)
     (out_dir / "log.txt").unlink(missing_ok=True)
 
 

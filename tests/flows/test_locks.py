@@ -5,8 +5,8 @@ import fcntl
 
 import pytest
 
-from flows.run.locks import held, is_held
 from slidesieve.provenance.files import LOCK
+from slidesieve.provenance.locks import held, is_held
 
 
 def test_a_filesystem_without_locks_is_named_with_the_remedy(tmp_path, monkeypatch):
@@ -21,7 +21,7 @@ def test_a_filesystem_without_locks_is_named_with_the_remedy(tmp_path, monkeypat
 
 def test_whoever_may_not_write_to_a_folder_sees_nobody_there(tmp_path, monkeypatch):
     (tmp_path / LOCK).touch()
-    monkeypatch.setattr("flows.run.locks.FileLock.acquire", _denied)
+    monkeypatch.setattr("slidesieve.provenance.locks.FileLock.acquire", _denied)
     assert not is_held(tmp_path)
 
 

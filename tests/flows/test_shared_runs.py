@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,11 +22,11 @@ from flows.run import board as boards
 from flows.run.board import Board, drive, pending, run_stage
 from flows.run.execute import Account
 from flows.run.launch import launch
-from flows.run.locks import Held, held, is_held
 from flows.run.notebook import run_notebook
 from flows.run.processes import RUN
 from slidesieve.provenance import receipts
-from slidesieve.provenance.files import LOCK, ROOT, files_under
+from slidesieve.provenance.files import BOOKS, LOCK, ROOT, files_under
+from slidesieve.provenance.locks import Held, held, is_held
 from slidesieve.provenance.recipes import recipe_of
 
 PARAMETERS = "sources: list[str] = []  # in: folders\n"
@@ -32,7 +34,7 @@ BODY = """
 import time
 with open({journal!r}, "a") as file:
     file.write(f"{{stage.out_dir.name}}\\n")
-while (stage.out_dir / "hold").exists():
+while (stage.out_dir.parent / "hold").exists():
     time.sleep(0.1)
 (stage.out_dir / "a.txt").write_text("a")
 """
@@ -40,7 +42,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from flows.run.launch import launch
-from flows.run.locks import held
+from slidesieve.provenance.locks import held
 with held(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -151,8 +153,7 @@ def test_the_lock_of_a_killed_worker_is_free(tmp_path):
 
 def test_one_notebook_waits_for_the_other_says_so_and_does_not_run_again(notebook, tmp_path):
     command = [sys.executable, "-m", "flows.notebook", str(notebook), "--out", str(tmp_path / "out")]
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "hold").touch()
+    (tmp_path / "hold").touch()
     first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (tmp_path / "journal.txt").exists():
@@ -160,8 +161,9 @@ def test_one_notebook_waits_for_the_other_says_so_and_does_not_run_again(noteboo
         time.sleep(0.1)
     second = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     waits = second.stdout.readline()
-    assert waits == f"50_tiny: another worker is at it in {tmp_path}/out; waiting for it\n"
-    (tmp_path / "out" / "hold").unlink()
+    who = rf"process {first.pid} on {re.escape(socket.gethostname())}, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+    assert re.fullmatch(rf"50_tiny: another worker is at it in {tmp_path}/out \({who}\); waiting for it\n", waits)
+    (tmp_path / "hold").unlink()
     assert first.wait(60) == 0 and ": done in" in first.stdout.read()
     assert second.wait(60) == 0
     assert second.stdout.read() == f"50_tiny: done by another worker meanwhile: {tmp_path}/out/50_tiny.html\n"
@@ -183,7 +185,7 @@ def test_what_a_killed_driver_left_running_is_ended_before_the_folder_is_used(no
 
 def test_the_lock_is_neither_output_nor_input(notebook, tmp_path, quick):
     assert run_notebook(notebook, tmp_path / "out", {}).status == "ran"
-    assert (tmp_path / "out" / LOCK).exists() and LOCK not in files_under(tmp_path / "out")
+    assert (tmp_path / "out" / LOCK).exists() and not BOOKS & set(files_under(tmp_path / "out"))
     assert list(json.loads((tmp_path / "out" / "receipt.json").read_text())["outputs"]) == ["a.txt"]
     (tmp_path / "table").mkdir()
     (tmp_path / "table" / "a.txt").write_text("t")

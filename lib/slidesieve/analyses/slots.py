@@ -1,6 +1,5 @@
 """How tiles use TC-SSA's slots: how many carry the load, how much the fullest takes, and which slot a tile is in."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from sklearn.manifold import TSNE
 from slidesieve.compressors.tcssa import TCSSA, Routing, load, mean_affinity
 from slidesieve.features.bag import Bag, collate
 from slidesieve.models.vlm import VLM
+from slidesieve.provenance.files import read_json
 
 SWEEPS = {"balance": "balance loss λ", "top": "slots a tile", "k": "slots"}  # option -> what it is, for figures
 
@@ -66,7 +66,7 @@ def effective_number(share: Float[np.ndarray, "s k"]) -> Float[np.ndarray, " s"]
 
 def recipe_row(folder: Path) -> dict[str, object]:
     """The options of stage 50's model that a sweep may vary, with seed; defaults filled in."""
-    config = json.loads((folder / "model" / "model.json").read_text())
+    config = read_json(folder / "model" / "model.json")
     options = {"balance": 0.1, "top": 2} | config["options"]
     return {"k": config["k"], "seed": config["seed"]} | {name: options[name] for name in ("balance", "top")}
 

@@ -4,7 +4,6 @@ An answers table has one row for each method, k, seed, fold and question; method
 questions are answered by that fold's model.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pandas as pd
 from slidesieve.answers.controls import CONTROLS
 from slidesieve.compressors.registry import WITHOUT_K
 from slidesieve.datasets.questions import LETTERS, Question
-from slidesieve.provenance.files import RECEIPT, hash_file
+from slidesieve.provenance.files import RECEIPT, hash_file, read_receipt
 
 RUN = ["method", "k", "seed"]
 LOGP = [f"logp_{letter}" for letter in LETTERS]
@@ -69,7 +68,7 @@ def _check_question_file(folder: Path, questions_path: Path) -> None:
     receipt = folder / RECEIPT
     if not receipt.exists():
         raise ValueError(f"{folder}: no {RECEIPT}; expected a finished 60_answer_questions; run it to its end")
-    answered = json.loads(receipt.read_text())["recipe"]["inputs"].get("questions", {}).get("")
+    answered = read_receipt(folder)["recipe"]["inputs"].get("questions", {}).get("")
     asked = hash_file(questions_path)[:16]
     if answered != asked:
         raise ValueError(

@@ -17,6 +17,7 @@ from slidesieve.models.longnet import SLIDE_ENCODERS
 from slidesieve.models.options import all_options_of, check_options, options_of
 from slidesieve.models.positions import PositionIds
 from slidesieve.models.vlm import VLM, without_peft_warnings
+from slidesieve.provenance.files import read_json
 from slidesieve.provenance.weights import fingerprint
 
 MOST_SLIDES_FOR_STATISTICS = 200
@@ -58,7 +59,7 @@ def begin_model(
         if model.standardise:
             model.fit_features(statistics_batch(bags, train_slides))
         return model
-    before = json.loads((start / "model" / "model.json").read_text())
+    before = read_json(start / "model" / "model.json")
     config |= {name: before[name] for name in (*OF_THE_START, "chat", "lm") if name in before}
     if before["compressor"] == compressor:
         config["options"] = config["options"] | before["options"]
@@ -165,7 +166,7 @@ def write_parts(tensors: dict[str, Tensor], config: dict, folder: Path) -> None:
 
 def load_model(folder: Path, lm_path: str, *, device: str = "cpu", dtype: str = "auto") -> VLM:
     """Rebuild a saved model on a language model given by folder or id; ready for evaluation."""
-    config = json.loads((Path(folder) / "model.json").read_text())
+    config = read_json(Path(folder) / "model.json")
     if "projector_width" not in config:
         raise ValueError(f"{folder}: a pre-trained compressor, which answers nothing; give a folder of stage 40 or 50")
     model = _with_own_lm(Path(folder), lm_path, config.pop("compressor"), config | {"dtype": dtype, "device": device})
@@ -196,7 +197,7 @@ def start_from(model: VLM, folder: Path) -> list[str]:
     compressor.
     """
     saved = load_file(Path(folder) / "model.safetensors")
-    if json.loads((Path(folder) / "model.json").read_text())["compressor"] != model.config["compressor"]:
+    if read_json(Path(folder) / "model.json")["compressor"] != model.config["compressor"]:
         served = set(model.fusion.parts()) if model.fusion.serves_any else set()
         served |= {"feature_mean", "feature_std", "slide_encoder"}
         saved = {name: value for name, value in saved.items() if name.split(".")[0] in served}

@@ -32,7 +32,7 @@ from slidesieve.provenance.code_modules import (
 from slidesieve.provenance.code_words import Picks, Said, parameter_of, table_of, what_is_said
 from slidesieve.provenance.parameters import read_cells, template_of
 
-KEEPS_BOOKS = "receipts recipes parameters files code_reach code_words code_modules syntax"
+KEEPS_BOOKS = "receipts recipes parameters files folders locks code_reach code_words code_modules syntax"
 LIBRARY = Path(__file__).resolve().parents[2]  # the folder that holds the package
 BOOKKEEPING = {f"{PACKAGE}.provenance.{name}" for name in KEEPS_BOOKS.split()}
 

@@ -3,9 +3,10 @@
 A notebook's third cell is `stage = receipts.begin("50_tune_answers", globals())`, its last is
 `stage.finish(outputs=["answers.csv", ...])`: what later stages read, files or folders.
 A killed kernel never reaches the last cell, so it leaves no receipt, whatever the saved notebook says about its cells.
+
+Between the two the folder is held: it is ours, and nobody else's run writes to it.
 """
 
-import json
 import os
 import platform
 import resource
@@ -22,17 +23,24 @@ import psutil
 from slidesieve.provenance.files import (
     RECEIPT,
     ROOT,
+    WORK_MARK,
     file_stamp,
     files_under,
     hash_file,
     outputs_of,
+    read_receipt,
     resolve,
     write_json,
+    written_whole,
 )
+from slidesieve.provenance.folders import check_folder, claim
+from slidesieve.provenance.locks import let_go, take
 from slidesieve.provenance.parameters import check_parameters, read_parameters
 from slidesieve.provenance.recipes import Recipe, differences, recipe_of, redrawn, with_fetched_models
 
 NOTEBOOK_VARIABLE = "SLIDESIEVE_NOTEBOOK"
+CLEARED = ".work.cleared"  # what was `work/`, while it is being removed
+DAMAGED = "its receipt is damaged"
 PACKAGES = ("numpy", "torch", "transformers", "peft", "h5py", "openslide-python", "scikit-learn")
 
 
@@ -43,8 +51,8 @@ class Stage:
         self.name, self.parameters, self.recipe = name, parameters, recipe
         self.out_dir = resolve(parameters["out_dir"])
         self.out_dir.mkdir(parents=True, exist_ok=True)
-        (self.out_dir / RECEIPT).unlink(missing_ok=True)
         self._clear_foreign_work()
+        (self.out_dir / RECEIPT).unlink(missing_ok=True)
         self._started, self._meter = time.monotonic(), _MemoryMeter()
 
     def path(self, name: str) -> Path | None:
@@ -69,7 +77,10 @@ class Stage:
         return folder
 
     def finish(self, *, outputs: list[str]) -> dict:
-        """Hash `outputs` (files or folders in out_dir, what later stages read) and write receipt.json; return it."""
+        """Hash `outputs` (files or folders in out_dir, what later stages read) and write receipt.json; return it.
+
+        Only then is what a killed run would resume from removed, and the folder let go.
+        """
         files = []
         for name in outputs:
             path = self.out_dir / name
@@ -78,7 +89,6 @@ class Stage:
                     f"{self.name}: output {name} was not written to {self.out_dir}; write it before finish()"
                 )
             files += [f"{name}/{f}" for f in files_under(path)] if path.is_dir() else [name]
-        shutil.rmtree(self.out_dir / "work", ignore_errors=True)
         self.recipe = with_fetched_models(self.recipe)
         receipt = {
             "stage": self.name,
@@ -92,17 +102,39 @@ class Stage:
             "outputs": {f: _output_record(self.out_dir / f) for f in files},
         }
         write_json(self.out_dir / RECEIPT, receipt)
+        self._clear_work()
+        let_go(self.out_dir)
         return receipt
 
     def _clear_foreign_work(self) -> None:
-        mark = self.out_dir / "work" / "recipe.txt"
-        if not mark.exists() or mark.read_text() != self.recipe.digest:
-            shutil.rmtree(mark.parent, ignore_errors=True)
-            self.work.joinpath("recipe.txt").write_text(self.recipe.digest)
+        """Leave in `work/` what this recipe may go on from: nothing of another's, nor of a run that has finished."""
+        work, finished = self.out_dir / "work", (self.out_dir / RECEIPT).exists()
+        mark = work / WORK_MARK
+        if work.is_dir() and any(work.iterdir()) and not mark.exists():
+            raise ValueError(
+                f"{work}: holds what slidesieve did not write, and would be emptied; "
+                "expected it absent or left by an earlier run; move it away, or give another out_dir"
+            )
+        if finished or not mark.exists() or mark.read_text() != self.recipe.digest:
+            self._clear_work()
+            with written_whole(self.work / WORK_MARK) as aside:
+                aside.write_text(self.recipe.digest)
+
+    def _clear_work(self) -> None:
+        """Remove `work/`, out of its place first, so that no kill leaves half of it there."""
+        work, cleared = self.out_dir / "work", self.out_dir / CLEARED
+        shutil.rmtree(cleared, ignore_errors=True)
+        if work.is_dir():
+            work.replace(cleared)
+            shutil.rmtree(cleared, ignore_errors=True)
 
 
 def begin(name: str, namespace: dict[str, object]) -> Stage:
-    """Open stage `name` with the parameters in `namespace` (the notebook's globals()), voiding any older receipt."""
+    """Open stage `name` with the parameters in `namespace` (the notebook's globals()), voiding any older receipt.
+
+    The folder is held from here to `finish`, or to the end of the process. Raises ValueError, before anything in it is
+    touched, if a parameter is wrong, the folder is not ours, or another run is at work in it.
+    """
     notebook = notebook_of(name)
     if notebook.stem != name:
         raise ValueError(f"begin({name!r}) in {notebook.name}; write begin({notebook.stem!r}, globals())")
@@ -111,7 +143,15 @@ def begin(name: str, namespace: dict[str, object]) -> Stage:
     if gone:
         raise ValueError(f"{name}: parameters {', '.join(gone)} are not defined; run the parameters cell first")
     values = check_parameters(declared, {n: namespace[n] for n in declared}, notebook=name)
-    return Stage(name, values, recipe_of(notebook, values))
+    recipe, out_dir = recipe_of(notebook, values), resolve(values["out_dir"])
+    check_folder(out_dir, name, notebook)
+    take(out_dir)
+    try:
+        claim(out_dir, name, notebook)
+        return Stage(name, values, recipe)
+    except BaseException:
+        let_go(out_dir)
+        raise
 
 
 def notebook_of(name: str) -> Path:
@@ -122,9 +162,11 @@ def notebook_of(name: str) -> Path:
 def check(out_dir: Path, recipe: Recipe) -> list[str]:
     """List the reasons why `out_dir` does not hold the result of `recipe`; empty means up to date."""
     try:
-        receipt, now = json.loads((out_dir / RECEIPT).read_text()), outputs_of(out_dir)
+        receipt, now = read_receipt(out_dir), outputs_of(out_dir)
     except FileNotFoundError:  # also if another worker begins anew just now
         return ["did not finish last time" if (out_dir / "work").exists() else "never ran"]
+    except ValueError:
+        return [DAMAGED]
     reasons = differences(receipt["recipe"], recipe)
     reasons += [f"{f} missing" for f in receipt["outputs"] if f not in now]
     reasons += [f"{f} changed since it was written" for f, sha in now.items() if sha != receipt["outputs"][f]["sha256"]]
@@ -133,7 +175,7 @@ def check(out_dir: Path, recipe: Recipe) -> list[str]:
 
 def redrawn_since(out_dir: Path, recipe: Recipe) -> list[str]:
     """List what has changed in the code that drew the figures of `out_dir`; its result stands."""
-    return redrawn(json.loads((out_dir / RECEIPT).read_text())["recipe"], recipe)
+    return redrawn(read_receipt(out_dir)["recipe"], recipe)
 
 
 def _output_record(path: Path) -> dict[str, object]:

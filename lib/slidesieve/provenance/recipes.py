@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from slidesieve.provenance.code_reach import by_meaning, reach
 from slidesieve.provenance.code_words import Picks
-from slidesieve.provenance.files import RECEIPT, ROOT, files_under, hash_file, outputs_of, resolve
+from slidesieve.provenance.files import ROOT, file_stamp, files_under, hash_file, outputs_of, read_json, resolve
+from slidesieve.provenance.folders import is_of_a_stage
 from slidesieve.provenance.parameters import Parameter, check_parameters, read_parameters
 from slidesieve.provenance.slide_identity import slide_identity
 from slidesieve.provenance.weights import snapshot
@@ -59,7 +60,7 @@ def _picks(recipe: dict[str, object], inputs: list[str | list[str]]) -> Picks:
     told = [recipe]
     for path in [p for given in inputs for p in ([given] if isinstance(given, str) else given) if p]:
         model = resolve(path) / "model" / "model.json"
-        told += [json.loads(model.read_text(encoding="utf-8"))] if model.is_file() else []
+        told += [read_json(model)] if model.is_file() else []
     values = [value for each in told for value in each.values()]
     words = {w for value in values for w in (value if isinstance(value, list) else [value]) if isinstance(w, str)}
     return dict.fromkeys([name for each in told for name in each], frozenset(words))
@@ -122,7 +123,7 @@ def _hash_input(parameter: Parameter, value: str | list[str]) -> dict[str, str]:
     if not value:
         return {}
     path = resolve(value)
-    if path.is_dir() and (path / RECEIPT).exists():
+    if path.is_dir() and is_of_a_stage(path):
         return {f: sha[:16] for f, sha in outputs_of(path).items() if not f.endswith(FOR_PEOPLE)}
     if path.is_dir():
         return {f: hash_file(path / f)[:16] for f in files_under(path)}
