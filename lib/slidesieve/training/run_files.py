@@ -5,8 +5,9 @@
     checkpoint.best-<step>.pt the best weights, written once when they are found; a checkpoint names its own
     checkpoint.losses.csv     a row a batch, appended to; a checkpoint knows how far, and the checksum up to there
 
-Each is whole whenever a process is killed, and carries a checksum. Whatever is damaged is set aside under another name,
-with a line that says so, and the training goes on from what is whole.
+Each is whole whenever a process is killed, and carries a checksum. A checkpoint also says which recipe it belongs to: a
+stage's folder for resume state has the digest in a file. Whatever is damaged, or another recipe's, is set aside under
+another name, with a line that says so, and the training goes on from what is whole.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from slidesieve.provenance.files import is_sealed, seal, written_whole
+from slidesieve.provenance.files import WORK_MARK, is_sealed, seal, written_whole
 
 HEADER = b"step,loss,lr\n"
 
@@ -64,6 +65,12 @@ def losses_of(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".losses.csv")
 
 
+def recipe_beside(checkpoint: Path) -> str:
+    """The digest of the recipe that the checkpoint's folder is for; an empty string where no stage opened it."""
+    mark = checkpoint.with_name(WORK_MARK)
+    return mark.read_text() if mark.exists() else ""
+
+
 def write_sealed(content: dict, path: Path) -> None:
     """Save tensors and numbers whole, with a checksum."""
     with written_whole(path) as aside:
@@ -84,13 +91,19 @@ def write_checkpoint(content: dict, path: Path) -> None:
         other.unlink()
 
 
-def last_whole(checkpoint: Path) -> Path | None:
-    """The latest checkpoint that is whole, its best weights and losses too; damaged ones are set aside and named."""
+def last_whole(checkpoint: Path, recipe: str) -> Path | None:
+    """The latest checkpoint of `recipe` that is whole, its best weights and losses too; others are set aside and named.
+
+    One that does not say whose it is is nobody's.
+    """
     for path in (checkpoint, previous_of(checkpoint)):
         if path.exists():
-            if not (fault := _fault(path, checkpoint)):
+            fault, kind = _fault(path, checkpoint), "damaged"
+            if not fault and (other := _load(path, mmap=True).get("recipe", "")) != recipe:
+                fault, kind = f"of recipe {other or 'unknown'}, not of {recipe or 'none'}", "other-recipe"
+            if not fault:
                 return path
-            aside = path.with_name(f"{path.name}.damaged")
+            aside = path.with_name(f"{path.name}.{kind}")
             path.replace(aside)
             print(f"{path.name}: {fault}; it is set aside as {aside.name}", flush=True)
     return None

@@ -18,6 +18,7 @@ from slidesieve.training.run_files import (
     last_whole,
     load_checkpoint,
     losses_of,
+    recipe_beside,
     write_checkpoint,
     write_sealed,
 )
@@ -29,11 +30,15 @@ class NotFiniteError(ValueError):
 
 
 class RunState:
-    """Batches done, their losses and rates, what validations saw, and the best weights so far with their score."""
+    """Batches done, their losses and rates, what validations saw, and the best weights so far with their score.
+
+    Its recipe is the one that the checkpoint's folder is for when the training begins, whatever happens there later.
+    """
 
     SAVED = ("step", "best_score", "best_step", "judged")
 
     def __init__(self, checkpoint: Path):
+        self.recipe = recipe_beside(checkpoint)
         self.checkpoint, self.saved_step, self._saved_at = checkpoint, -1, time.monotonic()
         self.step, self.best_score, self.best_step, self.best = 0, float("-inf"), -1, {}
         self.rows: list[tuple[int, float, float]] = []
@@ -73,7 +78,7 @@ class RunState:
     def resume(cls, checkpoint: Path, model: VLM, optimizer, schedule) -> "RunState":
         """Go on from the last whole checkpoint if there is one: weights, optimiser and schedule are loaded in place."""
         state, first = cls(checkpoint), PartialState().is_main_process
-        path = of_first_process(last_whole(checkpoint) if first else None)
+        path = of_first_process(last_whole(checkpoint, state.recipe) if first else None)
         if path is not None:
             saved = state._take(path)
             model.load_state_dict(saved["model"], strict=False)
@@ -104,6 +109,7 @@ class RunState:
             "optimizer": optimizer.state_dict(),
             "schedule": schedule.state_dict(),
             "losses": self._losses.append(self.rows),
+            "recipe": self.recipe,
             **{name: getattr(self, name) for name in self.SAVED},
         }
         write_checkpoint(whole, self.checkpoint)
