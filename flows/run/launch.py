@@ -60,6 +60,10 @@ def launch(
         process.stdin.write(json.dumps(order).encode())
         process.stdin.close()
         end = _wait(process, out_dir / "log.txt", timeout_s=timeout_s, on_line=on_line, stop=stop)
+    except BaseException:
+        _stop(process)
+        account.unlink(missing_ok=True)
+        raise
     finally:
         _stop(process)
         kill_tagged(RUN, tag)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,8 @@ import psutil
 import pytest
 from tiny_notebooks import write_notebook
 
+from flows.run.execute import Account, last_cell, publish
+from flows.run.kernels import socket_folder
 from flows.run.launch import last_lines
 from flows.run.notebook import parse_words, portable, run_notebook
 from slidesieve.provenance.files import ROOT
@@ -154,8 +157,8 @@ def test_a_notebook_that_writes_no_receipt_has_failed(tmp_path):
     assert "after the last cell\nno valid receipt (did not finish last time)" in result.error
 
 
-def launch_cli(notebook: Path, out: Path, *words: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "flows.notebook", str(notebook), "--out", str(out)]
+def launch_cli(notebook: Path, out: Path, *words: str, verify: bool = False) -> subprocess.Popen:
+    command = [sys.executable, "-m", "flows.notebook", str(notebook), "--out", str(out), *["--verify"] * verify]
     command += [part for word in words for part in ("-p", word)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
 
@@ -179,12 +182,80 @@ def test_a_killed_driver_leaves_no_process_and_the_next_run_resumes(notebook, tm
     assert names(tmp_path / "out") == ["50_tiny.html", "50_tiny.ipynb", "receipt.json"]
 
 
-def test_an_interrupted_driver_stops_its_kernel(notebook, tmp_path):
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_driver_stops_its_kernel(notebook, tmp_path, sent, code):
     driver = launch_cli(notebook, tmp_path / "out", "fate=hang")
     pids = pids_in(tmp_path / "out")
-    driver.send_signal(signal.SIGINT)
-    driver.communicate(timeout=40)
-    assert driver.returncode != 0 and gone(pids)
+    driver.send_signal(sent)
+    said, _ = driver.communicate(timeout=40)
+    assert driver.returncode == code and gone(pids)
+    assert said.splitlines()[-1] == "50_tiny: interrupted; the next run goes on from here"
+    assert names(tmp_path / "out") == ["50_tiny.failed.html", "50_tiny.failed.ipynb"]  # what it had, saved
+
+
+def test_a_notebook_that_is_told_to_stop_is_interrupted_and_has_not_failed(notebook, tmp_path):
+    out, stop = tmp_path / "out", threading.Event()
+    threading.Thread(target=lambda: (pids_in(out), stop.set())).start()
+    result = run_notebook(notebook, out, {"fate": "hang"}, stop=stop)
+    assert result.status == "interrupted"
+    assert result.error.startswith("code cell 5 of 6: # the body\ninterrupted; the next run goes on from here")
+    assert gone(pids_in(out)) and names(out) == ["50_tiny.failed.html", "50_tiny.failed.ipynb"]
+
+
+def test_the_kernel_is_this_interpreter_whatever_kernels_are_installed(tmp_path, monkeypatch):
+    foreign = tmp_path / "jupyter" / "kernels" / "python3"
+    foreign.mkdir(parents=True)
+    spec = {"argv": ["/bin/false", "{connection_file}"], "display_name": "Python 3", "language": "python"}
+    (foreign / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    body = "import sys\n(stage.out_dir / 'a.txt').write_text(sys.executable)"
+    notebook = write_notebook(tmp_path / "50_tiny.ipynb", body=body, outputs="['a.txt']")
+    assert run_notebook(notebook, tmp_path / "out", {}, threads=1).error == ""
+    assert (tmp_path / "out" / "a.txt").read_text() == sys.executable
+
+
+def test_sockets_lie_elsewhere_where_the_path_of_tmpdir_is_too_long(tmp_path, monkeypatch):
+    long = tmp_path / ("x" * 60) / ("y" * 60)
+    long.mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(long))
+    body = "import os, tempfile\n(stage.out_dir / 'a.txt').write_text(os.environ['JUPYTER_RUNTIME_DIR'])"
+    notebook = write_notebook(tmp_path / "50_tiny.ipynb", body=body, outputs="['a.txt']")
+    assert run_notebook(notebook, tmp_path / "out", {}, threads=1, timeout_s=60).error == ""
+    sockets = (tmp_path / "out" / "a.txt").read_text()
+    assert len(sockets + "/kernel-5") <= 103 and not Path(sockets).exists()
+    assert list(long.glob("kernel-*")) == []
+
+
+def test_without_a_short_folder_for_sockets_the_remedy_is_told(tmp_path, monkeypatch):
+    long = tmp_path / ("x" * 60) / ("y" * 60)
+    long.mkdir(parents=True)
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    monkeypatch.setattr("flows.run.kernels.SHORT_FOLDERS", ("/nowhere",))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    with pytest.raises(ValueError, match="set TMPDIR to a folder with a short path"), socket_folder():
+        pass
+
+
+def test_verify_notices_a_change_at_the_same_size_and_mtime(tmp_path):
+    body = "(stage.out_dir / 'a.bin').write_bytes(bytes(1 << 21))"
+    notebook = write_notebook(tmp_path / "50_tiny.ipynb", body=body, outputs="['a.bin']")
+    out = tmp_path / "out" / "a.bin"
+    assert run_notebook(notebook, tmp_path / "out", {}, threads=1).status == "ran"
+    stamp = out.stat()
+    with out.open("rb+") as file:
+        file.write(b"1")
+    os.utime(out, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    trusting = launch_cli(notebook, tmp_path / "out")
+    assert "is up to date, not run again" in trusting.communicate()[0] and out.read_bytes()[0] == ord("1")
+    verifying = launch_cli(notebook, tmp_path / "out", verify=True)
+    assert "runs (a.bin changed since it was written)" in verifying.communicate()[0] and out.read_bytes()[0] == 0
+
+
+def test_a_copy_cut_off_while_it_was_written_names_no_cell(tmp_path):
+    (tmp_path / "50.partial.ipynb").write_text('{"cells": [')
+    assert last_cell(tmp_path / "50.partial.ipynb") == last_cell(tmp_path / "absent.ipynb") == ""
+    publish(tmp_path, "50", Account(False, "stopped"), [])
+    assert [p.name for p in tmp_path.iterdir()] == ["50.partial.ipynb"]
 
 
 def test_the_command_line_answers_with_its_exit_code(notebook, tmp_path):

@@ -2,12 +2,13 @@
 
 import json
 import os
+import signal
 
 import pytest
 from tiny_notebooks import write_notebook
 
 from slidesieve.provenance import receipts
-from slidesieve.provenance.files import hash_file, write_json
+from slidesieve.provenance.files import hash_file, verified, write_json
 from slidesieve.provenance.parameters import parse_value, read_parameters
 from slidesieve.provenance.recipes import recipe_of
 
@@ -173,6 +174,130 @@ def test_resume_state_survives_only_for_the_same_recipe(notebook, tmp_path):
     (receipts.begin("50_tiny", given).work / "step_70.pt").write_text("state")
     assert (receipts.begin("50_tiny", given | {"workers": 3}).work / "step_70.pt").exists()
     assert not (receipts.begin("50_tiny", given | {"k": 4}).work / "step_70.pt").exists()
+
+
+def killed_in(work, monkeypatch, name, *, before: bool) -> None:
+    """Do `work` in a child that SIGKILLs itself before or after its first call of `receipts.<name>`."""
+    real = getattr(receipts, name)
+
+    def deadly(*given, **named):
+        if not before:
+            real(*given, **named)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(receipts, name, deadly)
+        pid = os.fork()
+        if not pid:
+            work()
+            os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_resume_state_outlives_a_kill_until_the_receipt_is_written(notebook, tmp_path, monkeypatch, before):
+    out = tmp_path / "out"
+
+    def work():
+        stage = receipts.begin("50_tiny", defaults(notebook, out))
+        (stage.work / "checkpoint.pt").write_text("state")
+        (out / "answers.csv").write_text("result")
+        stage.finish(outputs=["answers.csv"])
+
+    killed_in(work, monkeypatch, "write_json", before=before)
+    assert (out / "work" / "checkpoint.pt").read_text() == "state"
+    assert reasons(notebook, out) == (["did not finish last time"] if before else [])
+    again = receipts.begin("50_tiny", defaults(notebook, out))
+    assert (again.work / "checkpoint.pt").exists() == before  # of a run that has finished, nothing is gone on from
+    again.finish(outputs=["answers.csv"])
+    assert not (out / "work").exists() and reasons(notebook, out) == []
+
+
+def test_a_kill_while_another_recipe_s_work_is_cleared_leaves_none_of_it(notebook, tmp_path, monkeypatch):
+    given = defaults(notebook, tmp_path / "out")
+    stage = receipts.begin("50_tiny", given)
+    for i in range(3):
+        (stage.work / f"step_{i}.pt").write_text("state")
+    receipts.let_go()
+    rmtree, calls = receipts.shutil.rmtree, []
+
+    def deadly(path, **named):
+        calls.append(path)
+        if len(calls) > 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        rmtree(path, **named)
+
+    monkeypatch.setattr(receipts.shutil, "rmtree", deadly)
+    pid = os.fork()
+    if not pid:
+        receipts.begin("50_tiny", given | {"k": 4})
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    monkeypatch.setattr(receipts.shutil, "rmtree", rmtree)
+    for k in (8, 4):
+        work = receipts.begin("50_tiny", given | {"k": k}).work
+        assert [p.name for p in work.iterdir()] == ["recipe.txt"]
+    assert not (tmp_path / "out" / receipts.CLEARED).exists()
+
+
+FOREIGN = ["", "{", "null", "[]", "{}", "\xff"]
+FOREIGN += ['{"recipe": {}, "outputs": []}', '{"recipe": {"code": {}}, "outputs": {}}']
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+def test_a_damaged_receipt_is_a_reason_to_run(notebook, tmp_path, text):
+    run(notebook, tmp_path / "out")
+    (tmp_path / "out" / "receipt.json").write_text(text, encoding="latin-1")
+    assert reasons(notebook, tmp_path / "out") == ["its receipt is damaged"]
+    run(notebook, tmp_path / "out")
+    assert reasons(notebook, tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("part", ["notebook", "code", "figures", "parameters", "inputs"])
+def test_a_receipt_without_a_part_of_its_recipe_is_damaged(notebook, tmp_path, part):
+    receipt = run(notebook, tmp_path / "out")
+    receipt["recipe"][part] = None
+    write_json(tmp_path / "out" / "receipt.json", receipt)
+    assert reasons(notebook, tmp_path / "out") == ["its receipt is damaged"]
+
+
+def test_damaged_files_of_an_input_are_named(notebook, tmp_path):
+    run(notebook, tmp_path / "a")
+    (tmp_path / "a" / "receipt.json").write_text('{"stage": ')
+    with pytest.raises(ValueError, match=r"a/receipt\.json: damaged, no JSON"):
+        recipe_of(notebook, {"features": str(tmp_path / "a")})
+    (tmp_path / "b" / "model").mkdir(parents=True)
+    (tmp_path / "b" / "model" / "model.json").write_text("")
+    with pytest.raises(ValueError, match=r"b/model/model\.json: damaged, no JSON"):
+        recipe_of(notebook, {"features": str(tmp_path / "b")})
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "receipt.json").write_text('{"total": 12.5}')  # somebody's own: a file as any other
+    assert list(recipe_of(notebook, {"features": str(tmp_path / "c")}).inputs["features"]) == ["receipt.json"]
+
+
+def test_a_run_that_verifies_reads_what_has_the_same_size_and_mtime(notebook, tmp_path, monkeypatch):
+    monkeypatch.setattr("slidesieve.provenance.files.ROOT", tmp_path)
+    plain, made = tmp_path / "plain" / "x.bin", tmp_path / "made"
+    plain.parent.mkdir()
+    given = {"features": str(plain.parent)}
+    for path in (plain, tmp_path / "text"):
+        path.write_bytes(bytes(1 << 21))
+    run(notebook, made, text="a" * (1 << 21))
+    run(notebook, tmp_path / "out", **given)
+    for path in (plain, made / "answers.csv"):
+        stamp = path.stat()
+        with path.open("rb+") as file:
+            file.seek(1 << 20)
+            file.write(b"b")
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert reasons(notebook, made) == [] and reasons(notebook, tmp_path / "out", **given) == []
+    with verified(True):
+        assert reasons(notebook, made) == ["answers.csv changed since it was written"]
+        assert reasons(notebook, tmp_path / "out", **given) == ["input features changed: 1 file"]
+        plain.write_bytes(bytes(1 << 21))
+        assert reasons(notebook, tmp_path / "out", **given) == []  # read again within one process
+    assert "SLIDESIEVE_VERIFY" not in os.environ
 
 
 def test_finish_demands_its_outputs_and_clears_the_work_folder(notebook, tmp_path):

@@ -93,6 +93,30 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_serves(tmp_path, w
     assert checkpoint.with_name("c.pt.damaged").read_bytes() == spoilt
 
 
+def test_another_recipe_s_checkpoint_is_never_gone_on_from(tmp_path, whole, capsys):
+    """Of two trainings in one folder the first saves after the second has begun."""
+    checkpoint, mark = tmp_path / "cut" / "c.pt", tmp_path / "cut" / "recipe.txt"
+    mark.parent.mkdir()
+    mark.write_text("aaaa")
+    state = RunState(checkpoint)
+    mark.write_text("bbbb")
+    model = Model()
+    optimizer = torch.optim.AdamW([model.learns], lr=0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    state.note(5.0, 0.1)
+    state.judge(model, lambda model, share: 99.0)
+    state.save(model, optimizer, schedule)
+    theirs = checkpoint.read_bytes()
+    began, found = train(checkpoint, steps=11)
+    assert began == 0 and same(found, whole)
+    said = "c.pt: of recipe aaaa, not of bbbb; it is set aside as c.pt.other-recipe"
+    assert capsys.readouterr().out.splitlines() == [said]
+    assert checkpoint.with_name("c.pt.other-recipe").read_bytes() == theirs
+    assert train(checkpoint, steps=11)[0] == 11
+    mark.unlink()
+    assert train(checkpoint, steps=11)[0] == 0
+
+
 @pytest.mark.parametrize("part", ["c.best-6.pt", "c.losses.csv", "both"])
 def test_without_anything_whole_training_begins_anew(tmp_path, whole, part, capsys):
     checkpoint = tmp_path / "cut" / "c.pt"
