@@ -17,6 +17,7 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed, Crashed, Failed, State
 
 from flows.experiment import main
+from flows.plan.notebooks import NOTEBOOKS
 from flows.run.notebook import run_notebook
 from slidesieve.provenance.files import ROOT
 
@@ -66,7 +67,7 @@ def notebook(
     """Run one notebook as a stage.
 
     Args:
-        path: the notebook, e.g. notebooks/10_tile_slides.ipynb
+        path: one of the project's notebooks, e.g. notebooks/10_tile_slides.ipynb
         out: folder for everything this run writes
         parameters: the notebook's own that differ from its defaults
         timeout_s: stop the notebook after so many seconds; 0 = never
@@ -76,7 +77,7 @@ def notebook(
     name = Path(path).stem
     try:
         result = run_notebook(
-            ROOT / path,
+            own_notebook(path),
             ROOT / out,
             parameters,
             timeout_s=timeout_s or None,
@@ -92,6 +93,20 @@ def notebook(
         return Failed(message=result.error)
     reason = "; ".join(result.reasons) or "up to date"
     return Completed(name="Skipped", message=reason) if result.status == "skipped" else Completed(message=reason)
+
+
+def own_notebook(path: str) -> Path:
+    """Return the notebook that a run names. Raises ValueError if it does not lie in notebooks/, its links followed.
+
+    Whoever may start a run may not thereby run any file that the worker can read.
+    """
+    found = (ROOT / path).resolve()
+    if found.suffix != ".ipynb" or found.parent != NOTEBOOKS.resolve():
+        raise ValueError(
+            f"path: got {path!r}, which is no notebook in notebooks/; a worker runs only those, "
+            "e.g. notebooks/10_tile_slides.ipynb"
+        )
+    return found
 
 
 def close_lost_tasks() -> None:

@@ -3,12 +3,13 @@
     python -m flows.experiment --manifest data/manifest.csv --questions data/questions.csv --out runs/mine --k 8,16
 
 Prefect shows and schedules; receipts decide what has to run. With everything up to date Prefect is not even started.
-A server named by PREFECT_API_URL is used if there is one, else a temporary one with its state in .prefect/.
+A server named by PREFECT_API_URL is used if there is one, else a temporary one with its state in .prefect/. Where
+neither can be used, the experiment says why and goes on without.
 """
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -23,17 +24,8 @@ from flows.report.index import write_report
 from flows.run.board import ELSEWHERE, STATUSES, Board, Outcome, drive, pending, run_stage
 from flows.run.notebook import VERIFY_HELP, portable
 from flows.run.processes import guard
-from flows.run.stops import exit_code, stoppable
-from slidesieve.provenance.files import ROOT, verified
-from slidesieve.provenance.locks import held
-
-PREFECT = {
-    "PREFECT_HOME": str(ROOT / ".prefect"),
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "DO_NOT_TRACK": "1",
-    "PREFECT_LOGGING_LEVEL": "CRITICAL",  # this module speaks on the terminal itself
-}
+from flows.server import Unusable, find, reason
+from slidesieve.provenance.files import ROOT
 
 
 class StageFailed(Exception):
@@ -56,9 +48,8 @@ def conduct(stages: list[Stage], out: str, *, title: str, workers: int, threads:
         shared = f" ({elsewhere} by another worker now)" if elsewhere else ""
         board.say(f"{len(due)} of {len(stages)} stages to run{shared}, {workers} at a time")
         try:
-            with stoppable():
-                run_under_prefect(stages, board, title=title, workers=workers, threads=threads)
-        except KeyboardInterrupt as stop:
+            run_stages(stages, board, title=title, workers=workers, threads=threads)
+        except KeyboardInterrupt:
             board.say("interrupted: the running notebooks are stopped; the next run goes on from here")
             stopped = exit_code(stop)
     else:
@@ -96,12 +87,23 @@ def faults_explained() -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
+def run_stages(stages: list[Stage], board: Board, *, title: str, workers: int, threads: int) -> None:
+    """Drive the stages under Prefect; where no server can be used, or one fails, say why and go on without."""
+    try:
+        find()
+        run_under_prefect(stages, board, title=title, workers=workers, threads=threads)
+    except Unusable as fault:
+        board.say(f"without Prefect: {fault}")
+        left = [stage for stage in stages if stage.id not in board.outcomes]
+        with ThreadPoolExecutor(workers) as pool:
+            drive(left, lambda s: pool.submit(run_stage, s, board, threads=threads), board, workers=workers)
+
+
 def run_under_prefect(stages: list[Stage], board: Board, *, title: str, workers: int, threads: int) -> None:
     """Drive the stages as tasks of one flow, the one that is running if there is one (a deployment's run).
 
-    A failed stage is a failed task, and makes the flow a failed one.
+    A failed stage is a failed task, and makes the flow a failed one. Raises Unusable if Prefect fails a flow of ours.
     """
-    os.environ.update({name: value for name, value in PREFECT.items() if name not in os.environ})
     from prefect import flow, task
     from prefect.context import FlowRunContext
     from prefect.states import Completed, State
@@ -124,10 +126,15 @@ def run_under_prefect(stages: list[Stage], board: Board, *, title: str, workers:
         if failed:
             raise StageFailed(f"failed: {', '.join(failed)}")
 
+    scheduled = FlowRunContext.get() is not None
     try:
-        experiment.fn() if FlowRunContext.get() else experiment()
+        experiment.fn() if scheduled else experiment()
     except StageFailed:
         return  # told by the board, the report and the exit code
+    except Exception as error:
+        if scheduled:
+            raise
+        raise Unusable(f"its server failed: {reason(error)}") from error
 
 
 def main(

@@ -1,6 +1,7 @@
 """What a Prefect server is told about: prefect.yaml, prefect.toml and automations.yaml name what exists, and a
 deployment's run answers as the command line does. No server is started here."""
 
+import asyncio
 import inspect
 import json
 import subprocess
@@ -13,14 +14,17 @@ import typer
 import yaml
 from prefect.events.schemas.automations import AutomationCore
 from prefect.settings import Settings
+from prefect.workers.process import ProcessJobConfiguration
 from tiny_notebooks import write_notebook
 
 from flows import deployments
-from flows.experiment import PREFECT, faults_explained, main
+from flows.experiment import faults_explained, main
+from flows.server import PREFECT
 from slidesieve.provenance.files import ROOT
 
 PROJECT = yaml.safe_load((ROOT / "prefect.yaml").read_text())
 DEPLOYMENTS = {d["name"]: d for d in PROJECT["deployments"]}
+POOL = json.loads((ROOT / "flows" / "pool.json").read_text())
 AUTOMATIONS = yaml.safe_load((ROOT / "automations.yaml").read_text())["automations"]
 
 
@@ -45,8 +49,8 @@ def test_schedules_are_weekly_and_sleep_and_two_workers_may_share_a_run(name):
 def test_no_file_for_prefect_holds_a_machines_path():
     (step,) = PROJECT["pull"]
     assert step == {"prefect.deployments.steps.set_working_directory": {"directory": "."}}
-    assert {d["work_pool"]["job_variables"]["working_dir"] for d in DEPLOYMENTS.values()} == {"."}
-    for name in ("prefect.yaml", "prefect.toml", "automations.yaml"):
+    assert POOL["job_configuration"]["working_dir"] == "."
+    for name in ("prefect.yaml", "prefect.toml", "automations.yaml", "flows/pool.json"):
         assert str(ROOT) not in (ROOT / name).read_text() and "/home" not in (ROOT / name).read_text()
 
 
@@ -57,6 +61,9 @@ def test_server_workers_and_flows_have_the_same_settings(monkeypatch):
     read = Settings()
     assert (ROOT / read.home).resolve() == Path(PREFECT["PREFECT_HOME"])
     assert str(read.server.analytics_enabled).lower() == PREFECT["PREFECT_SERVER_ANALYTICS_ENABLED"]
+    assert str(read.server.ephemeral.enabled).lower() == PREFECT["PREFECT_SERVER_EPHEMERAL_ENABLED"]
+    assert read.server.api.cors_allowed_origins == PREFECT["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"]
+    assert "*" not in read.server.api.cors_allowed_origins
     startup = PREFECT["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"]
     assert read.server.ephemeral.startup_timeout_seconds == int(startup)
     assert "url" not in tomllib.loads((ROOT / "prefect.toml").read_text()).get("api", {})
@@ -126,7 +133,40 @@ def test_bad_options_fail_the_run_with_the_line_that_the_command_prints(tmp_path
     assert end.value.exit_code == 2 and isinstance(end.value.__cause__, ValueError)
 
 
-def test_one_notebook_runs_then_is_skipped_and_faults_are_told(tmp_path):
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"command": "touch taken"},
+        {"env": {"PYTHONPATH": "/elsewhere"}, "env.PREFECT_HOME": "/elsewhere"},
+        {"working_dir": "/elsewhere", "name": "taken", "labels": {"a": "b"}, "stream_output": True},
+    ],
+)
+def test_a_runs_job_variables_change_nothing_of_what_a_worker_runs(values):
+    made = lambda given: asyncio.run(  # noqa: E731
+        ProcessJobConfiguration.from_template_and_values(base_job_template=POOL, values=given, client=object())
+    )
+    assert made(values) == made({})
+    assert made(values).model_dump(exclude_defaults=True) == {"working_dir": Path(), "stream_output": False}
+
+
+def test_a_worker_runs_the_projects_own_notebooks_only(tmp_path, monkeypatch):
+    own, other = tmp_path / "notebooks", write_notebook(tmp_path / "other" / "10_other.ipynb")
+    write_notebook(own / "inner" / "10_inner.ipynb")
+    (own / "20_link.ipynb").symlink_to(other)
+    write_notebook(own / "10_own.ipynb")
+    (tmp_path / "30_link.ipynb").symlink_to(own / "10_own.ipynb")
+    monkeypatch.setattr(deployments, "ROOT", tmp_path)
+    monkeypatch.setattr(deployments, "NOTEBOOKS", own)
+    assert deployments.own_notebook("notebooks/10_own.ipynb") == deployments.own_notebook("30_link.ipynb")
+    outside = ["notebooks/../other/10_other.ipynb", "notebooks/20_link.ipynb", "notebooks/inner/10_inner.ipynb"]
+    for path in [str(other), *outside, "notebooks", ""]:
+        state = deployments.notebook.fn(path, "out")
+        assert state.type.value == "FAILED" and f"got {path!r}" in state.message and "notebooks/" in state.message
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_notebook_runs_then_is_skipped_and_faults_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(deployments, "NOTEBOOKS", tmp_path)
     body = "if k == 3:\n    raise RuntimeError('bad luck')\n(stage.out_dir / 'a.txt').write_text(str(k))"
     notebook = write_notebook(
         tmp_path / "50_tiny.ipynb", parameters="k: int = 8  # kept\n", body=body, outputs='["a.txt"]'

@@ -16,10 +16,11 @@ import psutil
 import pytest
 from tiny_notebooks import write_notebook
 
-from flows.experiment import PREFECT, conduct
+from flows.experiment import conduct
 from flows.plan.stages import Stage, with_needs
 from flows.report.index import readable, score_groups, write_report
 from flows.run.board import Board, Outcome, drive, pending
+from flows.server import PREFECT
 from slidesieve.provenance.files import ROOT
 
 PARAMETERS = "k: int = 8  # tokens kept\nsources: list[str] = []  # in: folders\nboom: bool = False  # run: fail\n"
