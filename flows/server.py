@@ -2,6 +2,7 @@
 
 Prefect shows and never decides: where no server can be used, `Unusable` says why, and an experiment goes on without.
 Prefect's own temporary server lets in whoever reaches its port, and is started again for ever if it cannot start.
+Before a worker, `python -m flows.server` says at once whether the server that is named is fit for one.
 """
 
 import atexit
@@ -55,6 +56,22 @@ def find() -> None:
     if FlowRunContext.get():
         return
     _ask(settings.api.url or _start_temporary(settings.server.ephemeral.startup_timeout_seconds))
+
+
+def check() -> None:
+    """Raise Unusable unless a server is named that takes our credential and lets in nobody without: one for workers."""
+    import httpx
+    from prefect.settings import get_current_settings
+
+    if not (url := get_current_settings().api.url):
+        raise Unusable("no PREFECT_API_URL; README.md, With a Prefect server, says where to put it")
+    _ask(url)
+    answer = httpx.get(f"{url}/admin/version", timeout=ANSWER_SECONDS)
+    if answer.status_code not in (401, 403):
+        raise Unusable(
+            f"PREFECT_API_URL {USER.sub('//', url)}: lets in whoever asks, and would let them run things here; "
+            "start it again with PREFECT_SERVER_API_AUTH_STRING set"
+        )
 
 
 def reason(error: BaseException) -> str:
@@ -141,3 +158,16 @@ def _stop(server: subprocess.Popen) -> None:
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()
+
+
+def main() -> None:
+    """Exit 2 with a line if no worker should be started for the server that is named."""
+    try:
+        check()
+    except Unusable as fault:
+        print(f"error: {fault}", flush=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
+import prefect
 import pytest
 from prefect.settings import temporary_settings
 from tiny_notebooks import write_notebook
@@ -132,62 +133,86 @@ def test_readmes_worker_refuses_a_notebook_from_elsewhere(lab, tmp_path):
 
 
 class Refuses(BaseHTTPRequestHandler):
+    status = 401
+
     def do_GET(self):
-        self.send_response(401, "Unauthorized")
+        self.send_response(self.status)
         self.end_headers()
+        self.wfile.write(json.dumps(prefect.__version__).encode())
 
     def log_message(self, *words):
         pass
 
 
+class LetsAnyoneIn(Refuses):
+    status = 200
+
+
 @contextmanager
 def answering(kind: str):
-    """A port at which nothing listens, a server answers 401, or one takes the call and never answers."""
+    """A port at which nothing listens, a server takes calls and never answers, answers 401, or tells its version."""
     if kind == "nothing listens":
         yield free_port()
     elif kind == "hangs":
         with socket.create_server(("127.0.0.1", 0)) as deaf:
             yield deaf.getsockname()[1]
     else:
-        with HTTPServer(("127.0.0.1", 0), Refuses) as refusing:
-            threading.Thread(target=refusing.serve_forever, daemon=True).start()
-            yield refusing.server_port
-            refusing.shutdown()
+        with HTTPServer(("127.0.0.1", 0), Refuses if kind == "refuses" else LetsAnyoneIn) as answers:
+            threading.Thread(target=answers.serve_forever, daemon=True).start()
+            yield answers.server_port
+            answers.shutdown()
 
 
-def stages_at(folder: Path) -> list[Stage]:
-    """Two stages, b after a; b fails."""
+def stages_at(folder: Path, *, boom: bool = False) -> list[Stage]:
+    """Two stages, b after a; b fails with `boom`."""
     body = "if boom:\n    raise RuntimeError('bad luck')\n(stage.out_dir / 'a.txt').write_text('1')"
     parameters = "sources: list[str] = []  # in: folders\nboom: bool = False  # run: fail\n"
     notebook = write_notebook(folder / "50_tiny.ipynb", parameters=parameters, body=body, outputs='["a.txt"]')
-    after = Stage("b", notebook, f"{folder}/runs/b", {"sources": [f"{folder}/runs/a"], "boom": True})
+    after = Stage("b", notebook, f"{folder}/runs/b", {"sources": [f"{folder}/runs/a"], "boom": boom})
     return with_needs([Stage("a", notebook, f"{folder}/runs/a", {}), after])
 
 
+FAULTS = [("nothing listens", "refused"), ("refuses", "401 Unauthorized"), ("hangs", "timed out")]
+
+
 @pytest.mark.parametrize(
-    ("kind", "why"), [("nothing listens", "refused"), ("refuses", "401 Unauthorized"), ("hangs", "timed out")]
+    ("asked", "kind", "why"),
+    [(who, *fault) for who in ("find", "check") for fault in FAULTS] + [("check", "open", "lets in whoever asks")],
 )
-def test_a_server_that_cannot_be_used_is_named_with_the_reason(kind, why, monkeypatch):
+def test_a_server_that_cannot_be_used_is_named_with_the_reason(asked, kind, why, monkeypatch):
     monkeypatch.setattr(server, "ANSWER_SECONDS", 0.5)
     with (
         answering(kind) as port,
         temporary_settings({"api.url": f"http://lab:secret@127.0.0.1:{port}/api"}),
         pytest.raises(server.Unusable, match=why) as told,
     ):
-        server.find()
+        server.find() if asked == "find" else server.check()
     assert f"PREFECT_API_URL http://127.0.0.1:{port}/api: " in str(told.value) and "\n" not in str(told.value)
     assert "secret" not in str(told.value)
 
 
-def test_with_a_dead_server_an_experiment_runs_to_its_report(tmp_path, capsys):
-    stages = stages_at(tmp_path)
-    with temporary_settings({"api.url": f"http://127.0.0.1:{free_port()}/api"}):
-        codes = [conduct(some, f"{tmp_path}/runs", title="tiny", workers=2) for some in (stages[:1], stages)]
+def test_a_worker_without_a_server_is_told_so_at_once(capsys):
+    with temporary_settings({"api.url": None}), pytest.raises(SystemExit) as end:
+        server.main()
+    assert end.value.code == 2 and capsys.readouterr().out.startswith("error: no PREFECT_API_URL; README.md")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "why", "boom", "ends"),
+    [
+        ("nothing listens", "PREFECT_API_URL http://127", True, "failed"),
+        ("fails later", "its server failed: ", False, "ran"),
+    ],
+)
+def test_with_a_dead_server_an_experiment_runs_to_its_report(kind, why, boom, ends, tmp_path, capsys):
+    with answering(kind) as port, temporary_settings({"api.url": f"http://127.0.0.1:{port}/api"}):
+        code = conduct(stages_at(tmp_path, boom=boom), f"{tmp_path}/runs", title="tiny", workers=2)
     said = capsys.readouterr().out
-    assert codes == [0, 1] and said.count("without Prefect: PREFECT_API_URL http://127.0.0.1:") == 2
-    assert "a: done in" in said and "b: failed in" in said and "RuntimeError: bad luck" in said
+    assert code == int(boom) and said.count(f"without Prefect: {why}") == 1
+    assert ("RuntimeError: bad luck" in said) is boom
     rows = json.loads((tmp_path / "runs" / "report" / "stages.json").read_text())
-    assert [(row["id"], row["status"]) for row in rows] == [("a", "skipped"), ("b", "failed")]
+    assert [(row["id"], row["status"]) for row in rows] == [("a", "ran"), ("b", ends)]
 
 
 def test_a_state_of_another_version_ends_the_temporary_server_by_name(tmp_path):
