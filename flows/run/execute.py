@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from slidesieve.provenance.files import ROOT, write_json
+from flows.run.places import without_places
+from slidesieve.provenance.files import write_json
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -100,16 +101,13 @@ def publish(out_dir: Path, name: str, account: Account, given: list[str]) -> Non
     partial = out_dir / f"{name}.partial.ipynb"
     if not partial.exists():
         return
-    try:
-        node = nbformat.reads(partial.read_text(encoding="utf-8").replace(f"{ROOT}/", ""), as_version=4)
-    except ValueError:  # stopped while it was written: it stays as it is
-        return
+    node = nbformat.reads(without_places(partial.read_text(encoding="utf-8")), as_version=4)
     for key in ("input_path", "output_path", "environment_variables"):
         node.metadata.get("papermill", {}).pop(key, None)
     stem = name if account.ok else f"{name}.failed"
     nbformat.write(node, partial)
     partial.replace(out_dir / f"{stem}.ipynb")
-    failure = "" if account.ok else f"{account.cell}\n{account.error}"
+    failure = "" if account.ok else without_places(f"{account.cell}\n{account.error}")
     (out_dir / f"{stem}.html").write_text(render_notebook(node, title=name, failure=failure), encoding="utf-8")
 
 

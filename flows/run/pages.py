@@ -1,18 +1,39 @@
-"""An executed notebook as one HTML page: code folded, everything inline, so that it opens without a network."""
+"""An executed notebook as one HTML page: code folded, everything inline, so that it opens without a network.
 
+What a notebook shows may hold any text that a cohort brings (ids, questions, labels): tables and prose of the outputs
+are cleaned, so that no element comes of it but those of a table or of plain prose: none that runs or loads anything.
+"""
+
+import re
 from pathlib import Path
 
+import bleach
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
+TAGS = (
+    *("a", "b", "blockquote", "br", "code", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "li", "ol"),
+    *("p", "pre", "span", "strong", "sub", "sup", "ul"),
+    *("table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td"),
+)
+ATTRIBUTES = {"a": ["href", "class"], "th": ["colspan", "rowspan"], "td": ["colspan", "rowspan"]} | {
+    name: ["class", "id"] for name in ("code", "div", "h1", "h2", "h3", "h4", "h5", "h6", "pre", "span", "table")
+}
+STYLE_SHEET = re.compile(r"<style\b[^>]*>[^<]*</style>")  # pandas sends one with each table; the page has its own
 
 
 def render_notebook(node: NotebookNode, *, title: str, failure: str = "") -> str:
-    """Render an executed notebook; `failure` is shown on top."""
-    exporter = HTMLExporter(template_name="page", extra_template_basedirs=[str(TEMPLATES)])
+    """Render an executed notebook; `failure` is shown on top. Markup that a text holds is shown as text."""
+    exporter = HTMLExporter(template_name="page", extra_template_basedirs=[str(TEMPLATES)], sanitize_html=True)
+    exporter.register_filter("clean_html", clean_html)
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8") + HtmlFormatter().get_style_defs(".highlight")
     exporter.register_preprocessor("nbconvert.preprocessors.CoalesceStreamsPreprocessor", enabled=True)
     page, _ = exporter.from_notebook_node(node, {"title": title, "failure": failure, "style": style})
     return page
+
+
+def clean_html(html: str) -> str:
+    """Keep tables and plain prose; every other tag becomes text."""
+    return bleach.clean(STYLE_SHEET.sub("", str(html)), tags=TAGS, attributes=ATTRIBUTES, protocols=("http", "https"))

@@ -15,7 +15,7 @@ import pandas as pd
 
 from slidesieve.cohort.manifest import Manifest
 from slidesieve.cohort.splits import tcga_case
-from slidesieve.datasets.instructions import read_instructions
+from slidesieve.datasets.instructions import is_text, read_instructions
 from slidesieve.datasets.questions import COLUMNS, LETTERS, Question, extract_letter, raise_faults, read_questions
 
 NEEDED = ("Id", "Question", "Answer")
@@ -47,8 +47,10 @@ def wsi_vqa_questions(path: Path, manifest: Manifest) -> Converted:
 
     Raises ValueError listing each closed item without a slide, or whose answer is not one of 2 to 4 different choices.
     """
-    items = json.loads(Path(path).read_text(encoding="utf-8"))
-    raise_faults(path, [f"item {i}: no {name}" for i, item in enumerate(items) for name in NEEDED if name not in item])
+    items = _items(Path(path))
+    if not isinstance(items, list):
+        raise ValueError(f"{path}: got a {type(items).__name__}; expected a list of questions; download it again")
+    raise_faults(path, [f"item {i}: {fault}" for i, item in enumerate(items) for fault in _form_faults(item)])
     slides = {case: list(rows) for case, rows in manifest.table.groupby("case_id")["slide_id"]}
     questions, faults = [], []
     for i, item in enumerate(items):
@@ -101,11 +103,30 @@ def question_table(questions: Sequence[Question]) -> pd.DataFrame:
 def _is_wsi_vqa(path: Path) -> bool:
     if path.suffix == ".gz":
         return False
+    items = _items(path)
+    return isinstance(items, list) and bool(items) and not _absent(items[0])
+
+
+def _items(path: Path) -> object:
     try:
-        items = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: neither .csv nor JSON ({error}); expected a table of questions or a list") from error
-    return isinstance(items, list) and bool(items) and all(name in items[0] for name in NEEDED)
+
+
+def _absent(item: object) -> list[str]:
+    return [name for name in NEEDED if name not in item] if isinstance(item, dict) else list(NEEDED)
+
+
+def _form_faults(item: object) -> list[str]:
+    """Say what a closed question lacks, or what of it is no text; of an open one only that it is whole."""
+    if absent := _absent(item):
+        return [f"no {name}" for name in absent]
+    if not (choices := item.get("Choice")):
+        return []
+    texts = {name: is_text(item[name]) for name in NEEDED}
+    texts["each Choice"] = isinstance(choices, list) and all(map(is_text, choices))
+    return [f"{name} is no text; write it as a string" for name, fine in texts.items() if not fine]
 
 
 def _diagnostic(slides: list[str]) -> str:

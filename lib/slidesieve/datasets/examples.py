@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
-
 from slidesieve.datasets.instructions import Instruction, is_instructions, read_instructions
-from slidesieve.datasets.questions import LETTERS, Caption, Question, prompt, read_captions, read_questions
+from slidesieve.datasets.questions import LETTERS, Caption, Question, prompt, read_captions, read_questions, read_words
 from slidesieve.features.bag import Bag, in_box, linspace_cap
 
 ANSWER_FORMS = ("letter", "text")
@@ -57,6 +55,6 @@ def read_examples(path: Path, *, answer_form: str, slide_prompt: str, region_pro
     """Read a caption table; a question table (a cohort without captions is aligned on it); or instructions (.json)."""
     if is_instructions(path):
         return from_instructions(read_instructions(path))
-    if "Caption" in pd.read_csv(path, nrows=0).columns:
+    if "Caption" in read_words(path).columns:
         return from_captions(read_captions(path), slide_prompt=slide_prompt, region_prompt=region_prompt)
     return from_questions(read_questions(path), answer_form=answer_form)

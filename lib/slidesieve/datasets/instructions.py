@@ -17,6 +17,8 @@ from slidesieve.datasets.questions import raise_faults
 
 PLACEHOLDER = "<image>"
 SPEAKERS = ("human", "gpt")
+UNPACKED_BYTES = 1 << 30  # of a .json.gz, or
+UNPACKED_AT_MOST = 100  # times its size: text shrinks to a tenth
 SUFFIXES = r"\.(csv|pt|h5|npy|svs|tiff?|ndpi|mrxs|dcm)$"  # after a dot a slide's name may go on with a UUID
 
 
@@ -42,14 +44,22 @@ def read_instructions(path: str | Path) -> list[Instruction]:
 
 
 def _load(path: Path) -> list:
-    data = path.read_bytes()
     try:
-        items = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
-    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        items = json.loads(_unpacked(path) if path.suffix == ".gz" else path.read_bytes())
+    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error}); expected a list of conversations; download it again") from error
     if not isinstance(items, list) or not items:
         raise ValueError(f"{path}: got {_shown(items)}; expected a list of items with id, image and conversations")
     return items
+
+
+def _unpacked(path: Path) -> bytes:
+    most = max(UNPACKED_BYTES, UNPACKED_AT_MOST * path.stat().st_size)
+    with gzip.open(path) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"unpacks to more than {most:,} bytes, {UNPACKED_AT_MOST} times its size")
+    return data
 
 
 def _name(item) -> str:
@@ -62,13 +72,13 @@ def _faults(item) -> list[str]:
     missing = [key for key in ("id", "image", "conversations") if key not in item]
     if missing:
         return [f"no {', '.join(missing)}; got {', '.join(item)}"]
-    faults = [] if isinstance(item["id"], str) and item["id"] else [f"id is {_shown(item['id'])}; expected a string"]
+    faults = [] if is_text(item["id"]) and item["id"] else [f"id is {_shown(item['id'])}; expected a string"]
     return faults + _image_faults(item["image"]) + _conversation_faults(item["conversations"])
 
 
 def _image_faults(image) -> list[str]:
     names = [image] if isinstance(image, str) else image
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not names:
+    if not isinstance(names, list) or not all(is_text(name) for name in names) or not names:
         return [f"image is {_shown(image)}; expected one file name in a list"]
     if len(names) > 1:
         return [f"image names {len(names)} files ({', '.join(names[:3])}); expected one: a row is about one slide"]
@@ -77,7 +87,7 @@ def _image_faults(image) -> list[str]:
 
 def _conversation_faults(said) -> list[str]:
     if not isinstance(said, list) or not all(
-        isinstance(part, dict) and all(isinstance(part.get(key), str) for key in ("from", "value")) for part in said
+        isinstance(part, dict) and all(is_text(part.get(key)) for key in ("from", "value")) for part in said
     ):
         return [f"conversations is {_shown(said)}; expected a list of from and value, both strings"]
     speakers = [part["from"] for part in said]
@@ -88,6 +98,14 @@ def _conversation_faults(said) -> list[str]:
         for i, part in enumerate(said)
         if not _words(part)
     ]
+
+
+def is_text(value: object) -> bool:
+    """Whether it is a string that can be written: JSON may hold halves of characters."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def _slide(image: str | list[str]) -> str:

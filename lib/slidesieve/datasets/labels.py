@@ -16,17 +16,17 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from slidesieve.datasets.questions import COLUMNS, LETTERS
+from slidesieve.datasets.questions import COLUMNS, LETTERS, read_words
 from slidesieve.features.store import PackedStore
 
 SUFFIXES = r"\.(svs|ndpi|tiff?|dcm|mrxs|h5|pt|csv)$"
 
 
 def read_labels(path: Path | None) -> pd.DataFrame:
-    """Read a label CSV as words, nothing taken for a missing value."""
+    """Read a label CSV as words, nothing taken for a missing value. Raises ValueError naming a file that is none."""
     if path is None:
         raise ValueError("labels: no file given; set parameter labels to a CSV with slide_id, case_id and a label")
-    return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    return read_words(path)
 
 
 def open_store(path: Path | None) -> PackedStore:

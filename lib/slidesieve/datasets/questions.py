@@ -6,6 +6,7 @@ of the two categories; it stands for both, so that scores are over all questions
 """
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -109,9 +110,30 @@ def extract_letter(text: str) -> str | None:
     return None
 
 
+def read_words(path: str | Path) -> pd.DataFrame:
+    """Read a CSV as strings ("NA" and "None" are words here). Raises ValueError naming the file if it is no table."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # fields beyond line 1's would be dropped
+            table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+    except (ValueError, pd.errors.ParserWarning, OverflowError) as error:
+        found = str(error).strip() or type(error).__name__
+        raise ValueError(
+            f"{path}: not a table ({found}); expected CSV in UTF-8, each line with as many fields as line 1; "
+            "save it again as UTF-8 CSV"
+        ) from error
+    short = table.isna().any(axis=1)
+    if short.any():
+        raise ValueError(
+            f"{path}: {short.sum()} lines have fewer fields than line 1, the first is row {int(short.argmax()) + 1} of "
+            "the table; expected as many, empty ones included; complete it"
+        )
+    return table
+
+
 def _read_table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a CSV as stripped strings ("NA" and "None" are words here) and check that the columns are there."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    """Read a table of stripped strings and check that the columns are there."""
+    table = read_words(path)
     if "Task" in table.columns and not set(CATEGORIES) & set(table.columns):
         table = table.assign(**dict.fromkeys(CATEGORIES, table["Task"]))
     missing = [name for name in columns if name not in table.columns]
@@ -168,4 +190,5 @@ def raise_faults(path: str | Path, faults: list[str]) -> None:
     """Raise ValueError with the first 20 faults of a file, if there are any."""
     if faults:
         listed = "\n  ".join(faults[:20] + ([f"... and {len(faults) - 20} more"] if len(faults) > 20 else []))
+        listed = listed.encode(errors="backslashreplace").decode()  # JSON may hold halves of characters
         raise ValueError(f"{path}: {len(faults)} faults; correct these and run again\n  {listed}")

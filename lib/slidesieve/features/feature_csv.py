@@ -8,6 +8,8 @@ count tiles (`20_4.jpeg`) say nothing in pixels, so such places are unknown.
 
 import csv
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from jaxtyping import Float, Int
 
 SLIDECHAT_D = 512
 MOST_PLACE_COLUMNS = 16
+MOST_PX0 = 2**31 - 1
 LEAST_STEP_PX0 = 16  # closer than any two tiles: numbers of tiles
 XY_COLUMNS = (("x", "y"), ("x_px0", "y_px0"), ("coord_x", "coord_y"), ("x_coord", "y_coord"))
 NAMED_PLACE = r"(?:^|.*[^\d.])(\d{1,9}) *[_, ] *(\d{1,9})[\])]?(?:\.[A-Za-z]+)?$"
@@ -23,20 +26,41 @@ NAMED_PLACE = r"(?:^|.*[^\d.])(\d{1,9}) *[_, ] *(\d{1,9})[\])]?(?:\.[A-Za-z]+)?$
 
 def read_feature_csv(path: Path) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarray, "n 2"] | None]:
     """Read features as float32, and where the tiles lie or None. Raises ValueError naming line, column and value."""
-    header = _header(path)
+    with _is_text(path):
+        header = _header(path)
     d = _width(path, header)
     types = {i: np.float32 if i < d else str for i in range(len(header))}
     try:
-        with np.errstate(over="ignore"):  # found below, with its place
-            table = pd.read_csv(path, header=0, names=range(len(header)), dtype=types, na_filter=False, index_col=False)
+        with np.errstate(over="ignore"), _is_text(path):  # overflow is found below, with its place
+            table = _read(path, header, types)
     except pd.errors.ParserError as error:
         raise ValueError(f"{path}: {str(error).strip()}; expected a field for each column of line 1") from error
+    except NotText:
+        raise
     except ValueError as error:
         raise ValueError(_fault(path, header, d)) from error
     x = table.iloc[:, :d].to_numpy(np.float32)
     if not np.isfinite(x).all():
         raise ValueError(_fault(path, header, d))
     return x, _places(path, header[d:], table.iloc[:, d:])
+
+
+class NotText(ValueError):
+    """The file is no table of UTF-8 text."""
+
+
+@contextmanager
+def _is_text(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise NotText(
+            f"{path}: not a table of text ({error}); expected CSV in UTF-8; copy it, or write it again"
+        ) from error
+
+
+def _read(path: Path, header: list[str], dtype: dict | type) -> pd.DataFrame:
+    return pd.read_csv(path, header=0, names=range(len(header)), dtype=dtype, na_filter=False, index_col=False)
 
 
 def _header(path: Path) -> list[str]:
@@ -90,7 +114,7 @@ def _places(path: Path, names: list[str], table: pd.DataFrame) -> Int[np.ndarray
 
 def _pixels(path: Path, pair: tuple[str, str], table: pd.DataFrame) -> Int[np.ndarray, "n 2"]:
     coords = table.apply(pd.to_numeric, errors="coerce").to_numpy(float)
-    whole = np.isfinite(coords) & (coords == np.rint(coords))
+    whole = (coords == np.rint(coords)) & (np.abs(coords) <= MOST_PX0)
     if not whole.all():
         row, column = np.argwhere(~whole)[0]
         got = table.iloc[row, column]
@@ -106,10 +130,13 @@ def _are_pixels(coords: Int[np.ndarray, "n 2"]) -> bool:
 
 def _fault(path: Path, header: list[str], d: int) -> str:
     """Say which field is the first that is no finite number; the file is read again, as words."""
-    words = pd.read_csv(path, header=0, names=range(len(header)), dtype=str, na_filter=False, index_col=False)
+    words = _read(path, header, str)
     with np.errstate(over="ignore"):
         values = words.iloc[:, :d].apply(pd.to_numeric, errors="coerce").to_numpy(float).astype(np.float32)
-    row, column = np.argwhere(~np.isfinite(values))[0]
+    faults = np.argwhere(~np.isfinite(values))
+    if not len(faults):  # pandas reads fewer spellings of a number when it is told to expect one
+        return f"{path}: a field that is no plain number; expected finite numbers; extract it again"
+    row, column = faults[0]
     got = words.iloc[row, column]
     return f"{path}: line {row + 2}, column {header[column]!r}: got {got!r}; expected a finite number; extract it again"
 

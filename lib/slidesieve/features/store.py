@@ -8,9 +8,11 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from slidesieve.cohort.slide_files import written_hdf5
-from slidesieve.features.bag import Bag, make_bag
-from slidesieve.provenance.attributes import TRIDENT_ATTRS, plain_values
+from slidesieve.features.bag import Bag
+from slidesieve.features.file_bags import bag_of_file
+from slidesieve.provenance.attributes import TRIDENT_ATTRS
+from slidesieve.provenance.files import written_whole
+from slidesieve.provenance.hdf5 import WHOLE, WORDS, attributes, dataset, open_hdf5, read
 
 SCHEMA, SCHEMA_VERSION = "slidesieve.bag", 1
 
@@ -28,11 +30,15 @@ def write_features(path: Path, bag: Bag, attrs: dict) -> None:
 
 def read_features(path: Path) -> Bag:
     """Read a feature file written by `write_features`; other people's are read by `importers.read_bag`."""
-    with h5py.File(path) as file:
-        if file.attrs.get("schema") != SCHEMA:
-            raise ValueError(f"{path}: schema {file.attrs.get('schema')!r}, expected {SCHEMA!r}; use read_bag")
-        attrs = plain_values(dict(file["coords"].attrs) | dict(file.attrs))
-        return make_bag(attrs["slide_id"], file["features"][:], file["coords"][:], attrs)
+    with open_hdf5(path) as file:
+        attrs = attributes(file)
+        if attrs.get("schema") != SCHEMA or not isinstance(attrs.get("slide_id"), str):
+            raise ValueError(
+                f"{path}: schema {attrs.get('schema')!r}, slide_id {attrs.get('slide_id')!r}; expected {SCHEMA!r} and "
+                "a slide's id; use read_bag"
+            )
+        x, coords = dataset(file, "features"), dataset(file, "coords")
+        return bag_of_file(path, attrs["slide_id"], read(x), read(coords), attributes(coords) | attrs)
 
 
 def write_packed(path: Path, bags: Iterable[Bag]) -> None:
@@ -55,16 +61,17 @@ class PackedStore:
     def __init__(self, path: Path):
         self.path, self._file, self._process = Path(path), None, 0
         try:
-            with h5py.File(path) as file:
-                self.slide_ids = [s.decode() for s in file["slide_id"][:]]
-                self._offsets = file["offsets"][:]
-                n = len(file["features"])
-        except (OSError, KeyError) as error:
+            with open_hdf5(path) as file:
+                n = dataset(file, "features").shape[0]
+                self._coords = dataset(file, "coords").name if "coords" in file else None
+                self.slide_ids = [s.decode() for s in np.atleast_1d(read(dataset(file, "slide_id", kinds=WORDS)))]
+                self._offsets = np.atleast_1d(read(dataset(file, "offsets", kinds=WHOLE))).astype(np.int64)
+        except (OSError, ValueError, IndexError, AttributeError) as error:
             raise ValueError(
                 f"{path}: not a packed store ({error}); expected HDF5 with features, offsets, slide_id; write it again"
             ) from error
         steps, want = np.diff(self._offsets), len(self.slide_ids) + 1
-        if len(self._offsets) != want or self._offsets[0] != 0 or self._offsets[-1] != n or (steps < 0).any():
+        if self._offsets.shape != (want,) or self._offsets[0] != 0 or self._offsets[-1] != n or (steps < 0).any():
             raise ValueError(f"{path}: offsets do not cut {n} rows into {want - 1} bags; write the store again")
         self._row = {slide_id: i for i, slide_id in enumerate(self.slide_ids)}
         if len(self._row) != len(self.slide_ids):
@@ -74,8 +81,9 @@ class PackedStore:
         """Read one bag. Raises ValueError if the store has no such slide."""
         start, end = self._rows(slide_id)
         self._open()
-        coords = self._file["coords"][start:end] if "coords" in self._file else None
-        return make_bag(slide_id, self._file["features"][start:end], coords, plain_values(dict(self._file.attrs)))
+        coords = read(self._file[self._coords], start, end) if self._coords else None
+        x = read(self._file["features"], start, end)
+        return bag_of_file(self.path, slide_id, x, coords, attributes(self._file))
 
     def n_tiles(self, slide_id: str) -> int:
         """Return how many tiles a slide has, from the index."""
@@ -92,7 +100,7 @@ class PackedStore:
             self._file.close()  # a fork shares its parent's place in the file; opening once more alone would keep that
             self._file = None
         if not self._file:
-            self._file, self._process = h5py.File(self.path), os.getpid()
+            self._file, self._process = open_hdf5(self.path), os.getpid()
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_file": None}

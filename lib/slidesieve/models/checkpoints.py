@@ -93,6 +93,7 @@ def build_vlm(
     """
     language_model, tokenizer = load_lm(lm_path, dtype=dtype, device=device)
     base = same_lm(lm_path, lm)
+    _call(language_model, tokenizer, base["name"])
     shape = {"chat_template": chat_template, "standardise": standardise}
     shape |= {"position_ids": position_ids, "position_span": position_span}
     with torch.random.fork_rng(devices=[]):
@@ -119,6 +120,11 @@ def same_lm(lm_path: str, before: dict[str, str] | None) -> dict[str, str]:
             f"(weights {now['weights']}); give the one it was trained with, or train again"
         )
     return now
+
+
+def _call(language_model: nn.Module, tokenizer, name: str) -> None:
+    """Libraries write down what a model was loaded from with whatever they save: a name, no path of this machine's."""
+    language_model.name_or_path = language_model.config.name_or_path = tokenizer.name_or_path = name
 
 
 def statistics_batch(bags: Mapping[str, Bag], slides: list[str]) -> Batch:
@@ -152,7 +158,9 @@ def save_model(model: VLM, folder: Path) -> None:
     """Write what we trained and how to rebuild it: compressor, projector, and LoRA adapters or the language model."""
     write_parts(model.ours(), model.config, folder)
     if isinstance(model.lm, PeftModel):
-        model.lm.save_pretrained(folder / "lora")
+        for adapter in model.lm.peft_config.values():
+            adapter.base_model_name_or_path = model.config["lm"]["name"]
+        model.lm.save_pretrained(folder / "lora", save_embedding_layers=False)  # never resized; "auto" asks the hub
     elif model.own_lm:
         model.lm.save_pretrained(folder / "lm", max_shard_size="5GB")
         model.tokenizer.save_pretrained(folder / "lm")
@@ -186,6 +194,7 @@ def _with_own_lm(folder: Path, lm_path: str, compressor: str, config: dict) -> V
         return build_vlm(lm_path, compressor, **config)
     model = build_vlm(str(own), compressor, **(config | {"lm": None}))
     model.config["lm"], model.own_lm = config["lm"], True  # what it grew from
+    _call(model.lm, model.tokenizer, config["lm"]["name"])
     return model
 
 

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-import h5py
-import numpy as np
+from slidesieve.provenance.hdf5 import attributes, open_hdf5
 
 TRIDENT_ATTRS = (  # on `coords`; all others are the file's
     *("patch_size", "patch_size_level0", "overlap", "level0_magnification", "target_magnification"),
@@ -12,10 +11,6 @@ TRIDENT_ATTRS = (  # on `coords`; all others are the file's
 
 
 def read_attrs(path: Path) -> dict:
-    """Read the provenance of a feature or tile file without its arrays."""
-    with h5py.File(path) as file:
-        return plain_values(dict(file.attrs))
-
-
-def plain_values(attrs: dict) -> dict:
-    return {k: v.item() if isinstance(v, np.generic) else v for k, v in attrs.items()}
+    """Read the provenance of a feature or tile file without its arrays. Raises ValueError if it is damaged."""
+    with open_hdf5(path) as file:
+        return attributes(file)

@@ -18,6 +18,8 @@ from scipy import ndimage
 
 from slidesieve.cohort.slide_files import written_hdf5
 from slidesieve.provenance.attributes import TRIDENT_ATTRS
+from slidesieve.provenance.files import written_whole
+from slidesieve.provenance.hdf5 import WHOLE, attributes, dataset, open_hdf5, read
 from slidesieve.slides.pixels import Thumbnail, thumbnail
 from slidesieve.slides.slide import Slide, SlideFault, View, view_at
 
@@ -141,11 +143,25 @@ def write_tiling(path: Path, tiling: Tiling, attrs: dict) -> None:
 
 
 def read_tiling(path: Path) -> Tiling:
-    """Read a tile file written by `write_tiling`."""
-    with h5py.File(path) as file:
-        attrs = dict(file["coords"].attrs) | dict(file.attrs)
-        view = View(*(attrs.pop(f"view_{field}").item() for field in View._fields))
-        return Tiling(file["coords"][:], file["tissue_fraction"][:], int(attrs["n_dropped"]), view, attrs)
+    """Read a tile file written by `write_tiling`. Raises ValueError naming the file if it is anything else."""
+    with open_hdf5(path) as file:
+        coords, tissue = dataset(file, "coords", kinds=WHOLE), dataset(file, "tissue_fraction")
+        attrs = attributes(coords) | attributes(file)
+        known = [f"view_{field}" for field in View._fields] + ["n_dropped"]
+        if absent := [name for name in known if not isinstance(attrs.get(name), int | float)]:
+            raise ValueError(
+                f"{path}: no number in {', '.join(absent)}; expected a tile file; run 10_tile_slides again"
+            )
+        if tissue.ndim != 1 or coords.shape != (len(tissue), 2):
+            raise ValueError(
+                f"{path}: coords {coords.shape}, tissue_fraction {tissue.shape}; expected (n, 2) and (n,); "
+                "run 10_tile_slides again"
+            )
+        view = View(*(attrs.pop(name) for name in known[:-1]))
+        tiling = Tiling(read(coords), read(tissue), int(attrs["n_dropped"]), view, attrs)
+    if (tiling.coords < 0).any() or not np.isfinite(tiling.tissue).all():
+        raise ValueError(f"{path}: negative coords, or tissue that is no number; run 10_tile_slides again")
+    return tiling
 
 
 def _attrs(slide: Slide, spec: TileSpec, view: View) -> dict:

@@ -1,0 +1,51 @@
+"""What a file's arrays must be to become a bag, whatever wrote the file."""
+
+from pathlib import Path
+
+import numpy as np
+
+from slidesieve.features.bag import Bag, make_bag
+
+MOST_PX0 = 2**31 - 1  # no slide is wider
+
+
+def bag_of_file(path: Path, slide_id: str, x: np.ndarray, coords: np.ndarray | None, attrs: dict) -> Bag:
+    """Make a bag of the arrays of a file.
+
+    Raises ValueError naming the file: features of another shape than (n, d), not finite or all zero; coords that are
+    not one whole pair of level-0 px a tile, 0 to 2^31 - 1.
+    """
+    try:
+        fault = _coords_fault(coords) if coords is not None else ""
+        bag = None if fault else make_bag(slide_id, _without_batch_axis(x), coords, attrs)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    if fault:
+        raise ValueError(f"{path}: {slide_id}: coords {fault}")
+    if not (bag.x[0].any() or bag.x.any()):
+        raise ValueError(
+            f"{path}: {slide_id}: features {bag.x.shape} are all zero; expected what an encoder saw; extract them again"
+        )
+    return bag
+
+
+def _coords_fault(coords: np.ndarray) -> str:
+    if coords.ndim != 2:
+        return ""  # said with its shape
+    for wrong, found, remedy in (
+        (~np.isfinite(coords), "no numbers", "tile the slide again"),
+        (coords != np.rint(coords), "fractions", "if they are micrometres, divide them by the slide's mpp and round"),
+        ((coords < 0) | (coords > MOST_PX0), "outside every slide", "tile the slide again"),
+    ):
+        if (rows := np.flatnonzero(wrong.any(1))).size:
+            row = rows[0]
+            return (
+                f"of {len(rows)} tiles are {found}, first row {row}: {coords[row].tolist()}; expected whole level-0 px "
+                f"from 0 to {MOST_PX0}; {remedy}"
+            )
+    return ""
+
+
+def _without_batch_axis(x: np.ndarray) -> np.ndarray:
+    """Some exports carry an empty batch axis."""
+    return x.reshape(-1, x.shape[-1]) if x.ndim == 3 and 1 in x.shape[:2] else x
