@@ -31,7 +31,7 @@ def read_feature_csv(path: Path) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarr
     d = _width(path, header)
     types = {i: np.float32 if i < d else str for i in range(len(header))}
     try:
-        with np.errstate(over="ignore"), _is_text(path):  # overflow is found below, with its place
+        with np.errstate(over="ignore"):  # overflow is found below, with its place
             table = _read(path, header, types)
     except pd.errors.ParserError as error:
         raise ValueError(f"{path}: {str(error).strip()}; expected a field for each column of line 1") from error
@@ -60,7 +60,8 @@ def _is_text(path: Path) -> Iterator[None]:
 
 
 def _read(path: Path, header: list[str], dtype: dict | type) -> pd.DataFrame:
-    return pd.read_csv(path, header=0, names=range(len(header)), dtype=dtype, na_filter=False, index_col=False)
+    with _is_text(path):
+        return pd.read_csv(path, header=0, names=range(len(header)), dtype=dtype, na_filter=False, index_col=False)
 
 
 def _header(path: Path) -> list[str]:

@@ -17,7 +17,7 @@ from slidesieve.features.bag import Bag
 from slidesieve.features.feature_csv import read_feature_csv
 from slidesieve.features.file_bags import bag_of_file
 from slidesieve.features.store import SCHEMA, PackedStore, read_features
-from slidesieve.provenance.hdf5 import Hdf5Fault, attributes, dataset, open_hdf5, read
+from slidesieve.provenance.hdf5 import Hdf5Fault, attributes, dataset, names, offers, open_hdf5, read
 
 PACKED = {"features", "offsets", "slide_id"}
 
@@ -32,7 +32,7 @@ def read_bag(path: Path, slide_id: str) -> Bag:
         readable = ", ".join([".h5", *OTHER_READERS])
         raise ValueError(f"{slide_id}: {path} is not HDF5 (or was cut short); expected {readable}; write it again")
     with open_hdf5(path) as file:
-        if set(file) >= PACKED:
+        if names(file) >= PACKED:
             return PackedStore(path).read(slide_id)
         own = attributes(file)
         return _ours(path, slide_id) if own.get("schema") == SCHEMA else _foreign(file, slide_id, own)
@@ -63,7 +63,7 @@ def is_packed(path: Path) -> bool:
     if path.suffix.lower() in OTHER_READERS or not h5py.is_hdf5(path):
         return False
     with open_hdf5(path) as file:
-        return set(file) >= PACKED
+        return names(file) >= PACKED
 
 
 def _ours(path: Path, slide_id: str) -> Bag:
@@ -75,7 +75,7 @@ def _ours(path: Path, slide_id: str) -> Bag:
 
 def _foreign(file: h5py.File, slide_id: str, own: dict) -> Bag:
     """Read a file of other makers; `own` are its attributes."""
-    keys, path, coords = set(file), Path(file.filename), None
+    keys, path, coords = names(file), Path(file.filename), None
     name = _features_name(file)
     if name is None:
         raise ValueError(
@@ -97,12 +97,7 @@ def _foreign(file: h5py.File, slide_id: str, own: dict) -> Bag:
 
 
 def _features_name(file: h5py.File) -> str | None:
-    """Return the name that features go by here, a link included: no link is followed, `dataset` refuses it."""
-    for name in ("features", "feats"):
-        link = file.get(name, getlink=True)
-        if link and (not isinstance(link, h5py.HardLink) or file.get(name, getclass=True) is h5py.Dataset):
-            return name
-    return None
+    return next((name for name in ("features", "feats") if offers(file, name)), None)
 
 
 def _read_npy(path: Path) -> tuple[np.ndarray, None]:

@@ -12,7 +12,7 @@ from slidesieve.features.bag import Bag
 from slidesieve.features.file_bags import bag_of_file
 from slidesieve.provenance.attributes import TRIDENT_ATTRS
 from slidesieve.provenance.files import written_whole
-from slidesieve.provenance.hdf5 import WHOLE, WORDS, attributes, dataset, open_hdf5, read
+from slidesieve.provenance.hdf5 import WHOLE, WORDS, attributes, dataset, names, open_hdf5, read
 
 SCHEMA, SCHEMA_VERSION = "slidesieve.bag", 1
 
@@ -63,7 +63,7 @@ class PackedStore:
         try:
             with open_hdf5(path) as file:
                 n = dataset(file, "features").shape[0]
-                self._coords = dataset(file, "coords").name if "coords" in file else None
+                self._coords = dataset(file, "coords").name if "coords" in names(file) else None
                 self.slide_ids = [s.decode() for s in np.atleast_1d(read(dataset(file, "slide_id", kinds=WORDS)))]
                 self._offsets = np.atleast_1d(read(dataset(file, "offsets", kinds=WHOLE))).astype(np.int64)
         except (OSError, ValueError, IndexError, AttributeError) as error:

@@ -34,6 +34,19 @@ def open_hdf5(path: Path) -> h5py.File:
         return h5py.File(path, "r")
 
 
+def names(file: h5py.File) -> set[str]:
+    """Return the names at a file's root."""
+    with _named(file.filename):
+        return set(file)
+
+
+def offers(file: h5py.File, name: str) -> bool:
+    """Say whether a dataset, or a link, goes by this name; it is for `dataset` to refuse it."""
+    with _named(file.filename):
+        link = file.get(name, getlink=True)
+        return bool(link) and (not isinstance(link, h5py.HardLink) or file.get(name, getclass=True) is h5py.Dataset)
+
+
 def dataset(file: h5py.File, name: str, *, kinds: str = NUMBERS) -> h5py.Dataset:
     """Return a dataset that can be read: in this file, of these kinds, written in full, no larger than it can be.
 
