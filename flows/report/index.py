@@ -12,9 +12,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+import flows.run.places as places
 from flows.plan.stages import Stage
 from flows.run.board import Outcome
-from flows.run.places import without_places
 from slidesieve.compressors.registry import FLOORS
 from slidesieve.provenance.files import RECEIPT, ROOT, read_json, write_json, written_whole
 
@@ -79,7 +79,7 @@ def ledger_row(stage: Stage, folder: Path) -> dict[str, object] | None:
     if not source.exists():
         return None
     target = folder / f"ledger_{stage.id.replace('/', '-')}.csv"
-    target.write_text(without_places(source.read_text(encoding="utf-8")), encoding="utf-8")
+    target.write_text(places.without_places(source.read_text(encoding="utf-8")), encoding="utf-8")
     rows = {row["slide_id"]: row for row in read_table(target)}.values()
     faults = [row for row in rows if row["status"] != "ok"]
     return {"stage": stage.id, "counts": Counter(r["status"] for r in rows), "faults": faults, "file": target.name}
@@ -111,7 +111,7 @@ def _stage_row(stage: Stage, outcome: Outcome, folder: Path) -> dict[str, object
         "id": stage.id,
         "status": outcome.status,
         "why": _why(outcome),
-        "error": without_places(outcome.error),
+        "error": places.without_places(outcome.error),
         "seconds": receipt.get("seconds", round(outcome.seconds, 1)),
         "memory_mib": receipt.get("peak_memory_mib", ""),
         "finished": receipt.get("finished", ""),
@@ -123,7 +123,7 @@ def _stage_row(stage: Stage, outcome: Outcome, folder: Path) -> dict[str, object
 def _why(outcome: Outcome) -> str:
     """Say in a line why a stage ran, was skipped, or failed."""
     if outcome.error:
-        return " ".join(without_places(outcome.error).partition("\nlast log lines")[0].split())
+        return " ".join(places.without_places(outcome.error).partition("\nlast log lines")[0].split())
     return "; ".join(outcome.reasons) or ("up to date" if outcome.status == "skipped" else "")
 
 

@@ -14,8 +14,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from flows.run.places import without_places
-from slidesieve.provenance.files import write_json
+from slidesieve.provenance.files import ROOT, write_json
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -97,14 +96,16 @@ def publish(out_dir: Path, name: str, account: Account, given: list[str]) -> Non
     import nbformat
 
     from flows.run.pages import render_notebook
+    from flows.run.places import without_places
 
     partial = out_dir / f"{name}.partial.ipynb"
     if not partial.exists():
         return
-    node = nbformat.reads(without_places(partial.read_text(encoding="utf-8")), as_version=4)
+    node = nbformat.reads(partial.read_text(encoding="utf-8").replace(f"{ROOT}/", ""), as_version=4)
     for key in ("input_path", "output_path", "environment_variables"):
         node.metadata.get("papermill", {}).pop(key, None)
     stem = name if account.ok else f"{name}.failed"
+    node = nbformat.reads(without_places(nbformat.writes(node)), as_version=4)
     nbformat.write(node, partial)
     partial.replace(out_dir / f"{stem}.ipynb")
     failure = "" if account.ok else without_places(f"{account.cell}\n{account.error}")
