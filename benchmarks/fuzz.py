@@ -44,7 +44,21 @@ EXAMPLES = 10_000
 DOCUMENTED = (ValueError, OSError)
 N, D = 5, 7
 NASTY = [
-    *(b"", b"nan", b"inf", b"-1", b"1e999", b"9" * 5000, b"0x10", b"1_0", b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"'", b'"'),
+    *(
+        b"",
+        b"nan",
+        b"inf",
+        b"-1",
+        b"1e999",
+        b"9" * 5000,
+        b"0x10",
+        b"1_0",
+        b"\x00",
+        b"\xff\xfe",
+        b"\xef\xbb\xbf",
+        b"'",
+        b'"',
+    ),
     *(b"\n", b"\r", b",,,,", b"=1+1", b"<script>", b"{{7*7}}", b"\\ud800", b"\\u0000", b"[" * 20_000, b"{}", b"null"),
     *(b"\xe2\x80\xae", b"../../etc/passwd", b"/dev/zero", b"true", b"-0", b"[]", b'{"a": 1}'),
 ]
@@ -96,7 +110,7 @@ def fuzz(name: str, *, examples: int, derandomize: bool) -> dict[str, int]:
             path.write_bytes(file[1])
             for reader in target.readers:
                 counts["read" if _is_read(reader, path) else "refused"] += 1
-            assert path.read_bytes() == file[1] and os.listdir(folder) == [file[0]], "a file was written"
+            assert path.read_bytes() == file[1] and list(Path(folder).iterdir()) == [path], "a file was written"
 
     one()
     return counts
@@ -218,7 +232,11 @@ def bare_files() -> Target:
 
 def question_tables() -> Target:
     rows = [f"q{i},s{i},Broad,narrow,Which tissue?,fat,nerve,gland,,{'ABC'[i]}" for i in range(3)]
-    captions = ["ID,Slide,x_px0,y_px0,width_px0,height_px0,Caption", "c1,s1,0,0,64,64,Fat.", 'c2,s1,,,,,"Fat, and nerve."']
+    captions = [
+        "ID,Slide,x_px0,y_px0,width_px0,height_px0,Caption",
+        "c1,s1,0,0,64,64,Fat.",
+        'c2,s1,,,,,"Fat, and nerve."',
+    ]
     task = ["ID,Slide,Task,Question,A,B,C,D,Answer", "q,1,grade,Which?,one,two,,,B"]
     files = {"questions": [",".join(COLUMNS), *rows], "captions": captions, "task": task}
     data = {f"{name}.csv": "\n".join(lines).encode() for name, lines in files.items()}
@@ -248,7 +266,9 @@ def instruction_files() -> Target:
 
 
 def receipt_files() -> Target:
-    recipe = Recipe(notebook="n", code={"slidesieve.a.b": "1"}, figures={}, parameters={"k": 3}, inputs={"q": {"": "2"}})
+    recipe = Recipe(
+        notebook="n", code={"slidesieve.a.b": "1"}, figures={}, parameters={"k": 3}, inputs={"q": {"": "2"}}
+    )
     record = {"sha256": "0" * 64, "size": 3, "mtime_ns": 5}
     receipt = {"stage": "t", "digest": "d", "recipe": recipe._asdict(), "outputs": {"a.csv": record}, "given": {"k": 3}}
     return Target({receipts.RECEIPT: json.dumps(receipt).encode()}, (lambda path: _reasons(path.parent, recipe),))

@@ -18,8 +18,11 @@ TAGS = (
     *("p", "pre", "span", "strong", "sub", "sup", "ul"),
     *("table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td"),
 )
-ATTRIBUTES = {"a": ["href", "class"], "th": ["colspan", "rowspan"], "td": ["colspan", "rowspan"]} | {
-    name: ["class", "id"] for name in ("code", "div", "h1", "h2", "h3", "h4", "h5", "h6", "pre", "span", "table")
+HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+ATTRIBUTES = {
+    **{name: ["class", "id"] for name in (*HEADINGS, "code", "div", "pre", "span", "table")},
+    **{name: ["colspan", "rowspan"] for name in ("th", "td")},
+    "a": lambda tag, name, value: name == "class" or (name == "href" and value.startswith("#")),  # within the page
 }
 STYLE_SHEET = re.compile(r"<style\b[^>]*>[^<]*</style>")  # pandas sends one with each table; the page has its own
 
@@ -36,4 +39,4 @@ def render_notebook(node: NotebookNode, *, title: str, failure: str = "") -> str
 
 def clean_html(html: str) -> str:
     """Keep tables and plain prose; every other tag becomes text."""
-    return bleach.clean(STYLE_SHEET.sub("", str(html)), tags=TAGS, attributes=ATTRIBUTES, protocols=("http", "https"))
+    return bleach.clean(STYLE_SHEET.sub("", str(html)), tags=TAGS, attributes=ATTRIBUTES)

@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from slidesieve.cohort.tables import read_words
+
 COLUMNS = (
     *("slide_id", "case_id", "site", "slide_path", "feature_path"),
     *("mpp", "split", "sha256", "source", "licence"),
@@ -41,7 +43,7 @@ class Manifest:
 def read_manifest(path: str | Path) -> Manifest:
     """Read and check a manifest. Raises ValueError that lists every fault at once."""
     path = Path(path)
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read_words(path)
     missing = [c for c in COLUMNS if c not in table]
     if missing:
         raise ValueError(f"{path}: no column {', '.join(missing)}; got {', '.join(table)}; add it, cells may be empty")

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from slidesieve.cohort.tables import read_words
 from slidesieve.datasets.instructions import Instruction, is_instructions, read_instructions
-from slidesieve.datasets.questions import LETTERS, Caption, Question, prompt, read_captions, read_questions, read_words
+from slidesieve.datasets.questions import LETTERS, Caption, Question, prompt, read_captions, read_questions
 from slidesieve.features.bag import Bag, in_box, linspace_cap
 
 ANSWER_FORMS = ("letter", "text")

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from slidesieve.datasets.questions import COLUMNS, LETTERS, read_words
+from slidesieve.cohort.tables import read_words
+from slidesieve.datasets.questions import COLUMNS, LETTERS
 from slidesieve.features.store import PackedStore
 
 SUFFIXES = r"\.(svs|ndpi|tiff?|dcm|mrxs|h5|pt|csv)$"
