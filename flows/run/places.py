@@ -9,12 +9,17 @@ from pathlib import Path
 from slidesieve.provenance.files import ROOT
 
 
+START = r"(?:(?<![\w.~/-])|(?<=\\[nrt])|(?<=\dm))"  # of a path, in text or JSON, after a colour's code too
+
+
 def without_places(text: str) -> str:
     """Take this machine's folders out of what is shared: the checkout's, DATA_ROOT's, Python's, the user's own."""
-    named = {f"{ROOT}/": "", f"{sys.prefix}/": "", f"{sys.base_prefix}/": "", f"{Path.home()}/": "~/"}
+    for folder in (ROOT, Path(sys.prefix)):
+        text = text.replace(f"{folder}/", "")
+    named = {f"{sys.base_prefix}/lib/": "lib/", f"{Path.home()}/": "~/"}
     if data_root := os.environ.get("DATA_ROOT"):
         named[f"{Path(data_root).absolute()}/"] = "DATA_ROOT/"
     for folder in sorted(named, key=len, reverse=True):
         if folder != "//":
-            text = text.replace(folder, named[folder])
+            text = re.sub(START + re.escape(folder), lambda _, to=named[folder]: to, text)
     return re.sub(rf"{re.escape(tempfile.gettempdir())}/ipykernel_\d+/", "", text)
