@@ -17,6 +17,7 @@ from IPython.utils.capture import capture_output
 from flows.run.notebook import portable
 from slidesieve.provenance import receipts
 from slidesieve.provenance.files import ROOT
+from slidesieve.provenance.locks import let_go
 from slidesieve.provenance.parameters import read_cells
 from slidesieve.provenance.recipes import recipe_of
 
@@ -57,6 +58,7 @@ def _as_in_a_kernel(notebook: Path) -> Iterator[InteractiveShell]:
         try:
             yield shell
         finally:
+            let_go()
             plt.close("all")
             torch.set_num_threads(threads)
             InteractiveShell.clear_instance()
