@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from slide_files import smooth_noise, write_manifest, write_slide
 
 from slidesieve.analyses import token_maps
+from slidesieve.cohort.manifest import read_manifest
 from slidesieve.features.bag import make_bag
 
 
@@ -67,3 +69,12 @@ def test_spread_is_against_as_many_random_tiles():
 
 def test_a_map_is_named_with_its_two_numbers():
     assert token_maps.map_title("s1", 0.314, 0.049, 0.6) == "s1\ncosine 0.31 (random 0.05), spread ×0.60"
+
+
+def test_an_archived_slide_has_no_picture(tmp_path):
+    path = write_slide(tmp_path / "a.tif", smooth_noise(300, 500))
+    manifest = read_manifest(write_manifest(tmp_path / "m.csv", [{"slide_id": "a", "slide_path": "a.tif"}]))
+    bag = make_bag("a", np.ones((3, 5)), np.zeros((3, 2)), {"patch_size_level0": 64})
+    assert token_maps.picture(manifest, "a", bag)[0].shape == (300, 500, 3)
+    path.unlink()
+    assert token_maps.picture(manifest, "a", bag) is None

@@ -216,6 +216,18 @@ def test_an_archived_slide_that_would_have_to_be_tiled_anew_ends_both_stages_and
     assert not list(tmp_path.glob("*/*.stale*"))
 
 
+def test_a_slide_that_was_ok_and_can_no_longer_be_opened_is_lost_and_one_without_tissue_is_not(tmp_path):
+    manifest, ids = _cohort(tmp_path, 3), ["s0", "s1", "s2"]
+    work, ledger = _tile(manifest, tmp_path / "tiles"), Ledger(tmp_path / "tiles" / "ledger.csv")
+    loop = {"ledger": ledger, "workers": 0, "max_failed_share": 1.0}
+    for_each_slide(work, ids, **loop)
+    write_slide(tmp_path / "s2.tif", glass(512, 1024))
+    assert for_each_slide(work, ids, **loop)["error"].tolist() == ["", "", "NoTissue"]
+    (tmp_path / "s1.tif").write_bytes(b"what a failing disk gives")
+    with pytest.raises(SlidesLost, match=r"1 of 3 slides .* s1;(.|\n)*now UnreadableSlide: s1\.tif: OpenSlide cannot"):
+        for_each_slide(work, ids, **loop)
+
+
 def test_an_encoder_is_not_fitted_on_part_of_its_slides_and_an_older_fit_is_taken_back(tmp_path):
     manifest = _cohort(tmp_path, 3)
     _both_stages(manifest, tmp_path, workers=0)

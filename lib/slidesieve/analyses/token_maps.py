@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 
-from slidesieve.cohort.manifest import Manifest, path_of, row_of
+from slidesieve.cohort.manifest import Manifest, path_of, row_of, with_slide_file
 from slidesieve.features.bag import Bag, collate
 from slidesieve.features.bag_files import n_tiles
 from slidesieve.models.vlm import VLM
@@ -53,7 +53,7 @@ def typical(bags: Mapping[str, Bag], n: int) -> list[str]:
 def picture(manifest: Manifest, slide_id: str, bag: Bag) -> Picture | None:
     """The slide's picture to draw its tiles on; None if there is no slide file or the bag has no places."""
     row = row_of(manifest, slide_id)
-    if not row["slide_path"] or "patch_size_level0" not in bag.attrs:
+    if not with_slide_file(manifest, [slide_id]) or "patch_size_level0" not in bag.attrs:
         return None
     with open_slide(path_of(manifest, slide_id, "slide_path"), mpp=row["mpp"]) as slide:
         small = thumbnail(slide, max(slide.size_px0) / LONG_SIDE_PX)
