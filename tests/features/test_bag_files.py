@@ -5,11 +5,12 @@ from collections import Counter
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from slide_files import write_manifest
 
 from slidesieve.analyses.lengths import random_tiles
-from slidesieve.cohort.manifest import read_manifest
+from slidesieve.cohort.manifest import Manifest, read_manifest
 from slidesieve.features import bag_files
 from slidesieve.features.bag import linspace_cap, make_bag
 from slidesieve.features.bag_files import BagFiles, BagView, load_available_bags, load_bags, n_tiles
@@ -76,6 +77,19 @@ def test_the_same_bags_as_when_each_file_is_read_in_order(cohort):
         bags["f"]
     with pytest.raises(FileNotFoundError, match="f: no feature file"):
         load_bags(cohort, folder, ["a", "f"])
+
+
+def test_a_manifest_of_many_rows_is_gone_through_as_often_for_all_slides_as_for_one(tmp_path):
+    n, times = 100_000, Counter()
+    table = pd.DataFrame({"slide_id": [f"s{i}" for i in range(n)], "feature_path": "none.h5"})
+
+    class Watched:
+        def __getitem__(self, column):
+            times[column] += 1
+            return table[column]
+
+    assert len(load_available_bags(Manifest(Watched(), tmp_path), None, table["slide_id"][:3000])) == 0
+    assert times == {"slide_id": 2, "feature_path": 2}  # which bags are there, and where they lie
 
 
 @pytest.mark.parametrize("most", [0, 30])
