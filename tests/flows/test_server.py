@@ -215,6 +215,7 @@ def test_with_a_dead_server_an_experiment_runs_to_its_report(kind, why, boom, en
     assert [(row["id"], row["status"]) for row in rows] == [("a", "ran"), ("b", ends)]
 
 
+@pytest.mark.slow
 def test_a_state_of_another_version_ends_the_temporary_server_by_name(tmp_path):
     with sqlite3.connect(tmp_path / "prefect.db") as database:
         database.execute("create table alembic_version (version_num varchar(32))")
