@@ -237,8 +237,9 @@ def test_without_a_short_folder_for_sockets_the_remedy_is_told(tmp_path, monkeyp
 
 
 def test_verify_notices_a_change_at_the_same_size_and_mtime(tmp_path):
-    body = "(stage.out_dir / 'a.bin').write_bytes(bytes(1 << 21))"
-    notebook = write_notebook(tmp_path / "50_tiny.ipynb", body=body, outputs="['a.bin']")
+    body = "(stage.out_dir / 'a.bin').write_bytes(bytes(1 << 21))\nprint('verifies', files.verifies())"
+    prelude = "from slidesieve.provenance import files"
+    notebook = write_notebook(tmp_path / "50_tiny.ipynb", prelude=prelude, body=body, outputs="['a.bin']")
     out = tmp_path / "out" / "a.bin"
     assert run_notebook(notebook, tmp_path / "out", {}, threads=1).status == "ran"
     stamp = out.stat()
@@ -249,6 +250,7 @@ def test_verify_notices_a_change_at_the_same_size_and_mtime(tmp_path):
     assert "is up to date, not run again" in trusting.communicate()[0] and out.read_bytes()[0] == ord("1")
     verifying = launch_cli(notebook, tmp_path / "out", verify=True)
     assert "runs (a.bin changed since it was written)" in verifying.communicate()[0] and out.read_bytes()[0] == 0
+    assert "verifies True" in (tmp_path / "out" / "log.txt").read_text()  # the kernel does, too
 
 
 def test_a_copy_cut_off_while_it_was_written_names_no_cell(tmp_path):

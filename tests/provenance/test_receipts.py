@@ -271,6 +271,9 @@ def test_damaged_files_of_an_input_are_named(notebook, tmp_path):
     (tmp_path / "b" / "model" / "model.json").write_text("")
     with pytest.raises(ValueError, match=r"b/model/model\.json: damaged, no JSON"):
         recipe_of(notebook, {"features": str(tmp_path / "b")})
+    (tmp_path / "b" / "model" / "model.json").write_text("[3]")
+    with pytest.raises(ValueError, match=r"b/model/model\.json: got list; expected what a model was built with"):
+        recipe_of(notebook, {"features": str(tmp_path / "b")})
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "receipt.json").write_text('{"total": 12.5}')  # somebody's own: a file as any other
     assert list(recipe_of(notebook, {"features": str(tmp_path / "c")}).inputs["features"]) == ["receipt.json"]

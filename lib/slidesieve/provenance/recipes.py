@@ -60,10 +60,17 @@ def _picks(recipe: dict[str, object], inputs: list[str | list[str]]) -> Picks:
     told = [recipe]
     for path in [p for given in inputs for p in ([given] if isinstance(given, str) else given) if p]:
         model = resolve(path) / "model" / "model.json"
-        told += [read_json(model)] if model.is_file() else []
+        told += [_config(model)] if model.is_file() else []
     values = [value for each in told for value in each.values()]
     words = {w for value in values for w in (value if isinstance(value, list) else [value]) if isinstance(w, str)}
     return dict.fromkeys([name for each in told for name in each], frozenset(words))
+
+
+def _config(model: Path) -> dict:
+    config = read_json(model)
+    if not isinstance(config, dict):
+        raise ValueError(f"{model}: got {type(config).__name__}; expected what a model was built with; train it again")
+    return config
 
 
 def differences(old: dict, new: Recipe) -> list[str]:
