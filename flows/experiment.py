@@ -24,8 +24,10 @@ from flows.report.index import write_report
 from flows.run.board import ELSEWHERE, STATUSES, Board, Outcome, drive, pending, run_stage
 from flows.run.notebook import VERIFY_HELP, portable
 from flows.run.processes import guard
+from flows.run.stops import exit_code, stoppable
 from flows.server import Unusable, find, reason
-from slidesieve.provenance.files import ROOT
+from slidesieve.provenance.files import ROOT, verified
+from slidesieve.provenance.locks import held
 
 
 class StageFailed(Exception):
@@ -48,8 +50,9 @@ def conduct(stages: list[Stage], out: str, *, title: str, workers: int, threads:
         shared = f" ({elsewhere} by another worker now)" if elsewhere else ""
         board.say(f"{len(due)} of {len(stages)} stages to run{shared}, {workers} at a time")
         try:
-            run_stages(stages, board, title=title, workers=workers, threads=threads)
-        except KeyboardInterrupt:
+            with stoppable():
+                run_stages(stages, board, title=title, workers=workers, threads=threads)
+        except KeyboardInterrupt as stop:
             board.say("interrupted: the running notebooks are stopped; the next run goes on from here")
             stopped = exit_code(stop)
     else:

@@ -101,7 +101,10 @@ def publish(out_dir: Path, name: str, account: Account, given: list[str]) -> Non
     partial = out_dir / f"{name}.partial.ipynb"
     if not partial.exists():
         return
-    node = nbformat.reads(partial.read_text(encoding="utf-8").replace(f"{ROOT}/", ""), as_version=4)
+    try:
+        node = nbformat.reads(partial.read_text(encoding="utf-8").replace(f"{ROOT}/", ""), as_version=4)
+    except ValueError:  # stopped while it was written: it stays as it is
+        return
     for key in ("input_path", "output_path", "environment_variables"):
         node.metadata.get("papermill", {}).pop(key, None)
     stem = name if account.ok else f"{name}.failed"

@@ -11,9 +11,6 @@ from slidesieve.provenance.files import ROOT
 START = r"(?:(?<![\w.~/-])|(?<=\\[nrt])|(?<=\dm))"  # of a path, in text or JSON, after a colour's code too
 
 
-START = r"(?:(?<![\w.~/-])|(?<=\\[nrt])|(?<=\dm))"  # of a path, in text or JSON, after a colour's code too
-
-
 def without_places(text: str) -> str:
     """Take this machine's folders out of what is shared: the checkout's, DATA_ROOT's, Python's, the user's own."""
     for folder in sorted((f"{ROOT}/", f"{sys.prefix}/"), key=len, reverse=True):

@@ -124,6 +124,6 @@ def _own_attrs(file: Path) -> dict:
     """Read the attributes of a file that we wrote; of any other, or none, there are none."""
     try:
         attrs = read_attrs(file) if file.is_file() and h5py.is_hdf5(file) else {}
-    except OSError:
+    except (OSError, ValueError):
         return {}
     return attrs if "recipe_hash" in attrs else {}

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from slidesieve.provenance.code_reach import by_meaning, reach
 from slidesieve.provenance.code_words import Picks
-from slidesieve.provenance.files import ROOT, file_stamp, files_under, hash_file, outputs_of, read_json, resolve
+from slidesieve.provenance.files import ROOT, files_under, hash_file, outputs_of, read_json, resolve
 from slidesieve.provenance.folders import is_of_a_stage
 from slidesieve.provenance.parameters import Parameter, check_parameters, read_parameters
 from slidesieve.provenance.slide_identity import slide_identity

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
 
 from slidesieve.cohort.slide_files import written_hdf5
 from slidesieve.provenance.attributes import TRIDENT_ATTRS
-from slidesieve.provenance.files import written_whole
 from slidesieve.provenance.hdf5 import WHOLE, attributes, dataset, open_hdf5, read
 from slidesieve.slides.pixels import Thumbnail, thumbnail
 from slidesieve.slides.slide import Slide, SlideFault, View, view_at
