@@ -147,10 +147,12 @@ def test_answers_that_cannot_be_compared_are_refused(cohort, change, message):
 
 def test_an_unfinished_run_is_refused(cohort):
     run = write_run(cohort, "all", k=0, accuracy=0.9)
+    receipt = json.loads((run / "receipt.json").read_text())
     (run / "receipt.json").unlink()
     with pytest.raises(ValueError, match="no receipt"):
         read(cohort, run)
-    (run / "receipt.json").write_text(json.dumps({"recipe": {"inputs": {}}}))
+    receipt["recipe"]["inputs"] = {}
+    (run / "receipt.json").write_text(json.dumps(receipt))
     with pytest.raises(ValueError, match="answers question file None"):
         read(cohort, run)
 
