@@ -37,7 +37,7 @@ def without_a_server(stages, board, *, workers, **_):
     with ThreadPoolExecutor(workers) as pool:
         drive(stages, lambda stage: pool.submit(run_stage, stage, board, threads=1), board, workers=workers)
 
-experiment.run_under_prefect = without_a_server
+experiment.run_stages = without_a_server
 notebook, out, wait = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 a = Stage("a", notebook, out + "/a", {"wait": wait})
 b = Stage("b", notebook, out + "/b", {"sources": [out + "/a"]})
