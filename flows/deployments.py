@@ -123,5 +123,5 @@ def close_lost_tasks() -> None:
 def _failures(report: Path) -> str:
     """Name the stages that failed and where to read why."""
     rows = json.loads((report / "stages.json").read_text()) if (report / "stages.json").exists() else []
-    failed = [row["id"] for row in rows if row["status"] == "failed"]
+    failed = [row["id"] for row in rows if row["status"] in ("failed", "interrupted")]
     return f"failed: {', '.join(failed) or 'not every stage was run'}; see {report / 'index.html'}"

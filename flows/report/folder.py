@@ -6,6 +6,7 @@ Whenever that is cut off, index.html is the old one or the new one, whole.
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 from slidesieve.provenance.files import files_under, read_json
@@ -42,7 +43,7 @@ def _swap(aside: Path, folder: Path) -> None:
     new, old = set(files_under(aside)), marked_files(folder)
     for name in new - old if old else ():
         if (folder / name).exists():  # somebody else's, of a name that is new to us
-            (folder / name).replace(folder / f"{name}.kept")
+            (folder / name).rename(next(p for n in count() if not (p := folder / f"{name}.kept{n or ''}").exists()))
     mark(folder, REPORT, new | old)
     for name in sorted(new, key=lambda name: (name == PAGE, name)):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

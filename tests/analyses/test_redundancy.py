@@ -247,7 +247,7 @@ def labelled(tmp_path_factory):
 def test_the_notebook_shows_everything_of_slides_with_coordinates_labels_and_a_text(labelled, tmp_path):
     write_clip(tmp_path / "clip", d=D)
     given = {"features": str(labelled / "bags"), "labels": str(labelled / "labels.csv"), "label_column": "kind"}
-    given |= {"fewest_tiles": 20, "most_slides": 6, "folds": [0], "n_folds": 4, "epochs": 15, "lr": 3e-3, "draws": 100}
+    given |= {"fewest_tiles": 20, "most_slides": 6, "folds": [0], "n_folds": 4, "epochs": 15, "lr": 6e-3, "draws": 100}
     given |= {"text_encoder": str(tmp_path / "clip"), "prompts": ["tumour", "lung"], "centroids": [2, 8, 64]}
     result = run_here(NOTEBOOK, tmp_path / "74", given)
     assert result.status == "ran", result.error
@@ -261,7 +261,7 @@ def test_the_notebook_shows_everything_of_slides_with_coordinates_labels_and_a_t
     top, random, rest = (trained[f"auroc_{part}"].iloc[0] for part in ("top", "random", "rest"))
     assert top > 0.8 and max(random, rest) < top - 0.15  # what tells is in one tile
     positive = trained["slide_id"].str[1:].astype(int) % 2 == 1
-    assert trained.loc[positive, "share_50"].median() < 0.7 * before["share_50"].median()
+    assert trained.loc[positive, "share_50"].median() < 0.25 < before["share_50"].median()
     medians = pd.read_csv(tmp_path / "74/medians.csv").set_index("quantity")["slides"]
     assert medians["R2 of 2 x 2 windows"] == 3 and medians["R2 of k-means, M = 8"] == 6
     page = result.printed

@@ -51,12 +51,14 @@ def test_others_files_stay_and_what_is_no_longer_written_goes(stages):
     (folder / "note.md").write_text("mine")
     (folder / "notebooks" / "note.md").write_text("mine")
     (folder / "b.png").write_text("mine")
+    (folder / "b.png.kept").write_text("kept before")
     scored(stages, 0.91, "b.png")
     for _ in range(2):
         page = report(stages).read_text()
         assert "0.910" in page and "0.840" not in page and not (folder / "a.png").exists()
         assert (folder / "note.md").read_text() == (folder / "notebooks" / "note.md").read_text() == "mine"
-        assert (folder / "b.png").read_bytes() == b"0.91" and (folder / "b.png.kept").read_text() == "mine"
+        assert (folder / "b.png").read_bytes() == b"0.91" and (folder / "b.png.kept1").read_text() == "mine"
+        assert (folder / "b.png.kept").read_text() == "kept before"
     assert not list(folder.parent.glob(".report*"))
 
 
