@@ -4,8 +4,8 @@ A run does what `python -m flows.experiment` and `python -m flows.notebook` do, 
 """
 
 import inspect
-import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -19,7 +19,7 @@ from prefect.states import Completed, Crashed, Failed, State
 from flows.experiment import main
 from flows.plan.notebooks import NOTEBOOKS
 from flows.run.notebook import run_notebook
-from slidesieve.provenance.files import ROOT
+from slidesieve.provenance.files import ROOT, read_json
 
 FLOW = "slidesieve"
 RUNNING = {"type": {"any_": ["RUNNING"]}}
@@ -122,6 +122,8 @@ def close_lost_tasks() -> None:
 
 def _failures(report: Path) -> str:
     """Name the stages that failed and where to read why."""
-    rows = json.loads((report / "stages.json").read_text()) if (report / "stages.json").exists() else []
+    rows = []
+    with suppress(FileNotFoundError, ValueError):  # without it, the page still tells
+        rows = read_json(report / "stages.json")
     failed = [row["id"] for row in rows if row["status"] in ("failed", "interrupted")]
     return f"failed: {', '.join(failed) or 'not every stage was run'}; see {report / 'index.html'}"

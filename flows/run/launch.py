@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,9 @@ POLL_SECONDS = 0.1
 TIMEOUT, STOPPED = "timeout", "stopped"  # why a notebook was not waited for
 INTERRUPTED = "interrupted; the next run goes on from here"
 LIVE_SECONDS = 2.0
+TERMINAL = re.compile(
+    r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?"
+)  # its commands: colours, titles, cursor
 
 
 def launch(
@@ -77,13 +81,18 @@ def launch(
 
 
 def last_lines(log: Path, count: int) -> list[str]:
-    """Return the last non-empty lines of a log; a progress bar's carriage returns start new lines."""
+    """Return the last non-empty lines of a log, without what would move a terminal's cursor or change its colours.
+
+    A progress bar's carriage returns start new lines.
+    """
     if not log.exists():
         return []
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 20_000))
         text = file.read().decode(errors="replace")
-    return [line for line in text.replace("\r", "\n").split("\n") if line.strip()][-count:]
+    lines = TERMINAL.sub("", text).replace("\t", " ").replace("\r", "\n").split("\n")
+    shown = ["".join(sign for sign in line if sign.isprintable()) for line in lines]
+    return [line for line in shown if line.strip()][-count:]
 
 
 def quiet_environment(threads: int) -> dict[str, str]:

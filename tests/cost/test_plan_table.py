@@ -56,6 +56,12 @@ def test_a_plan_is_read_and_kept(planned):
     header, first, second = list(csv.reader((out / "plan.csv").open()))
     assert header == ["stage", "why", *COUNTED] and first[2:] == [""] * 6
     assert second[1:] == ["k 8 -> 16; after this, that", "5", "20000", "1000", "160", str(10**18), ""]
+    write_plan(out / "plan.csv", rows({}, found))
+    assert len((out / "plan.csv").read_text().splitlines()) == 1
+    (out / "mine.csv").write_text("stage,what I think\n")
+    with pytest.raises(ValueError, match=r"mine.csv: is no plan of slidesieve's"):
+        write_plan(out / "mine.csv", rows(due, found))
+    assert (out / "mine.csv").read_text() == "stage,what I think\n"
     told = "\n".join(report(stages, due, found))
     assert "20 k" in told and "max_tiles=40" in told and "assumed: nothing" in told
     assert sum(line.startswith("warning: main memory has") for line in told.splitlines()) == 1

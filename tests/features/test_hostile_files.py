@@ -14,7 +14,7 @@ from slidesieve.features.bag_files import BagFiles
 from slidesieve.features.readers import count_tiles, read_bag
 from slidesieve.features.store import PackedStore, read_features, write_features, write_packed
 from slidesieve.provenance.attributes import read_attrs
-from slidesieve.provenance.hdf5 import DECLARED_BYTES, Hdf5Fault
+from slidesieve.provenance.hdf5 import DECLARED_BYTES, Hdf5Fault, open_hdf5
 from slidesieve.slides.slide import View
 from slidesieve.slides.tiling import Tiling, read_tiling, write_tiling
 
@@ -276,3 +276,31 @@ def test_bare_matrices_declare_no_more_than_they_hold(tmp_path):
     (tmp_path / "d.npz").rename(tmp_path / "d.npy")
     with pytest.raises(ValueError, match=r"d.npy: an archive of arrays"):
         read_bag(tmp_path / "d.npy", "s")
+
+
+@pytest.mark.parametrize("size", [0, 8, 1 << 40])
+def test_a_heap_that_hdf5_would_walk_for_ever_or_beyond_is_refused(tmp_path, size):
+    packed(tmp_path / "a.h5")
+    data = bytearray((tmp_path / "a.h5").read_bytes())
+    at = data.index(b"GCOL") + 16
+    while int.from_bytes(data[at : at + 2], "little"):  # to the object that is what is free
+        at += 16 + -(-int.from_bytes(data[at + 8 : at + 16], "little") // 8) * 8
+    data[at + 8 : at + 16] = size.to_bytes(8, "little")
+    (tmp_path / "a.h5").write_bytes(data)
+    with pytest.raises(Hdf5Fault, match=rf"a.h5: damaged \(the heap at byte [\d,]+ declares an object of {size:,} by"):
+        open_hdf5(tmp_path / "a.h5")
+
+
+def test_heaps_are_looked_for_around_large_pieces_and_not_in_them(tmp_path):
+    looks_bad = np.frombuffer(b"GCOL\x01\0\0\0\0\x10".ljust(1 << 21, b"\0"), np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["whole"] = looks_bad
+        file.create_dataset("pieces", data=looks_bad, chunks=(100_003,))
+        file["names"] = ["s", "t"]
+    open_hdf5(tmp_path / "a.h5").close()
+    data = bytearray((tmp_path / "a.h5").read_bytes())
+    (heap,) = (found.start() for found in re.finditer(rb"GCOL\x01(?!\0{3}\0\x10\0{30})", data))
+    data[heap + 24 : heap + 32] = b"\xff" * 8
+    (tmp_path / "a.h5").write_bytes(data)
+    with pytest.raises(Hdf5Fault, match=rf"the heap at byte {heap:,} declares"):
+        open_hdf5(tmp_path / "a.h5")

@@ -280,6 +280,8 @@ def test_last_lines_of_a_log_with_a_progress_bar(tmp_path):
     log.write_text("start\n\n 10%\r 50%\r100%\nend\n")
     assert last_lines(log, 3) == [" 50%", "100%", "end"]
     assert last_lines(tmp_path / "absent.txt", 3) == []
+    log.write_bytes(b"\x1b]0;title\x07\x1b[1;31mred\x1b[0m\tand\x1b[2J \x08b\xc3\xa4r\n\x1b]52;c;aGk=\x1b\\last\x07\n")
+    assert last_lines(log, 3) == ["red and bär", "last"]
 
 
 def wait_for(path: Path, *, within_s: float = 60) -> None:

@@ -102,6 +102,26 @@ def test_a_mirax_slide_is_its_folder_too(tmp_path, monkeypatch):
     assert len({alone, half, slide_identity(path, "ab")}) == 3
 
 
+@pytest.mark.parametrize(("own", "part", "other"), [("a.dcm", "b.dcm", "c.txt"), ("a.vms", "a(0,0).jpg", "b.jpg")])
+def test_the_files_beside_a_slide_that_belong_to_it_are_told(tmp_path, monkeypatch, own, part, other):
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    for name in (own, part):
+        (tmp_path / name).write_bytes(b"some")
+    first = slide_identity(tmp_path / own, "ab")
+    (tmp_path / other).write_bytes(b"none of it")
+    assert slide_identity(tmp_path / own, "ab") == first
+    (tmp_path / part).write_bytes(b"more")
+    assert slide_identity(tmp_path / own, "ab") != first
+
+
+def test_a_run_that_verifies_trusts_no_note(slide):
+    before = slide_identity(slide)
+    flip(slide, 5)  # neither size nor mtime tell
+    assert slide_identity(slide) == before
+    with files.verified(True):
+        assert slide_identity(slide) != before
+
+
 @pytest.fixture
 def stage(slide, tmp_path):
     """What the recipe of a stage that reads slides says of them; the manifest may state a sum."""

@@ -79,8 +79,14 @@ def rows(due: Mapping[str, Sequence[str]], found: Mapping[str, Cost]) -> list[di
 
 
 def write_plan(path: Path, table: Sequence[Mapping[str, object]]) -> None:
+    """Write the table of what is to be paid. Raises ValueError if another file than a former plan lies there."""
+    head = ["stage", "why", *COUNTED]
+    if path.exists() and path.read_bytes().partition(b"\r\n")[0] != ",".join(head).encode():
+        raise ValueError(
+            f"{path}: is no plan of slidesieve's; a plan would take its place; move it, or choose another out"
+        )
     with written_whole(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["stage", "why", *COUNTED])
+        writer = csv.DictWriter(file, head)
         writer.writeheader()
         writer.writerows(table)
 

@@ -5,6 +5,7 @@ and external storage, and as much as a header declares. All of that is refused h
 """
 
 import math
+import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ import numpy as np
 COMPRESSED_AT_MOST = 100  # times: features shrink to a half, places to a tenth
 DECLARED_BYTES = 64 << 20  # taken of any compressed dataset, however small it is on disk
 ATTRIBUTE_BYTES = 1 << 20
+HEAP = b"GCOL\x01"  # a global heap's first bytes
+LARGE = 1 << 20  # bytes of a dataset that is not looked through for heaps
 NUMBERS, WHOLE, WORDS = "fiu", "iu", "S"  # kinds of dtype, as numpy's; strings of any length are S, too
 _KIND_WORDS = {NUMBERS: "numbers", WHOLE: "whole numbers", WORDS: "strings"}
 
@@ -31,7 +34,11 @@ def open_hdf5(path: Path) -> h5py.File:
     if not path.is_file() or not h5py.is_hdf5(path):
         raise Hdf5Fault(f"{path}: not HDF5 (or cut short); expected a whole .h5 file; copy it, or write it again")
     with _named(path):
-        return h5py.File(path, "r")
+        file = h5py.File(path, "r")
+        if fault := _heap_fault(file):
+            file.close()
+            raise Hdf5Fault(f"{path}: damaged ({fault}); expected a whole HDF5 file; copy it, or write it again")
+        return file
 
 
 def names(file: h5py.File) -> set[str]:
@@ -137,6 +144,61 @@ def _size_fault(data: h5py.Dataset) -> str:
         f"declares {data.shape} of {data.dtype}, {needed:,} bytes, in {stored:,} bytes on disk; expected at most "
         f"{most:,}" + (f" ({COMPRESSED_AT_MOST} times what is stored)" if packed else "") + "; write the file again"
     )
+
+
+def _heap_fault(file: h5py.File) -> str:
+    """Say if an object of a global heap (texts of any length) is shorter than its header or longer than its heap.
+
+    Walking a heap over an object of no size, HDF5 never ends. Heaps are looked for wherever no large dataset lies.
+    """
+    with Path(file.filename).open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for start, end in _gaps(_large_pieces(file), len(data)):
+            at = data.find(HEAP, start, end)
+            while at >= 0:
+                if fault := _objects_fault(data[at : at + int.from_bytes(data[at + 8 : at + 16], "little")]):
+                    return f"the heap at byte {at:,} {fault}"
+                at = data.find(HEAP, at + 1, end)
+    return ""
+
+
+def _objects_fault(heap: bytes) -> str:
+    at = 16
+    while len(heap) - at >= 16:
+        index, size = (int.from_bytes(heap[at + i : at + j], "little") for i, j in ((0, 2), (8, 16)))
+        length = 16 + -(-size // 8) * 8 if index else size  # 0 is what is free, its header included
+        if not 16 <= length <= len(heap) - at:
+            return f"declares an object of {length:,} bytes where {len(heap) - at:,} are left"
+        at += length
+    return ""
+
+
+def _large_pieces(file: h5py.File) -> list[tuple[int, int]]:
+    """First byte and end of each piece of the large datasets at a file's root."""
+    if file.userblock_size:
+        return []
+    pieces = []
+    for name in file:
+        hard = isinstance(file.get(name, getlink=True), h5py.HardLink)
+        if not hard or file.get(name, getclass=True) is not h5py.Dataset:
+            continue
+        data = file[name].id
+        if data.get_storage_size() <= LARGE:
+            continue
+        if data.get_offset() is not None:
+            pieces.append((data.get_offset(), data.get_offset() + data.get_storage_size()))
+        elif data.get_create_plist().get_layout() == h5py.h5d.CHUNKED:
+            data.chunk_iter(lambda chunk: pieces.append((chunk.byte_offset, chunk.byte_offset + chunk.size)))
+    return sorted(pieces)
+
+
+def _gaps(pieces: list[tuple[int, int]], length: int) -> Iterator[tuple[int, int]]:
+    at = 0
+    for start, end in pieces:
+        if at < start:
+            yield at, start
+        at = max(at, end)
+    if at < length:
+        yield at, length
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Which slide a file is, told without reading it whole: its size, its mtime and a sample spread through all of it.
 
-A sample is noted in store/samples/ under the file's path and stamp, so that a file is read once. A MIRAX slide is its
-`.mrxs` file and the folder beside it.
+A sample is noted in store/samples/ under the file's path and stamp, so that a file is read once; a run that verifies
+reads it again. A MIRAX slide is its `.mrxs` file and the folder beside it, a DICOM slide all `.dcm` files of its
+folder, a Hamamatsu slide (`.vms`, `.vmu`) the files whose names begin with its own.
 """
 
 import hashlib
@@ -30,10 +31,17 @@ def slide_identity(path: Path, stated_sha256: str = "") -> str:
 
 def companions(path: Path) -> list[list[object]]:
     """Tell the files that belong to a slide beside its own: name, size, mtime and sample of each."""
-    folder = path.with_suffix("")
-    if path.suffix.lower() != ".mrxs" or not folder.is_dir():
-        return []
-    return [[name, *_told(folder / name, by_content=False)] for name in files.files_under(folder)]
+    kind, folder = path.suffix.lower(), path.parent
+    if kind == ".mrxs":
+        folder = path.with_suffix("")
+        names = files.files_under(folder)
+    elif kind == ".dcm":
+        names = sorted(p.name for p in folder.iterdir() if p.suffix.lower() == kind and p != path)
+    elif kind in (".vms", ".vmu"):
+        names = sorted(p.name for p in folder.iterdir() if p.name.startswith(path.stem) and p != path)
+    else:
+        names = []
+    return [[name, *_told(folder / name, by_content=False)] for name in names]
 
 
 def _told(path: Path, *, by_content: bool) -> list[object]:
@@ -46,7 +54,7 @@ def _told(path: Path, *, by_content: bool) -> list[object]:
 def _noted_sample(path: Path, stamp: list[int]) -> str:
     note = files.ROOT / "store" / "samples" / hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
     words = note.read_text().split() if note.exists() else []
-    if len(words) == 3 and words[:2] == [str(n) for n in stamp]:
+    if len(words) == 3 and words[:2] == [str(n) for n in stamp] and not files.verifies():
         return words[2]
     sample = _sample(path, stamp[0])
     if stamp[1] < time.time_ns() - SETTLED_NS:

@@ -1,0 +1,147 @@
+"""A small whole experiment killed at random moments, again and again: it ends as an undisturbed one does.
+
+    python -m benchmarks.kills [KILLS] [SEED]
+
+Each kill is a signal to the driver, to one of the notebooks' kernels, or SIGKILL to all at once, at any moment of a run;
+the next run follows at once, and may be killed in turn. Where one ends by itself, every output that a receipt names has
+the bytes of the undisturbed run's, every stage is done, and no other file lies there; then the experiment starts anew.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+
+from slidesieve.provenance.files import ROOT
+from slidesieve.provenance.receipts import RECEIPT
+
+KILLS = 200
+COHORT = ("n_train=12", "n_val=3", "n_test=5", "regions_per_slide=2")
+LM = ("steps=2", "batch=4", "exam_samples=3", "width=32")
+SETTINGS = (
+    *(
+        "10.min_tissue=0",
+        "40.region_steps=4",
+        "40.whole_steps=4",
+        "40.steps=4",
+        "40.evaluations=2",
+        "40.save_minutes=0",
+    ),
+    *("50.steps=8", "50.evaluations=2", "50.save_minutes=0", "60.generate=2", "70.random_draws=3"),
+)
+NO_SERVER = {"PREFECT_API_URL": "http://127.0.0.1:9/api"}  # none listens there: the experiment goes on without
+DRIVER, KERNEL, ALL = "driver", "kernel", "all"
+WAYS = [(DRIVER, signal.SIGKILL), (DRIVER, signal.SIGTERM), (DRIVER, signal.SIGINT), (KERNEL, signal.SIGKILL)]
+WAYS += [(KERNEL, signal.SIGTERM), (ALL, signal.SIGKILL)]
+Sums = dict[str, dict[str, str]]
+
+
+def make_inputs(folder: Path) -> None:
+    """Draw the toy's slides and train its language model, once."""
+    made = (("01_make_toy_cohort", "toy", COHORT), ("02_pretrain_toy_lm", "lm", LM))
+    for notebook, name, values in made:
+        given = [word for value in values for word in ("-p", value)]
+        command = ["-m", "flows.notebook", f"notebooks/{notebook}.ipynb", "--out", str(folder / name), *given]
+        subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+def start(folder: Path, log: Path) -> subprocess.Popen:
+    """Start a run of the experiment, in a session of its own."""
+    toy = folder / "toy"
+    options = {"manifest": toy / "manifest.csv", "questions": toy / "questions.csv", "captions": toy / "captions.csv"}
+    options |= {"truth": toy / "truth.csv", "out": folder / "run", "llm": folder / "lm", "k": 5, "threads": 1}
+    words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+    settings = [word for setting in SETTINGS for word in ("-p", setting)]
+    command = [sys.executable, "-m", "flows.experiment", *words, "--no-floors", *settings]
+    with log.open("a") as out:
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=out, stderr=out, env=os.environ | NO_SERVER, start_new_session=True
+        )
+
+
+def kill(driver: subprocess.Popen, way: tuple[str, signal.Signals], chance: random.Random) -> bool:
+    """Kill what is asked for; say if there was anything to kill."""
+    whom, sent = way
+    children = psutil.Process(driver.pid).children(recursive=True)
+    kernels = [process for process in children if _is_kernel(process)]
+    if whom == KERNEL and not kernels:
+        return False
+    processes = {DRIVER: [psutil.Process(driver.pid)], ALL: [psutil.Process(driver.pid), *children]}
+    for process in processes.get(whom) or [chance.choice(kernels)]:
+        try:
+            process.send_signal(sent)
+        except psutil.NoSuchProcess:
+            continue
+    return True
+
+
+def _is_kernel(process: psutil.Process) -> bool:
+    try:
+        return "ipykernel_launcher" in process.cmdline()
+    except psutil.Error:
+        return False
+
+
+def outputs(run: Path) -> Sums:
+    """The sum of every output that a receipt names, by stage and file."""
+    receipts = {str(path.parent.relative_to(run)): json.loads(path.read_text()) for path in run.rglob(RECEIPT)}
+    return {id: {name: o["sha256"] for name, o in found["outputs"].items()} for id, found in receipts.items()}
+
+
+def files(run: Path) -> set[str]:
+    return {str(path.relative_to(run)) for path in run.rglob("*")}
+
+
+def differences(run: Path, expected: Sums, names: set[str]) -> list[str]:
+    """Say what is other than in the undisturbed run."""
+    found, there = outputs(run), files(run)
+    other = [f"{id}: other outputs" for id in expected.keys() | found.keys() if expected.get(id) != found.get(id)]
+    return [*other, *(f"more: {name}" for name in there - names), *(f"less: {name}" for name in names - there)]
+
+
+def main() -> None:
+    kills, seed = (int(word) for word in (sys.argv[1:] + [str(KILLS), "0"][len(sys.argv) - 1 :]))
+    chance, done, ended = random.Random(seed), Counter(), 0
+    with tempfile.TemporaryDirectory(dir=ROOT) as temporary:
+        folder = Path(temporary)
+        run, log = folder / "run", folder / "log.txt"
+        make_inputs(folder)
+        began = time.monotonic()
+        if code := start(folder, log).wait():
+            sys.exit(f"undisturbed, the experiment exits {code}:\n{log.read_text()}")
+        length = time.monotonic() - began
+        expected, names = outputs(run), files(run)
+        print(f"undisturbed: {length:.0f} s, {len(expected)} stages, {len(names)} files", flush=True)
+        shutil.rmtree(run)
+        while done.total() < kills:
+            moment, way = chance.uniform(0, length / 2), chance.choice(WAYS)
+            driver = start(folder, log)
+            try:
+                code = driver.wait(moment)
+            except subprocess.TimeoutExpired:
+                done[f"{way[0]} {way[1].name}"] += kill(driver, way, chance)
+                code = driver.wait(600)
+                if code or way[0] != KERNEL:
+                    continue
+            if code:
+                sys.exit(f"a run that nobody killed exits {code}:\n{log.read_text()[-9000:]}")
+            if wrong := differences(run, expected, names):
+                sys.exit("\n".join([f"after {done.total()} kills:", *wrong, log.read_text()[-9000:]]))
+            ended += 1
+            print(f"{done.total()} kills, {ended} experiments ended as undisturbed", flush=True)
+            shutil.rmtree(run)
+            log.write_text("")
+        print(f"{done.total()} kills, {ended} experiments ended as undisturbed: {dict(sorted(done.items()))}")
+
+
+if __name__ == "__main__":
+    main()
