@@ -2,9 +2,9 @@
 
     python -m benchmarks.kills [KILLS] [SEED]
 
-Each kill is a signal to the driver, to one of the notebooks' kernels, or SIGKILL to all at once, at any moment of a run;
-the next run follows at once, and may be killed in turn. Where one ends by itself, every output that a receipt names has
-the bytes of the undisturbed run's, every stage is done, and no other file lies there; then the experiment starts anew.
+Each kill is a signal to the driver, to one of the notebooks' kernels, or SIGKILL to all at once, at any moment of a
+run; the next run follows at once, and may be killed in turn. Where one ends by itself, every output that a receipt
+names has the bytes of the undisturbed run's and no other file lies there; then the experiment starts anew.
 """
 
 import json

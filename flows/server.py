@@ -107,7 +107,7 @@ def _start_temporary(limit_s: float) -> str:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     credential, log = f"slidesieve:{secrets.token_urlsafe(32)}", tempfile.TemporaryFile()  # noqa: SIM115
-    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    command = [sys.executable, "-m", "uvicorn", "--factory", "flows.server:application"]
     server = subprocess.Popen(
         [*command, "--host", "127.0.0.1", "--port", str(port), "--lifespan", "on", "--log-level", "error"],
         cwd=ROOT,
@@ -127,6 +127,13 @@ def _start_temporary(limit_s: float) -> str:
     os.environ |= {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_API_AUTH_STRING": credential}
     refresh_global_settings_context()
     return os.environ["PREFECT_API_URL"]
+
+
+def application() -> object:
+    """Make what the temporary server serves: Prefect's own, without what `flows` keeps from being imported."""
+    from prefect.server.api.server import create_app
+
+    return create_app()
 
 
 def _comes_up(server: subprocess.Popen, port: int, *, limit_s: float) -> bool:

@@ -1,16 +1,34 @@
 """What tests of several rooms begin with."""
 
+import os
+
+import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from slidesieve.synthetic.atlas import draw_atlas
 from slidesieve.synthetic.language import build_tokenizer
+
+os.environ.setdefault("NUMBA_OPT", "0")  # UMAP is compiled in less time, and its tests embed a few tiles
 
 
 def pytest_collection_modifyitems(items):
     """Files with slow tests go first: at the end one worker would wait for them."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="session")
+def atlas(tmp_path_factory, worker_id):
+    """The textures of seed 0, drawn once for all workers."""
+    folder = tmp_path_factory.getbasetemp()
+    file = (folder if worker_id == "master" else folder.parent) / "atlas.npy"
+    with FileLock(file.with_suffix(".lock")):
+        if not file.exists():
+            np.save(file, draw_atlas(0))
+    return np.load(file, mmap_mode="r")
 
 
 @pytest.fixture(scope="session")

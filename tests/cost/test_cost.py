@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from run_here import run_here
 from torch import nn
 
 from slidesieve.cost import activations, measure
@@ -13,7 +12,6 @@ from slidesieve.cost import tables as cost_tables
 from slidesieve.cost.measure import MIB, peak_memory
 from slidesieve.cost.models import Case, decoder
 from slidesieve.evaluation import published
-from slidesieve.provenance.files import ROOT
 
 TINY = Case("all", "tiny", "step", 33, 7, 23, latents=5, d=64, repeats=1)
 
@@ -164,18 +162,3 @@ def test_savings_grow_and_verdicts_stand_beside_the_claims():
     assert there["step_bytes"] == pytest.approx(0.58, abs=0.002)
     with pytest.raises(ValueError, match="got 1 length of slides; expected two or more"):
         cost_tables.verdicts(table.head(1), case)
-
-
-@pytest.mark.slow
-def test_the_notebook(tmp_path):
-    given = {"methods": ["all", "locpath"], "tiles": [90], "tokens": [4, 8], "repeats": 1}
-    given |= {"formula_decoder": "tiny", "formula_tiles": [40, 90], "claim_tiles": [40, 90]}
-    result = run_here(ROOT / "notebooks/75_compute_cost.ipynb", tmp_path / "75", given)
-    assert result.status == "ran", result.error
-    found = pd.read_csv(tmp_path / "75" / "measured.csv")
-    assert (found["status"] == "ok").all()
-    by_tiles, by_tokens = (found[found["sweep"] == name] for name in ("tiles", "tokens"))
-    assert by_tiles["what"].tolist() == [w for w in ("step", "first_token", "prefill") for _ in ("all", "locpath")]
-    assert by_tokens.groupby("method")["tokens"].agg(list).to_dict() == {
-        "linspace": [4, 4, 8, 8], "locpath": [4, 4, 8, 8], "locpath_prefix": [4, 4, 8, 8],
-    }  # fmt: skip

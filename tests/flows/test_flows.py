@@ -1,6 +1,7 @@
 """Stages side by side: order, workers, what a failure stops, the Prefect flow end to end, and the report it leaves."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -12,10 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from tiny_notebooks import write_notebook
 
+from flows import server
 from flows.experiment import conduct
 from flows.plan.stages import Stage, with_needs
 from flows.report.index import readable, score_groups, write_report
@@ -134,19 +137,37 @@ def test_before_anything_ran_all_is_pending_with_the_reason(graph):
     }
 
 
-@pytest.fixture(scope="session")
-def prefect():
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in PREFECT.items():
-            patch.setenv(name, value)
-        from prefect.testing.utilities import prefect_test_harness
+@pytest.fixture
+def no_server(tmp_path, monkeypatch):
+    """No server is named; what a temporary one puts into the environment is taken back."""
+    from prefect.context import refresh_global_settings_context
 
-        with prefect_test_harness(server_startup_timeout=300):
-            yield
+    named = {name for name in os.environ if name.startswith("PREFECT")}
+    for name in named | {*PREFECT, "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"}:
+        monkeypatch.setenv(name, "")  # notes what was there, if anything was
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(server, "PREFECT", PREFECT | {"PREFECT_HOME": str(tmp_path / "prefect")})
+    refresh_global_settings_context()
+    yield
+    monkeypatch.undo()
+    refresh_global_settings_context()
+
+
+def lets_in_nobody_but_the_experiment(names):
+    url, credential = os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"]
+    ask = lambda **who: httpx.post(f"{url}/flow_runs/filter", json={}, **who)  # noqa: E731
+    assert ask().status_code == 401
+    assert sorted((run["name"], run["state_type"]) for run in ask(auth=tuple(credential.split(":"))).json()) == names
+    elsewhere = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "POST"}
+    assert "access-control-allow-origin" not in httpx.options(f"{url}/flows/", headers=elsewhere).headers
+    (process,) = [p for p in psutil.Process().children() if "uvicorn" in p.cmdline()]
+    assert credential.split(":")[1] not in " ".join(process.cmdline())
+    assert {c.laddr.ip for c in process.net_connections()} == {"127.0.0.1"}
+    process.terminate()
 
 
 @pytest.mark.slow
-def test_an_experiment_end_to_end(prefect, graph, tmp_path, capsys):
+def test_an_experiment_end_to_end(no_server, graph, tmp_path, capsys):
     out = str(tmp_path / "runs")
 
     def go(stages):
@@ -155,7 +176,7 @@ def test_an_experiment_end_to_end(prefect, graph, tmp_path, capsys):
         return code, {row["id"]: (row["status"], row["why"]) for row in rows}, capsys.readouterr().out
 
     code, told, text = go(graph(boom=True))
-    assert code == 1
+    assert code == 1 and "without Prefect" not in text
     assert [told[id][0] for id in "abcde"] == ["ran", "ran", "failed", "ran", "not run"]
     assert told["c"][1] == "code cell 5 of 6: import time RuntimeError: bad luck"
     assert told["e"][1] == "c failed"
@@ -178,12 +199,14 @@ def test_an_experiment_end_to_end(prefect, graph, tmp_path, capsys):
     assert told["c"] == told["e"] == ("ran", "input sources changed: 1 file")
     assert told["b"][0] == told["d"][0] == "skipped"
     assert (tmp_path / "runs" / "e" / "a.txt").read_text() == "88488"
+    lets_in_nobody_but_the_experiment([("tiny", "COMPLETED"), ("tiny", "COMPLETED"), ("tiny", "FAILED")])
 
 
 SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
+from flows import server
 from flows.experiment import conduct
 from flows.plan.stages import Stage
 stages = [Stage("a", Path({notebook!r}), {out!r} + "/a", {{}})]

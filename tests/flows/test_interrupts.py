@@ -50,8 +50,24 @@ def start(notebook: Path, out: Path, *, wait: bool) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_what_ran_is_interrupted_the_rest_not_run_and_the_report_has_no_scores(tmp_path, sent, code):
+def interrupt(driver: subprocess.Popen, sent: signal.Signals, once: Path) -> str:
+    """Send the signal when a file is there; return what the driver said until it ended."""
+    deadline = time.monotonic() + 60
+    while not once.exists():
+        assert time.monotonic() < deadline and driver.poll() is None
+        time.sleep(0.1)
+    driver.send_signal(sent)
+    return driver.communicate(timeout=60)[0]
+
+
+def test_a_terminated_experiment_says_so_by_its_code(tmp_path):
+    notebook = write_notebook(tmp_path / "50_tiny.ipynb", body=BODY, parameters=PARAMETERS, outputs='["scores.csv"]')
+    driver = start(notebook, tmp_path / "runs", wait=True)
+    said = interrupt(driver, signal.SIGTERM, tmp_path / "runs" / "a" / "scores.csv")
+    assert driver.returncode == 143 and "1 interrupted, 1 not run" in said
+
+
+def test_what_ran_is_interrupted_the_rest_not_run_and_the_report_has_no_scores(tmp_path):
     write = {"parameters": PARAMETERS, "outputs": '["scores.csv"]'}
     notebook = write_notebook(tmp_path / "50_tiny.ipynb", body=BODY, **write)
     out, report = tmp_path / "runs", tmp_path / "runs" / "report"
@@ -60,13 +76,8 @@ def test_what_ran_is_interrupted_the_rest_not_run_and_the_report_has_no_scores(t
     write_notebook(notebook, body=BODY + "print('changed')", **write)
     (out / "a" / "scores.csv").unlink()
     driver = start(notebook, out, wait=True)
-    deadline = time.monotonic() + 60
-    while not (out / "a" / "scores.csv").exists():
-        assert time.monotonic() < deadline and driver.poll() is None
-        time.sleep(0.1)
-    driver.send_signal(sent)
-    said, _ = driver.communicate(timeout=60)
-    assert driver.returncode == code
+    said = interrupt(driver, signal.SIGINT, out / "a" / "scores.csv")
+    assert driver.returncode == 130
     assert "a: interrupted in" in said and "1 interrupted, 1 not run" in said and "FAILED" not in said
     rows = {row["id"]: (row["status"], row["why"]) for row in json.loads((report / "stages.json").read_text())}
     assert rows["a"][0] == "interrupted" and rows["b"] == ("not run", "interrupted before it began")

@@ -31,13 +31,14 @@ TINY = (
     "72.noise_draws=2",
     "72.draws=20",
     "72.widths=[7]",
-    "75.methods=slidechat,all,locpath,locpath_prefix",
+    "75.methods=slidechat,all",
+    "75.repeats=1",
     "75.tiles=50",
-    "75.tokens=8",
+    "75.tokens=4,8",
     "75.claim_tiles=100,200",
 )
 ENCODED = "sparselearn:slide_encoder=longnet"
-APART = {"00", "10", "60", "80"}
+APART = {"00_audit_manifest", "10_tile_slides", "60_answer_questions/sparselearn_k5_s0", "80_compare_methods"}
 COHORT = {"n_train": 12, "n_val": 3, "n_test": 5, "regions_per_slide": 2, "workers": 2}
 LM = {"steps": 2, "batch": 4, "exam_samples": 3, "width": 32}
 
@@ -66,7 +67,7 @@ def road(tmp_path_factory):
     stages = plan(options, before=before)
     board = Board(say=lambda text: None)
     for stage in stages:
-        if stage.notebook.name[:2] in APART:
+        if stage.id in APART:
             run_stage(stage, board, threads=1)
         else:
             here = run_here(stage.notebook, ROOT / stage.out_dir, stage.parameters)
@@ -80,8 +81,7 @@ def test_every_notebook_runs_and_those_apart_leave_a_page(road):
     assert {s.notebook.name[:2] for s in stages} == set(numbers.split())
     failed = {id: outcome.error for id, outcome in board.outcomes.items() if outcome.status != "ran"}
     assert failed == {}
-    pages = [ROOT / s.out_dir / f"{s.notebook.stem}.html" for s in stages]
-    assert {page.stem[:2] for page in pages if page.exists()} == APART
+    assert {s.id for s in stages if (ROOT / s.out_dir / f"{s.notebook.stem}.html").exists()} == APART
 
 
 def test_each_method_answers_each_test_question_and_each_control(road):
@@ -106,6 +106,17 @@ def test_a_selector_keeps_k_tiles_of_each_slide_and_the_count_of_planted_ones_is
     assert slides["n_planted"].sum() == planted["slide_id"].isin(slides["slide_id"]).sum()
     kept = selected.merge(planted, on=["slide_id", "x_px0", "y_px0"])
     assert slides["n_kept_planted"].sum() == len(kept)
+
+
+def test_what_a_method_costs_is_measured_over_tiles_and_over_tokens(road):
+    folder, _, _ = road
+    found = pd.read_csv(folder / "run" / "75_compute_cost" / "measured.csv")
+    by_tiles, by_tokens = (found[found["sweep"] == name] for name in ("tiles", "tokens"))
+    assert (found["status"] == "ok").all() and set(by_tiles["n"]) == {50}
+    assert by_tiles["what"].tolist() == [w for w in ("step", "first_token", "prefill") for _ in ("slidechat", "all")]
+    assert by_tokens.groupby("method")["tokens"].agg(list).to_dict() == {
+        "linspace": [4, 4, 8, 8], "locpath": [4, 4, 8, 8], "locpath_prefix": [4, 4, 8, 8],
+    }  # fmt: skip
 
 
 def test_stage_2_leaves_the_slide_encoder_as_stage_1_trained_it(road):

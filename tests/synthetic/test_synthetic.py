@@ -12,18 +12,12 @@ from slidesieve.cohort.slide_loop import for_each_slide
 from slidesieve.slides.slide import open_slide
 from slidesieve.slides.tiling import TileSpec, tile_slide
 from slidesieve.synthetic import cohort, tables
-from slidesieve.synthetic.atlas import draw_atlas
 from slidesieve.synthetic.classes import BY_KIND, CLASSES, FINDINGS, GRADES, INDEX, KIND, PIGMENT_OD, TISSUES
 from slidesieve.synthetic.drawing import HEIGHT, WIDTH, draw_slide
 from slidesieve.synthetic.plans import COLS, ROWS, TILE_PX0, Plan, draw_plan
 from slidesieve.synthetic.pyramids import write_pyramid
 
 CONTENT = {"evidence_tiles": (2, 4), "n_decoys": 12}
-
-
-@pytest.fixture(scope="module")
-def atlas():
-    return draw_atlas(0)
 
 
 # classes and textures

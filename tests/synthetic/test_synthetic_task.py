@@ -10,7 +10,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid, NearestNeighbors
 
 from slidesieve.features.encoders import StainTexture
-from slidesieve.synthetic.atlas import draw_atlas
 from slidesieve.synthetic.classes import DECOYS, FINDINGS, GRADES, INDEX
 from slidesieve.synthetic.drawing import HEIGHT, WIDTH, draw_slide
 from slidesieve.synthetic.plans import COLS, ROWS, TILE_PX0, Plan, draw_plan
@@ -24,9 +23,8 @@ def tiles_in(pixels):
 
 
 @pytest.fixture(scope="module")
-def encoded(tmp_path_factory):
+def encoded(tmp_path_factory, atlas):
     """Features and labels of slides, through JPEG files: 36 of mixed tiles to fit on, 24 of the cohort to test on."""
-    atlas = draw_atlas(0)
     rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("slides") / "a.tif"
     mixed = [Plan(900 + i, rng.permutation(np.arange(128) % 40).reshape(ROWS, COLS)) for i in range(36)]
     natural = [draw_plan(0, i, **CONTENT) for i in range(48)]

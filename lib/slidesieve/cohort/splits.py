@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
-from sklearn.model_selection import StratifiedGroupKFold
 
 from slidesieve.cohort.manifest import Manifest
 
@@ -82,6 +81,8 @@ def audit_splits(splits: Sequence[Split], table: pd.DataFrame) -> pd.DataFrame:
 
 def fold_numbers(table: pd.DataFrame, *, n_folds: int, seed: int, by: str = "case_id") -> Int[np.ndarray, " s"]:
     """Return a fold number for each slide: a case (or what `by` names) stays in one, labels are spread evenly."""
+    from sklearn.model_selection import StratifiedGroupKFold  # a second to import
+
     splitter = StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed)
     fold = np.full(len(table), -1)
     for number, (_, test) in enumerate(splitter.split(table, table["label"], groups=table[by])):

@@ -36,6 +36,7 @@ from slidesieve.provenance.files import written_whole
 from slidesieve.training.feed import Feed, Phase
 from slidesieve.training.step import AnswerLoss, Settings, one_batch, parameter_groups, recomputing, set_modes
 
+PRELOADED = ["slidesieve.cost.measure", "peft", "transformers.models.qwen2.modeling_qwen2"]  # once for all cases
 LARGE = 10**9  # weights of a decoder that a CPU is not asked to run
 WHATS = ("step", "lora_step", "first_token", "prefill")
 RATES = {"slide_encoder": 1e-4, "compressor": 1e-4, "projector": 1e-3, "reader": 1e-4}
@@ -73,7 +74,7 @@ def measure(case: Case) -> dict[str, object]:
     if case.device == "cpu" and DECODERS[case.decoder].weights > LARGE and not case.force:
         return known | nothing("refused: a large decoder on a CPU; set force, or device to cuda")
     fork = multiprocessing.get_context("forkserver")
-    fork.set_forkserver_preload(["slidesieve.cost.measure"])
+    fork.set_forkserver_preload(PRELOADED)
     with ProcessPoolExecutor(1, mp_context=fork) as pool:
         try:
             return known | pool.submit(run, case).result()

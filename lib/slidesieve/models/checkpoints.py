@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -157,7 +156,7 @@ def _known_options(compressor: str, settings: dict) -> dict:
 def save_model(model: VLM, folder: Path) -> None:
     """Write what we trained and how to rebuild it: compressor, projector, and LoRA adapters or the language model."""
     write_parts(model.ours(), model.config, folder)
-    if isinstance(model.lm, PeftModel):
+    if hasattr(model.lm, "peft_config"):
         for adapter in model.lm.peft_config.values():
             adapter.base_model_name_or_path = model.config["lm"]["name"]
         model.lm.save_pretrained(folder / "lora", save_embedding_layers=False)  # never resized; "auto" asks the hub
@@ -182,6 +181,8 @@ def load_model(folder: Path, lm_path: str, *, device: str = "cpu", dtype: str = 
     if fresh:
         raise ValueError(f"{folder}: incomplete, no {fresh}; rerun the stage that wrote it")
     if (Path(folder) / "lora").exists():
+        from peft import PeftModel  # seconds to import
+
         with without_peft_warnings():
             model.lm = PeftModel.from_pretrained(model.lm, Path(folder) / "lora", is_trainable=True)
     return model.to(device).eval()

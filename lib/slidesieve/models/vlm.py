@@ -11,7 +11,6 @@ from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
-from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
 from slidesieve.compressors.result import Compressed
@@ -105,6 +104,8 @@ class VLM(StandardisedFeatures):
 
     def add_lora(self, *, rank: int, alpha: int, dropout: float) -> None:
         """Put low-rank adapters on every linear map of the language model's blocks."""
+        from peft import LoraConfig, get_peft_model  # seconds to import, and needed by few processes
+
         config = LoraConfig(
             r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
         )
