@@ -38,8 +38,8 @@ TINY = (
     "75.claim_tiles=100,200",
 )
 ENCODED = "sparselearn:slide_encoder=longnet"
-APART = {"00_audit_manifest", "10_tile_slides", "60_answer_questions/sparselearn_k5_s0", "80_compare_methods"}
-COHORT = {"n_train": 12, "n_val": 3, "n_test": 5, "regions_per_slide": 2, "workers": 2}
+APART = {"10_tile_slides", "80_compare_methods"}
+COHORT = {"n_train": 12, "n_val": 3, "n_test": 5, "regions_per_slide": 2, "workers": 0}
 LM = {"steps": 2, "batch": 4, "exam_samples": 3, "width": 32}
 
 

@@ -41,10 +41,15 @@ def lm_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def train_apart():
+def fresh():
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def train_apart(fresh):
     """`train` in a process of its own: a fork of pytest would take along the threads that other tests have left."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
-        yield lambda *given, **options: fresh.submit(train, *given, **options).result()
+    return lambda *given, **options: fresh.submit(train, *given, **options).result()
 
 
 def model_and_feed(lm_folder: str, compressor: str, *, lora: bool = True, options: dict | None = None, batch: int = 4):
@@ -161,10 +166,9 @@ def fit_in_two(lm_folder, folder):
     return before, weights_of(model)
 
 
-def test_processes_never_disagree(lm_folder, tmp_path):
+def test_processes_never_disagree(fresh, lm_folder, tmp_path):
     """Each finds its group by itself; noise differs by process, weights and the end of training do not."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
-        before, after = fresh.submit(fit_in_two, lm_folder, tmp_path).result()
+    before, after = fresh.submit(fit_in_two, lm_folder, tmp_path).result()
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2))
     assert distance(before, after) == 0  # forks have left it alone
     assert distance(first, second) == 0 < distance(first, before)
