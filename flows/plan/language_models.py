@@ -47,7 +47,7 @@ def _largest_position(readers: list[dict[str, object]], longest: int) -> int:
     claims = [
         largest_position(v["position_ids"], longest=longest, tokens=most, span=v["position_span"])
         for v in readers
-        if "compressor" in v and _class_of(v).keeps_tiles() and "position_ids" in v
+        if "compressor" in v and _class_of(v).has_places() and "position_ids" in v
     ]
     return max(claims, default=0)
 

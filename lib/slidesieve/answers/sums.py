@@ -64,7 +64,7 @@ def rows_of(compressed: Compressed, rows: list[int]) -> Compressed:
     if len(rows) == len(compressed.tokens):
         return compressed
     kept = {name: getattr(compressed, name)[rows] for name in ("tokens", "mask", "positions", "span")}
-    return compressed._replace(weights=None, scores=None, kept=None, **kept)
+    return compressed._replace(weights=None, scores=None, kept=None, places=None, **kept)
 
 
 def sum_by_answer(log_probs: Float[Tensor, "b t"], texts: Texts) -> Float[Tensor, " a"]:

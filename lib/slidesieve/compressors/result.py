@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-Kind = Literal["passes through", "selects", "pools", "resamples", "sees nothing"]
+Kind = Literal["passes through", "selects", "merges", "pools", "resamples", "sees nothing"]
 
 
 class Compressor(nn.Module):
@@ -17,6 +17,7 @@ class Compressor(nn.Module):
     routes = False  # tiles to slots
     is_pretrained = False  # by masked tokens, before it is trained with a language model
     fusion = "slidesieve.models.fusion.Projector"  # what carries its tokens into a language model
+    fills = True  # a slide of k tiles or more gives k tokens; else fewer, at times
     width = 0  # of its tokens, once made; 0: that of the tiles
 
     @classmethod
@@ -31,12 +32,17 @@ class Compressor(nn.Module):
 
     @classmethod
     def has_k(cls) -> bool:
-        return cls.kind in ("selects", "pools", "resamples")
+        return cls.kind in ("selects", "merges", "pools", "resamples")
 
     @classmethod
     def keeps_tiles(cls) -> bool:
         """Say whether tokens are tiles, with places of their own in the slide."""
         return cls.kind in ("passes through", "selects")
+
+    @classmethod
+    def has_places(cls) -> bool:
+        """Say whether each token stands at a tile's place: the tile itself, or what was merged around it."""
+        return cls.keeps_tiles() or cls.kind == "merges"
 
 
 class Compressed(NamedTuple):
@@ -46,7 +52,8 @@ class Compressed(NamedTuple):
     claims its row in the bag, and text follows after all n (`models.positions` then says what it is in the slide).
     `weights[b, m, n]` is the share of tile n in token m; it is sparse, or a stride-0 view for means, so that no n x m
     matrix is ever stored, and None for latents, which read every tile anew. `scores` says how much each tile is worth
-    keeping, where the method has an opinion; `kept` which tile each token is, None where tokens mix tiles.
+    keeping, where the method has an opinion; `kept` which tile each token is, None where tokens mix tiles; `places` at
+    which tile's place each stands, None where they have none.
     """
 
     tokens: Float[Tensor, "b m d"]
@@ -57,6 +64,7 @@ class Compressed(NamedTuple):
     aux_loss: Float[Tensor, ""]
     scores: Float[Tensor, "b n"] | None = None
     kept: Int[Tensor, "b m"] | None = None
+    places: Int[Tensor, "b m"] | None = None
 
 
 def keep_tiles(
@@ -72,6 +80,7 @@ def keep_tiles(
         weights=one_tile_each(kept, valid, torch.ones_like(kept, dtype=torch.float32), n=x.shape[1]),
         aux_loss=x.new_zeros(()),
         kept=kept,
+        places=kept,
     )
 
 

@@ -127,6 +127,7 @@ class SparseLearn(Compressor):
             aux_loss=x.new_zeros(()),
             scores=scores,
             kept=every,
+            places=every,
         )
 
     def scores(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n"]:

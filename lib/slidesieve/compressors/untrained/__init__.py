@@ -1,0 +1,1 @@
+"""Rivals that need no training: tiles chosen, or merged, by the features alone."""

@@ -1,0 +1,143 @@
+"""What all rivals without training share: each slide's real tiles are looked at alone, and no gradient chooses.
+
+A choice or a grouping depends on a slide's own tiles, whatever the padding and the other slides of its batch. Gradients
+reach a token from the tiles that it is made of.
+
+    u_i = x_i / |x_i|    the features as the model standardises them, as directions
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from slidesieve.compressors.result import Compressed, Compressor, keep_tiles
+
+MULTIPLIERS, AVALANCHE = (73_856_093, 83_492_791), 0x45D9F3B
+
+
+class Selector(Compressor):
+    """Keep k tiles, named by `choose`."""
+
+    kind = "selects"
+
+    def __init__(self, d: int, k: int, *, seed: int = 0):
+        super().__init__()
+        self.k = k
+
+    def choose(self, x: Float[Tensor, "n d"], k: int) -> Int[Tensor, " k"]:
+        """Name k of n >= k tiles, in any order."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n d"],
+        coords: Int[Tensor, "b n 2"],
+        mask: Bool[Tensor, "b n"],
+        generator: torch.Generator | None = None,
+    ) -> Compressed:
+        kept = torch.zeros(len(x), min(self.k, x.shape[1]), dtype=torch.long, device=x.device)
+        valid = torch.zeros_like(kept, dtype=torch.bool)
+        for i, real in enumerate(mask):
+            tiles = real.nonzero().squeeze(-1)
+            if len(tiles) > self.k:
+                tiles = tiles[self.choose(wide(x[i, tiles]), self.k).sort().values]
+            kept[i, : len(tiles)], valid[i, : len(tiles)] = tiles, True
+        return keep_tiles(x, kept, valid, mask)
+
+
+class Groups(NamedTuple):
+    """A token for each number in `of`, the sum of its tiles by `share`; tiles of -1 are in none."""
+
+    of: Int[Tensor, " n"]
+    share: Float[Tensor, " n"]
+
+
+class Merger(Compressor):
+    """Hand on sums of tiles, grouped by `group`; a token stands where the tile nearest to its group's mean lies."""
+
+    kind = "merges"
+
+    def __init__(self, d: int, k: int, *, seed: int = 0):
+        super().__init__()
+        self.k = k
+
+    def group(self, x: Float[Tensor, "n d"], coords: Int[Tensor, "n 2"], k: int) -> Groups:
+        """Put n > k tiles into at most k groups, numbered from 0 without a gap."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n d"],
+        coords: Int[Tensor, "b n 2"],
+        mask: Bool[Tensor, "b n"],
+        generator: torch.Generator | None = None,
+    ) -> Compressed:
+        b, n, d = x.shape
+        m = min(self.k, n)
+        tokens, parts = [], []
+        place = torch.zeros(b, m, dtype=torch.long, device=x.device)
+        valid = torch.zeros_like(place, dtype=torch.bool)
+        for i, real in enumerate(mask):
+            tiles = real.nonzero().squeeze(-1)
+            own = x[i, tiles]
+            of, share = (
+                self.group(wide(own), coords[i, tiles], self.k)
+                if len(tiles) > self.k
+                else Groups(torch.arange(len(tiles), device=x.device), torch.ones(len(tiles), device=x.device))
+            )
+            nearest = medoids(wide(own), of)
+            order = nearest.argsort()  # tokens stand in the order of their places
+            rank, g = order.argsort(), len(nearest)
+            inside = (of >= 0).nonzero().squeeze(-1)
+            token, weight = rank[of[inside]], share[inside]
+            made = own.new_zeros(g, d).index_add(0, token, own[inside] * weight.to(own.dtype).unsqueeze(-1))
+            tokens.append(F.pad(made, (0, 0, 0, m - g)))
+            place[i, :g], valid[i, :g] = tiles[nearest[order]], True
+            parts.append((torch.stack([torch.full_like(token, i), token, tiles[inside]]), weight.float()))
+        where, weights = torch.cat([part[0] for part in parts], 1), torch.cat([part[1] for part in parts])
+        return Compressed(
+            tokens=torch.stack(tokens),
+            mask=valid,
+            positions=place * valid,
+            span=mask.sum(-1),
+            weights=torch.sparse_coo_tensor(where, weights, (b, m, n), check_invariants=False),
+            aux_loss=x.new_zeros(()),
+            places=place,
+        )
+
+
+def wide(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Features without a gradient, in float32 or wider."""
+    return x.detach() if x.dtype == torch.float64 else x.detach().float()
+
+
+def directions(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Tiles scaled to length 1; one of no length stays 0."""
+    return F.normalize(x, dim=-1)
+
+
+def medoids(x: Float[Tensor, "n d"], of: Int[Tensor, " n"]) -> Int[Tensor, " g"]:
+    """The tile of each group that is nearest to the mean of the group; among equals the first."""
+    inside = (of >= 0).nonzero().squeeze(-1)
+    g, own = int(of.max()) + 1, of[inside]
+    count = torch.bincount(own, minlength=g).unsqueeze(-1)
+    mean = x.new_zeros(g, x.shape[-1]).index_add(0, own, x[inside]) / count
+    far = (x[inside] - mean[own]).square().sum(-1)
+    order = far.argsort(stable=True)
+    order = order[own[order].argsort(stable=True)]
+    first = torch.cat([order.new_zeros(1), count.squeeze(-1).cumsum(0)[:-1]])
+    return inside[order[first]]
+
+
+def drawn(x: Float[Tensor, "n d"], count: int, seed: int) -> Int[Tensor, " m"]:
+    """Draw up to `count` tiles by a hash of their features and a seed, whatever their order; ascending."""
+    if len(x) <= count:
+        return torch.arange(len(x), device=x.device)
+    mixed = ((x.float() * 4096).round().long() * torch.arange(1, x.shape[-1] + 1, device=x.device)).sum(-1)
+    mixed = mixed * MULTIPLIERS[0] + seed * MULTIPLIERS[1]
+    for _ in range(2):
+        mixed = (mixed ^ (mixed >> 16)) * AVALANCHE & 0x7FFFFFFF
+    return (mixed ^ (mixed >> 16)).argsort(stable=True)[:count].sort().values

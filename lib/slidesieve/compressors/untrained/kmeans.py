@@ -1,0 +1,48 @@
+"""K-means: k means of tiles that are alike, whatever they are worth.
+
+    centres = farthest points of u, then 10 times: each tile to the nearest centre, each centre to its tiles' mean
+    token = the mean of its tiles' features                                                  O(10 n k d), memory O(n k)
+
+A cluster that loses its tiles takes the one that lies farthest from its own centre, so that k stay. The order of the
+tiles changes nothing, but for tiles that are equal.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from slidesieve.compressors.untrained.alone import Groups, Merger, directions
+from slidesieve.compressors.untrained.fps import farthest_points
+
+STEPS = 10
+
+
+class KMeans(Merger):
+    """Hand on the means of k clusters."""
+
+    def group(self, x: Float[Tensor, "n d"], coords: Int[Tensor, "n 2"], k: int) -> Groups:
+        of = clusters(directions(x), k)
+        return Groups(of, 1 / torch.bincount(of, minlength=k)[of])
+
+
+def clusters(u: Float[Tensor, "n d"], k: int, steps: int = STEPS) -> Int[Tensor, " n"]:
+    """The cluster of each tile, by Lloyd's steps from farthest points."""
+    centres = u[farthest_points(u, k)]
+    for _ in range(steps):
+        of = _nearest(u, centres)
+        count = torch.bincount(of, minlength=k).unsqueeze(-1)
+        centres = torch.zeros_like(centres).index_add(0, of, u) / count
+    return _nearest(u, centres)
+
+
+def _nearest(u: Float[Tensor, "n d"], centres: Float[Tensor, "k d"]) -> Int[Tensor, " n"]:
+    far = centres.square().sum(-1) - 2 * u @ centres.T  # |u|^2 is the same for all centres
+    near, of = far.min(-1)
+    near = near + u.square().sum(-1)
+    count = torch.bincount(of, minlength=len(centres))
+    for empty in (count == 0).nonzero().squeeze(-1):
+        j = torch.where(count[of] > 1, near, -1).argmax()
+        count[of[j]] -= 1
+        of[j], near[j] = empty, 0
+        count[empty] = 1
+    return of
