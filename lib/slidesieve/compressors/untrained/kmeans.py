@@ -8,6 +8,7 @@ tiles changes nothing, but for tiles that are equal.
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -30,8 +31,8 @@ def clusters(u: Float[Tensor, "n d"], k: int, steps: int = STEPS) -> Int[Tensor,
     centres = u[farthest_points(u, k)]
     for _ in range(steps):
         of = _nearest(u, centres)
-        count = torch.bincount(of, minlength=k).unsqueeze(-1)
-        centres = torch.zeros_like(centres).index_add(0, of, u) / count
+        holds = F.one_hot(of, k).to(u.dtype)
+        centres = holds.T @ u / holds.sum(0).unsqueeze(-1)
     return _nearest(u, centres)
 
 
