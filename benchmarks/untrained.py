@@ -27,9 +27,8 @@ def seconds(work) -> float:
 def main() -> None:
     torch.set_num_threads(1)
     lengths = [int(word) for word in sys.argv[1:]] or [1_000, 10_000]
-    print(
-        f"| k = {K}, one thread | tiles | width | seconds | times n x n x d | times n x k x d |\n|---|---|---|---|---|---|"
-    )
+    heads = (f"k = {K}, one thread", "tiles", "width", "seconds", "times n x n x d", "times n x k x d")
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     for n in lengths:
         for d in WIDTHS:
             x = torch.randn(1, n, d, generator=torch.Generator().manual_seed(0))

@@ -75,7 +75,7 @@ class Merger(Compressor):
         mask: Bool[Tensor, "b n"],
         generator: torch.Generator | None = None,
     ) -> Compressed:
-        b, n, d = x.shape
+        b, n = mask.shape
         m = min(self.k, n)
         tokens, parts = [], []
         place = torch.zeros(b, m, dtype=torch.long, device=x.device)
@@ -93,8 +93,8 @@ class Merger(Compressor):
             rank, g = order.argsort(), len(nearest)
             inside = (of >= 0).nonzero().squeeze(-1)
             token, weight = rank[of[inside]], share[inside]
-            made = own.new_zeros(g, d).index_add(0, token, own[inside] * weight.to(own.dtype).unsqueeze(-1))
-            tokens.append(F.pad(made, (0, 0, 0, m - g)))
+            summed = own.new_zeros(g, len(tiles)).index_put((token, inside), weight.to(own.dtype))
+            tokens.append(F.pad(summed @ own, (0, 0, 0, m - g)))
             place[i, :g], valid[i, :g] = tiles[nearest[order]], True
             parts.append((torch.stack([torch.full_like(token, i), token, tiles[inside]]), weight.float()))
         where, weights = torch.cat([part[0] for part in parts], 1), torch.cat([part[1] for part in parts])
@@ -121,15 +121,10 @@ def directions(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
 
 def medoids(x: Float[Tensor, "n d"], of: Int[Tensor, " n"]) -> Int[Tensor, " g"]:
     """The tile of each group that is nearest to the mean of the group; among equals the first."""
-    inside = (of >= 0).nonzero().squeeze(-1)
-    g, own = int(of.max()) + 1, of[inside]
-    count = torch.bincount(own, minlength=g).unsqueeze(-1)
-    mean = x.new_zeros(g, x.shape[-1]).index_add(0, own, x[inside]) / count
-    far = (x[inside] - mean[own]).square().sum(-1)
-    order = far.argsort(stable=True)
-    order = order[own[order].argsort(stable=True)]
-    first = torch.cat([order.new_zeros(1), count.squeeze(-1).cumsum(0)[:-1]])
-    return inside[order[first]]
+    holds = of == torch.arange(int(of.max()) + 1, device=x.device).unsqueeze(-1)
+    mean = holds.to(x.dtype) @ x / holds.sum(-1, keepdim=True)
+    far = x.square().sum(-1) - 2 * mean @ x.T  # up to what is the same for all of a group
+    return far.masked_fill(~holds, torch.inf).argmin(-1)
 
 
 def drawn(x: Float[Tensor, "n d"], count: int, seed: int) -> Int[Tensor, " m"]:
