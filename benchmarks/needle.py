@@ -10,6 +10,7 @@ sparselearn   compressors.sparselearn, token-wise scorer, no denoiser, and a gat
               from n/2 to k while tau falls, for a gate that starts at k/n = 0.03 shows the head nothing but noise.
               Validation and test take the hard path: exactly k raw tokens reach the head.
 random        k random tokens (new ones each step, fixed ones in evaluation) and the same head
+kmeans ...    the rivals without training (needle_rivals): k tokens, chosen or merged once a bag, and the same head
 gated, abmil  torchmil over all n tokens, trained until the validation AUC stops rising
 mean          logistic regression on the mean of all n tokens
 needle_alone  the same on the needle's tokens: a ceiling, for it is told where to look
@@ -31,6 +32,7 @@ from torch import nn
 
 from benchmarks.needle_bags import NeedleBags, found_share, needle_bags, read_slides
 from benchmarks.needle_plots import draw
+from benchmarks.needle_rivals import NAMES, left_of
 from benchmarks.peers import mean_of_all, mean_of_needle, mean_regression
 from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.mil.models import ABMIL, BagClassifier, GatedAttentionHead, bag_model
@@ -150,9 +152,19 @@ def models(bags: dict[str, NeedleBags], budgets: list[int], seed: int, plan: Pla
             seed=seed,
         )
 
+    def rival(name: str, k: int) -> dict:
+        compressor = COMPRESSORS[name](d, k, seed=seed).eval()
+        left = {split: left_of(part, compressor) for split, part in bags.items()}
+        head = BagClassifier(COMPRESSORS["all"](d), new_head(d, seed, plan.dropout))
+        log = fitted(head, {split: part for split, (part, _) in left.items()}, plan.alone, seed=seed)
+        test, found = left["test"]
+        return scored(head, log, test, plan.alone) | found | chances(bags["test"], k)
+
     for k in budgets:
         yield Trial("sparselearn", k, partial(sparselearn, k), plan[1:])
-        yield Trial("random", k, partial(random, k), (plan.alone, plan.dropout))
+        for name in ("random", *NAMES):
+            run = partial(rival, name, k) if name in NAMES else partial(random, k)
+            yield Trial(name, k, run, (plan.alone, plan.dropout))
     for name in ("gated", "abmil"):
         model = bag_model("gated_abmil" if name == "gated" else name, d=d, classes=CLASSES, k=0, seed=seed)
         yield Trial(name, 0, partial(learn, model, bags, plan.peer, seed=seed, k=budgets[0]), (plan.peer, budgets[0]))
@@ -170,21 +182,26 @@ def new_head(d: int, seed: int, dropout: float) -> nn.Module:
 def learn(model: nn.Module, bags: dict[str, NeedleBags], settings: Settings, *, seed: int, k: int = 0, **hooks) -> dict:
     """Train on train, choose on validation, test once; with the needle's share of the kept (most attended) tokens."""
     log = fitted(model, bags, settings, seed=seed, **hooks)
-    best = log["validation_auc"].idxmax()
     test = bags["test"]
-    auc = bag_auc(bag_logits(model, test, batch=settings.batch), test.y)
     recall, precision = found_share(kept_tokens(model, k), test, batch=settings.batch)
-    n = test.rows.shape[1]
+    found = {"recall": recall, "precision": precision}
+    return scored(model, log, test, settings) | found | chances(test, k or model.compressor.k)
+
+
+def scored(model: nn.Module, log: pd.DataFrame, test: NeedleBags, settings: Settings) -> dict:
+    """The test's AUC, and how the training went."""
+    best = log["validation_auc"].idxmax()
     return {
         "validation_auc": float(log["validation_auc"][best]),
-        "test_auc": auc,
+        "test_auc": bag_auc(bag_logits(model, test, batch=settings.batch), test.y),
         "best_epoch": int(best),
         "epochs": len(log),
-        "recall": recall,
-        "precision": precision,
-        "chance_recall": (k or model.compressor.k) / n,
-        "chance_precision": float(test.is_needle.mean()),
     }
+
+
+def chances(test: NeedleBags, k: int) -> dict:
+    """What a blind choice of k tokens would keep of the needle."""
+    return {"chance_recall": k / test.rows.shape[1], "chance_precision": float(test.is_needle.mean())}
 
 
 def fitted(model: nn.Module, bags: dict[str, NeedleBags], settings: Settings, *, seed: int, **hooks) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from slidesieve.figures.style import BLUE, CYCLE, GREY, RED, SKY, clean, figure, save
+from slidesieve.figures.style import BLUE, GREY, METHODS, RED, SKY, clean, figure, looks, save
 
 ATTENDED = {"gated": "gated ABMIL,\nmost attended", "abmil": "ABMIL,\nmost attended"}
 NAMES = {"gated": "gated ABMIL", "abmil": "ABMIL", "mean": "mean pooling", "needle_alone": "needle alone (ceiling)"}
@@ -31,7 +31,8 @@ def draw(table: pd.DataFrame, out: Path) -> None:
 
 def needle_precision(ax: Axes, table: pd.DataFrame) -> Axes:
     """Draw which share of the kept tokens is the needle's: bars are medians over seeds, dots seeds, a line chance."""
-    names = [m for m in ("sparselearn", "gated", "abmil", "random") if m in set(table["model"])]
+    order = ("sparselearn", "gated", "abmil", "random")
+    names = sorted(set(table["model"]), key=lambda name: order.index(name) if name in order else len(order))
     for place, name in enumerate(names):
         part = table[table["model"] == name]
         ax.barh(place, 100 * part["precision"].median(), height=0.6, color=SKY)
@@ -48,12 +49,12 @@ def needle_precision(ax: Axes, table: pd.DataFrame) -> Axes:
 
 def budget_sweep(ax: Axes, table: pd.DataFrame) -> Axes:
     """Draw test AUC against tokens kept (log): lines are medians over seeds; models that read all as level lines."""
-    for colour, name in zip(CYCLE, ("sparselearn", "random"), strict=False):
-        part = table[table["model"] == name]
-        if len(part):
-            median = part.groupby("k")["test_auc"].median()
-            ax.plot(median.index, median, "-", color=colour, label=f"{name}, k kept")
-            ax.plot(part["k"], part["test_auc"], "o", color=colour, markersize=4)
+    with_k = table[table["k"] > 0]
+    for name, look in looks(with_k["model"], METHODS).items():
+        part = with_k[with_k["model"] == name]
+        median = part.groupby("k")["test_auc"].median()
+        ax.plot(median.index, median, label=f"{name}, k tokens", **look.line)
+        ax.plot(part["k"], part["test_auc"], "o", color=look.colour, markersize=4)
     for name, style in STYLES.items():
         part = table.loc[table["model"] == name, "test_auc"]
         if len(part):
