@@ -159,6 +159,7 @@ def save_model(model: VLM, folder: Path) -> None:
     if hasattr(model.lm, "peft_config"):
         for adapter in model.lm.peft_config.values():
             adapter.base_model_name_or_path = model.config["lm"]["name"]
+            adapter.target_modules = sorted(adapter.target_modules)  # a set, written in another order by each process
         model.lm.save_pretrained(folder / "lora", save_embedding_layers=False)  # never resized; "auto" asks the hub
     elif model.own_lm:
         model.lm.save_pretrained(folder / "lm", max_shard_size="5GB")
