@@ -82,6 +82,31 @@ def test_a_new_or_empty_folder_is_marked_and_a_note_in_it_outlives_reruns(notebo
     assert (tmp_path / "out" / "note.md").read_text() == (tmp_path / "out" / "deep" / "b.txt").read_text() == "mine"
 
 
+@DOORS
+@pytest.mark.parametrize("name", ["a.txt", "log.txt", "process.txt", "deep/a.txt", "deep"])
+def test_a_link_out_of_the_folder_is_refused_and_what_it_leads_to_stays(notebook, tmp_path, door, name):
+    door(notebook, tmp_path / "out")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.txt").write_text("mine")
+    link = tmp_path / "out" / name
+    link.parent.mkdir(exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(tmp_path / "mine" / ("" if name == "deep" else "a.txt"))
+    (tmp_path / "out" / "receipt.json").unlink()
+    with pytest.raises(ValueError, match=rf"out: {name} is a link to .*mine.*; take the link away"):
+        door(notebook, tmp_path / "out")
+    assert contents(tmp_path / "mine") == {"a.txt": b"mine"} and link.is_symlink()
+
+
+def test_links_within_the_folder_and_in_place_of_slides_files_are_no_fault(tmp_path):
+    claim(tmp_path / "out", "50_tiny")
+    (tmp_path / "archive.h5").touch()
+    (tmp_path / "out" / "slide.h5").symlink_to(tmp_path / "archive.h5")
+    (tmp_path / "out" / "again.txt").symlink_to("a.txt")
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    check_folder(tmp_path / "link", "50_tiny")
+
+
 def test_a_work_folder_of_somebody_else_is_not_emptied(notebook, tmp_path):
     by_cells(notebook, tmp_path / "out")
     (tmp_path / "out" / "work").mkdir()

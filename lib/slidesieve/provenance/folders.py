@@ -1,5 +1,8 @@
 """Whose a folder is: only one that is new, empty or marked as ours is ever written to.
 
+A link in it that leads out of it would take writing elsewhere, and is refused; but one in place of a slide's file,
+which is replaced whole.
+
 The mark is a small file that names the stage, and on further lines the files written there if somebody needs to know.
 A folder of an earlier version has no mark; its receipt, or an executed copy beside our lock, stands for one.
 """
@@ -9,6 +12,7 @@ from pathlib import Path
 
 from slidesieve.provenance.files import BOOKS, LOCK, MARK, has_receipt, read_receipt, written_whole
 
+WHOLE = ".h5"  # files that are only ever replaced
 SHOWN = 3  # names of foreign files in an error
 COPIES = ("", ".failed", ".partial")  # what stands between a notebook's name and .ipynb or .html in its folder
 
@@ -37,6 +41,17 @@ def check_folder(folder: Path, stage: str, notebook: Path | None = None) -> None
             f"{folder}: holds what slidesieve did not write: {', '.join(found[:SHOWN])}{more}; "
             f"expected a new or empty folder for {stage}; give a new one"
         )
+    if links := links_out_of(folder):
+        raise ValueError(
+            f"{folder}: {links[0].relative_to(folder)} is a link to {links[0].readlink()}, which {stage} would write "
+            f"to ({len(links)} such link{'s' * (len(links) > 1)}); expected files of its own; take the link away"
+        )
+
+
+def links_out_of(folder: Path) -> list[Path]:
+    """Links at any depth of a folder that lead out of it, so that whoever writes by their names writes elsewhere."""
+    links = sorted(path for path in folder.rglob("*") if path.is_symlink() and path.suffix != WHOLE)
+    return [link for link in links if not link.resolve().is_relative_to(folder.resolve())]
 
 
 def claim(folder: Path, stage: str, notebook: Path | None = None) -> None:
