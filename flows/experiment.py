@@ -58,15 +58,25 @@ def conduct(stages: list[Stage], out: str, *, title: str, workers: int, threads:
     else:
         board.outcomes = {s.id: Outcome("skipped") for s in stages}
         board.say(f"all {len(stages)} stages are up to date: nothing to run")
-    with held(ROOT / out):
-        index = write_report(stages, board.outcomes, ROOT / out, title=title)
+    index = report_on(stages, board, ROOT / out, title=title)
     counts = {s: sum(o.status == s for o in board.outcomes.values()) for s in STATUSES}
     board.say(", ".join(f"{n} {s}" for s, n in counts.items() if n))
     for id, outcome in board.outcomes.items():
         if outcome.status == "failed":
             board.say(f"FAILED {id}: {outcome.error}")
-    print(index, flush=True)
-    return stopped or int(any(counts[status] for status in ("failed", "interrupted", "not run")))
+    if index:
+        print(index, flush=True)
+    return stopped or int(not index or any(counts[status] for status in ("failed", "interrupted", "not run")))
+
+
+def report_on(stages: list[Stage], board: Board, out: Path, *, title: str) -> Path | None:
+    """Write the report and return its page; on a disk that is full or takes nothing, say so: the stages stand."""
+    try:
+        with held(out):
+            return write_report(stages, board.outcomes, out, title=title)
+    except OSError as fault:
+        board.say(f"NO REPORT: {type(fault).__name__}: {fault}; make room for it, and run again")
+        return None
 
 
 def print_plan(stages: list[Stage], out: str) -> None:

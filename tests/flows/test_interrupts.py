@@ -1,6 +1,8 @@
 """An experiment that is interrupted: what ran is interrupted and has not failed; a shell is told by which signal."""
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -99,3 +101,16 @@ def test_folders_that_are_not_ours_are_all_named_before_anything_runs(tmp_path):
     with pytest.raises(ValueError, match=r"report: holds what slidesieve did not write: mine\.txt"):
         conduct(stages, str(tmp_path / "runs"), title="tiny", workers=1)
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["b", "c", "report"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_report_that_cannot_be_written_is_said_and_no_traceback(tmp_path, monkeypatch, capsys, number):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "index.html")
+
+    notebook = write_notebook(tmp_path / "50_tiny.ipynb", parameters=PARAMETERS)
+    monkeypatch.setattr("flows.experiment.pending", lambda stages: {})
+    monkeypatch.setattr("flows.experiment.write_report", refuse)
+    assert conduct([Stage("a", notebook, str(tmp_path / "a"), {})], str(tmp_path), title="tiny", workers=1) == 1
+    said = capsys.readouterr().out
+    assert f"NO REPORT: OSError: [Errno {number}] {os.strerror(number)}: 'index.html'" in said and "1 skipped" in said

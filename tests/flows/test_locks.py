@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import os
 
 import pytest
 
@@ -19,11 +20,11 @@ def test_a_filesystem_without_locks_is_named_with_the_remedy(tmp_path, monkeypat
         pass
 
 
-def test_whoever_may_not_write_to_a_folder_sees_nobody_there(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_whoever_may_not_write_to_a_folder_sees_nobody_there(tmp_path, monkeypatch, number):
+    def denied(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
     (tmp_path / LOCK).touch()
-    monkeypatch.setattr("slidesieve.provenance.locks.FileLock.acquire", _denied)
+    monkeypatch.setattr("slidesieve.provenance.locks.FileLock.acquire", denied)
     assert not is_held(tmp_path)
-
-
-def _denied(*_: object, **__: object) -> None:
-    raise PermissionError(errno.EACCES, "Permission denied")

@@ -24,6 +24,7 @@ LOAN = "SLIDESIEVE_HOLD"  # the token of a driver's hold, in the environment of 
 LOOK_AGAIN_SECONDS = 2.0  # between two looks at a folder that another worker holds
 GLANCE_SECONDS = 0.3  # another worker's look takes the lock for less than this
 ENDING_SECONDS = 10.0  # the kernel of a killed driver has ended within this
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 _taken: dict[Path, list[FileLock]] = {}
 
@@ -64,7 +65,9 @@ def is_held(folder: Path) -> bool:
             lock.acquire(blocking=False)
         except Timeout:
             return True
-        except PermissionError:
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
             return False
     lock.release()
     return False
