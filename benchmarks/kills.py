@@ -7,6 +7,7 @@ run; the next run follows at once, and may be killed in turn. Where one ends by 
 names has the bytes of the undisturbed run's and no other file lies there; then the experiment starts anew.
 """
 
+import hashlib
 import json
 import os
 import random
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -54,18 +56,19 @@ def make_inputs(folder: Path) -> None:
         subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
-def start(folder: Path, log: Path) -> subprocess.Popen:
-    """Start a run of the experiment, in a session of its own."""
+def start(
+    folder: Path, log: Path, *more: str, before: Sequence[str] = (), root: Path = ROOT, **environment: str
+) -> subprocess.Popen:
+    """Start a run of the experiment, in a session of its own: with `more` options, by the command `before` it."""
     toy = folder / "toy"
     options = {"manifest": toy / "manifest.csv", "questions": toy / "questions.csv", "captions": toy / "captions.csv"}
     options |= {"truth": toy / "truth.csv", "out": folder / "run", "llm": folder / "lm", "k": 5, "threads": 1}
     words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
     settings = [word for setting in SETTINGS for word in ("-p", setting)]
-    command = [sys.executable, "-m", "flows.experiment", *words, "--no-floors", *settings]
+    command = [*before, sys.executable, "-m", "flows.experiment", *words, "--no-floors", *settings, *more]
+    given = os.environ | NO_SERVER | environment
     with log.open("a") as out:
-        return subprocess.Popen(
-            command, cwd=ROOT, stdout=out, stderr=out, env=os.environ | NO_SERVER, start_new_session=True
-        )
+        return subprocess.Popen(command, cwd=root, stdout=out, stderr=out, env=given, start_new_session=True)
 
 
 def kill(driver: subprocess.Popen, way: tuple[str, signal.Signals], chance: random.Random) -> bool:
@@ -92,9 +95,20 @@ def _is_kernel(process: psutil.Process) -> bool:
 
 
 def outputs(run: Path) -> Sums:
-    """The sum of every output that a receipt names, by stage and file."""
-    receipts = {str(path.parent.relative_to(run)): json.loads(path.read_text()) for path in run.rglob(RECEIPT)}
-    return {id: {name: o["sha256"] for name, o in found["outputs"].items()} for id, found in receipts.items()}
+    """The sum of every output that a receipt names, by stage and file; of a ledger, without the seconds."""
+    receipts = {path.parent: json.loads(path.read_text()) for path in run.rglob(RECEIPT)}
+    return {
+        str(folder.relative_to(run)): {
+            name: ledger_sum(folder / name) if name == "ledger.csv" else output["sha256"]
+            for name, output in found["outputs"].items()
+        }
+        for folder, found in receipts.items()
+    }
+
+
+def ledger_sum(path: Path) -> str:
+    rows = [line.rpartition(",")[0] for line in path.read_text().splitlines()]
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
 def files(run: Path) -> set[str]:
