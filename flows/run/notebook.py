@@ -57,7 +57,8 @@ def run_notebook(
     Raises ValueError or FileNotFoundError, before anything is launched, if a parameter or an input is wrong, or if the
     folder is not ours: it holds the notebook itself, or is neither empty nor marked as this stage's.
     `out_dir` is held while the notebook runs; where another worker holds it, `on_wait` is called once and may raise,
-    else this waits and looks again. A receipt newer than `since` (seconds since the epoch) is that worker's.
+    else this waits and looks again. A receipt newer than `since` (seconds since the epoch) is that worker's, unless it
+    is of the future: the clock was set back.
     `threads` limits BLAS and OpenMP in the kernel (0: the library's own choice). `on_line` gets the kernel's latest
     output line a few times a minute. A kernel that outlives `timeout_s` is stopped with all its children, and so is
     one that runs when `stop` is set: it is interrupted.
@@ -78,7 +79,7 @@ def run_notebook(
                 account = launch(notebook, out_dir, parameters, **how, loan=loan, stop=stop)
                 return _result(account, notebook, out_dir, recipe, reasons, time.monotonic() - started)
     executed, html = out_dir / f"{notebook.stem}.ipynb", out_dir / f"{notebook.stem}.html"
-    reasons = [MEANWHILE] * ((out_dir / receipts.RECEIPT).stat().st_mtime > since)
+    reasons = [MEANWHILE] * (since < (out_dir / receipts.RECEIPT).stat().st_mtime <= time.time())
     if drawn := receipts.redrawn_since(out_dir, recipe):
         reasons.append(f"{OLDER_FIGURES} ({'; '.join(drawn)})")
     return Result("skipped", reasons, 0.0, executed, html if html.exists() else None, "")

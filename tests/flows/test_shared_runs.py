@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import signal
 import socket
@@ -181,6 +182,14 @@ def test_what_a_killed_driver_left_running_is_ended_before_the_folder_is_used(no
         patch.setattr("flows.run.launch.guard", lambda: None)
         patch.setattr("flows.run.launch.subprocess.Popen", refuse)
         launch(notebook, tmp_path, {}, timeout_s=None, threads=1, on_line=print)
+
+
+def test_a_receipt_from_before_the_clock_was_set_back_is_no_other_worker_s(notebook, tmp_path, quick):
+    assert run_notebook(notebook, tmp_path / "out", {}).status == "ran"
+    tomorrow = time.time() + 86400
+    os.utime(tmp_path / "out" / receipts.RECEIPT, (tomorrow, tomorrow))
+    again = run_notebook(notebook, tmp_path / "out", {})
+    assert (again.status, again.reasons) == ("skipped", [])
 
 
 def test_the_lock_is_neither_output_nor_input(notebook, tmp_path, quick):
