@@ -124,17 +124,19 @@ class Lab:
                 expect(whole, f"{id}/{name} is not what its receipt says")
                 expect(self.expected[id].get(name) == found, f"{id}/{name} has other bytes than undisturbed")
 
-    def settle(self, *more: str, kept: tuple[str, ...] = (), changed: bool = False, **how) -> str:
-        """Run again: it ends with all stages done, as undisturbed, and nothing but `kept` beside; say what it ran.
+    def settle(self, *, before: bool = True, undo: Callable[[], object] = lambda: None, **how) -> str:
+        """Run again: it ends with all stages done, as undisturbed, and with nothing more; say what it ran.
 
-        Before that too, what has a receipt is as undisturbed, unless the inputs were `changed` meanwhile.
+        `before` it too, what has a receipt is as undisturbed; `undo` is called after the run, before the last look.
         """
-        if not changed:
+        if before:
             self.check()
-        said = self.start(*more, **how).end()
+        said = self.start(**how).end()
+        undo()
         self.check()
-        wrong = [w for w in differences(self.run, self.expected, self.names) if w.removeprefix("more: ") not in kept]
-        expect(not wrong, f"after the rerun {'; '.join(wrong[:6])}")
+        wrong = differences(self.run, self.expected, self.names)
+        said_more = [path.read_text()[-600:] for path in self.run.rglob("process.txt")] if wrong else []
+        expect(not wrong, f"after the rerun {'; '.join(wrong[:6])} {' '.join(said_more)}")
         ran = said.count(": done in")
         return f"rerun: {ran} stage{'s' * (ran != 1)} run, as undisturbed" if ran else "rerun: nothing to run"
 
@@ -172,13 +174,14 @@ def is_kernel(process: psutil.Process) -> bool:
 def gone(run: Run) -> None:
     """Expect that nothing of a run is left soon after it."""
     deadline = time.monotonic() + SOON
-    while left := run.left():
-        expect(time.monotonic() < deadline, f"left running: {[' '.join(p.cmdline())[:80] for p in left]}")
+    while (left := run.left()) and time.monotonic() < deadline:
         time.sleep(0.2)
+    expect(not left, f"left running: {left}")
 
 
 def remove(folder: Path) -> None:
-    folder.unlink() if folder.is_symlink() else shutil.rmtree(folder, ignore_errors=True)
+    """Remove a folder, a file or a link, there or not."""
+    shutil.rmtree(folder, ignore_errors=True) if folder.is_dir() and not folder.is_symlink() else folder.unlink(True)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -225,4 +228,4 @@ def hit(lab: Lab, glimpse: Callable[[], Path | None], *without: str) -> str:
 
 
 def short(line: str) -> str:
-    return line.strip().replace("|", "/").replace(f"{ROOT}/", "")[:160]
+    return line.strip().partition("\n")[0].replace("|", "/").replace(f"{ROOT}/", "")[:160]
