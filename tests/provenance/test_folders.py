@@ -82,20 +82,30 @@ def test_a_new_or_empty_folder_is_marked_and_a_note_in_it_outlives_reruns(notebo
     assert (tmp_path / "out" / "note.md").read_text() == (tmp_path / "out" / "deep" / "b.txt").read_text() == "mine"
 
 
-@DOORS
-@pytest.mark.parametrize("name", ["a.txt", "log.txt", "process.txt", "deep/a.txt", "deep"])
-def test_a_link_out_of_the_folder_is_refused_and_what_it_leads_to_stays(notebook, tmp_path, door, name):
-    door(notebook, tmp_path / "out")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "a.txt").write_text("mine")
-    link = tmp_path / "out" / name
+def link_to_mine(folder, link):
+    """Put a link at `link` that leads to a file of the user's, or to the folder of it if it has no ending."""
+    (folder / "mine").mkdir()
+    (folder / "mine" / "a.txt").write_text("mine")
     link.parent.mkdir(exist_ok=True)
     link.unlink(missing_ok=True)
-    link.symlink_to(tmp_path / "mine" / ("" if name == "deep" else "a.txt"))
-    (tmp_path / "out" / "receipt.json").unlink()
-    with pytest.raises(ValueError, match=rf"out: {name} is a link to .*mine.*; take the link away"):
+    link.symlink_to(folder / "mine" / ("a.txt" if link.suffix else ""))
+
+
+@DOORS
+def test_a_link_out_of_the_folder_is_refused_and_what_it_leads_to_stays(notebook, tmp_path, door):
+    claim(tmp_path / "out", notebook.stem)
+    link_to_mine(tmp_path, link := tmp_path / "out" / "a.txt")
+    with pytest.raises(ValueError, match=r"out: a.txt is a link to .*mine.*; take the link away"):
         door(notebook, tmp_path / "out")
     assert contents(tmp_path / "mine") == {"a.txt": b"mine"} and link.is_symlink()
+
+
+@pytest.mark.parametrize("name", ["log.txt", "process.txt", "deep/a.txt", "deep"])
+def test_a_link_of_any_name_at_any_depth_is_refused(tmp_path, name):
+    claim(tmp_path / "out", "50_tiny")
+    link_to_mine(tmp_path, tmp_path / "out" / name)
+    with pytest.raises(ValueError, match=rf"out: {name} is a link to .*mine"):
+        check_folder(tmp_path / "out", "50_tiny")
 
 
 def test_links_within_the_folder_and_in_place_of_slides_files_are_no_fault(tmp_path):
