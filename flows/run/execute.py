@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from slidesieve.provenance.files import ROOT, write_json
 
+CANNOT_WRITE = 74  # this process's exit code where it cannot even write its account: EX_IOERR
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -38,8 +39,16 @@ def main() -> None:
     notebook, out_dir = Path(order["notebook"]), Path(order["out_dir"])
     account = run(notebook, out_dir, order["parameters"])
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    publish(out_dir, notebook.stem, account, list(order["parameters"]))
-    write_json(out_dir / "account.json", account._asdict())
+    try:
+        publish(out_dir, notebook.stem, account, list(order["parameters"]))
+    except OSError as error:
+        account = (
+            account if not account.ok else Account(False, f"{type(error).__name__}: {error}", "after the last cell")
+        )
+    try:
+        write_json(out_dir / "account.json", account._asdict())
+    except OSError:  # a full disk, which takes no words either
+        sys.exit(CANNOT_WRITE)
 
 
 def run(notebook: Path, out_dir: Path, parameters: dict[str, object]) -> Account:

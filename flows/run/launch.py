@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from flows.run.execute import Account, last_cell
+from flows.run.execute import CANNOT_WRITE, Account, last_cell
 from flows.run.processes import RUN, guard, kill_tagged
 from slidesieve.provenance.files import ROOT, read_json
 from slidesieve.provenance.locks import LOAN
@@ -144,6 +145,9 @@ def _broken(process: subprocess.Popen, out_dir: Path, name: str) -> Account:
     """Account for a process that ended without doing so itself."""
     code = process.returncode
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    if code == CANNOT_WRITE:
+        free_mib = shutil.disk_usage(out_dir).free / 2**20
+        how = f"could not write to {out_dir} ({free_mib:.1f} MiB free); make room, and run again"
     noise = "\n".join(last_lines(out_dir / "process.txt", 10))
     cell = last_cell(out_dir / f"{name}.partial.ipynb")
     return Account(False, f"the process running the notebook {how}\n{noise}".strip(), cell)

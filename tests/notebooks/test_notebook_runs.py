@@ -1,5 +1,7 @@
 """One notebook as a stage: skipped or run with a reason, failures told and kept, nothing left running."""
 
+import errno
+import io
 import json
 import os
 import signal
@@ -14,9 +16,10 @@ import psutil
 import pytest
 from tiny_notebooks import write_notebook
 
+from flows.run import execute
 from flows.run.execute import Account, last_cell, publish
 from flows.run.kernels import socket_folder
-from flows.run.launch import last_lines
+from flows.run.launch import _broken, last_lines
 from flows.run.notebook import parse_words, portable, run_notebook
 from slidesieve.provenance.files import ROOT
 
@@ -297,3 +300,24 @@ def test_kernels_see_the_thread_limit(tmp_path):
     run_notebook(notebook, tmp_path / "out", {}, threads=3)
     assert (tmp_path / "out" / "a.txt").read_text() == "3"
     assert os.environ.get("OMP_NUM_THREADS") != "3"
+
+
+@pytest.mark.parametrize("full", ["publish", "write_json"])
+def test_a_disk_that_takes_no_copy_or_no_account_is_named(tmp_path, monkeypatch, full):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    order = {"notebook": "50_tiny.ipynb", "out_dir": str(tmp_path), "parameters": {}}
+    monkeypatch.setattr(execute.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(execute.sys, "stdin", io.StringIO(json.dumps(order)))
+    monkeypatch.setattr(execute, "run", lambda *_: Account(True))
+    monkeypatch.setattr(execute, full, refuse)
+    if full == "publish":
+        execute.main()
+        told = Account(**json.loads((tmp_path / "account.json").read_text()))
+        assert not told.ok and "No space left on device" in told.error
+    else:
+        with pytest.raises(SystemExit) as end:
+            execute.main()
+        told = _broken(SimpleNamespace(returncode=end.value.code), tmp_path, "50_tiny")
+        assert not told.ok and f"could not write to {tmp_path} (" in told.error
