@@ -6,6 +6,7 @@ reach a token from the tiles that it is made of.
     u_i = x_i / |x_i|    the features as the model standardises them, as directions
 """
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -18,18 +19,22 @@ from slidesieve.compressors.result import Compressed, Compressor, keep_tiles
 MULTIPLIERS, AVALANCHE = (73_856_093, 83_492_791), 0x45D9F3B
 
 
-class Selector(Compressor):
-    """Keep k tiles, named by `choose`."""
-
-    kind = "selects"
+class Untrained(Compressor, ABC):
+    """A compressor without a weight; `seed` is for those that draw."""
 
     def __init__(self, d: int, k: int, *, seed: int = 0):
         super().__init__()
         self.k = k
 
+
+class Selector(Untrained):
+    """Keep k tiles, named by `choose`."""
+
+    kind = "selects"
+
+    @abstractmethod
     def choose(self, x: Float[Tensor, "n d"], k: int) -> Int[Tensor, " k"]:
         """Name k of n >= k tiles, in any order."""
-        raise NotImplementedError
 
     def forward(
         self,
@@ -55,18 +60,14 @@ class Groups(NamedTuple):
     share: Float[Tensor, " n"]
 
 
-class Merger(Compressor):
+class Merger(Untrained):
     """Hand on sums of tiles, grouped by `group`; a token stands where the tile nearest to its group's mean lies."""
 
     kind = "merges"
 
-    def __init__(self, d: int, k: int, *, seed: int = 0):
-        super().__init__()
-        self.k = k
-
+    @abstractmethod
     def group(self, x: Float[Tensor, "n d"], coords: Int[Tensor, "n 2"], k: int) -> Groups:
         """Put n > k tiles into at most k groups, numbered from 0 without a gap."""
-        raise NotImplementedError
 
     def forward(
         self,
