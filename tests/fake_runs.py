@@ -111,10 +111,13 @@ def _answer(question, generator, share, covered):
     return {
         "ID": question.id,
         "Slide": question.slide_id,
+        "case_id": question.slide_id,
         "broad": question.broad,
         "narrow": question.kind,
         "answer": LETTERS[question.answer],
         "predicted": LETTERS[predicted] if covered else "",
+        "per_token": LETTERS[predicted] if covered else "",
+        "letters": LETTERS[predicted] if covered else "",
         "correct": bool(right and covered),
         "covered": covered,
     } | dict(zip(LOGP, logp if covered else [float("nan")] * 4, strict=True))

@@ -1,5 +1,6 @@
 """The stages of an experiment: a plain function of the options, checked before anything runs."""
 
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -89,7 +90,8 @@ def check_options(options: Options) -> bool:
     asked = tables.read_questions(ROOT / options.questions)
     for fold in options.folds:
         split = splits.split_of(manifest, fold)
-        _check_controls(options, fold, {q.slide_id for q in asked if split.get(q.slide_id) == "test"})
+        tested = {q.slide_id for q in asked if split.get(q.slide_id) == "test"}
+        _check_controls(options, fold, tested, manifest.cases)
     tables.check_slides(asked, manifest)
     for path in filter(None, (options.captions, options.instructions)):
         taught = examples.read_examples(ROOT / path, answer_form="text", slide_prompt="", region_prompt="")
@@ -97,15 +99,17 @@ def check_options(options: Options) -> bool:
     return bool((manifest.table["feature_path"] == "").any())
 
 
-def _check_controls(options: Options, fold: int, tested: set[str]) -> None:
-    """Raise ValueError if a fold has a single test slide, which has no other to be mistaken for."""
-    controlled = not any(word.lower().endswith("wrong_slide=false") for word in options.settings)
-    if len(tested) == 1 and controlled:
+def _check_controls(options: Options, fold: int, tested: set[str], cases: Mapping[str, str]) -> None:
+    """Raise ValueError if a fold's test slides have no other patient's to be mistaken for."""
+    from slidesieve.answers.controls import wrong_slides
+
+    if not tested or any(word.lower().endswith("wrong_slide=false") for word in options.settings):
+        return
+    try:
+        wrong_slides(list(tested), cases, seed=0)
+    except ValueError as error:
         of_fold = f" of fold {fold}" if fold >= 0 else ""
-        raise ValueError(
-            f"questions: they ask about {len(tested)} test slide{of_fold}, and the control with another slide's tiles "
-            "needs 2; ask about more slides, or leave the control out: -p 60.wrong_slide=false"
-        )
+        raise ValueError(f"questions: test slides{of_fold}: {error}: -p 60.wrong_slide=false") from None
 
 
 def _methods(options: Options) -> list[tuple[Method, int]]:

@@ -16,6 +16,7 @@ from slidesieve.provenance.files import ROOT
 
 K = 7
 HOW = {"answer_form": "text", "batch_tokens": 120}
+CASES = {f"s{n}": f"p{n}" for n in (12, 75, 90, 131)}
 
 
 def test_bins_at_their_edges():
@@ -30,7 +31,7 @@ def test_accuracy_by_length_by_hand():
     """Slides a (50 tiles, 2 of 3 right) and b (60 tiles, 0 of 1) share the first bin; c has 5,000 tiles."""
     correct = np.array([True, True, False, False, True])
     slide, n_tiles = np.array(["a", "a", "a", "b", "c"]), np.array([50, 50, 50, 60, 5000])
-    table = accuracy_by_length(correct, slide, n_tiles, draws=100, seed=0).set_index("bin")
+    table = accuracy_by_length(correct, slide, slide, n_tiles, draws=100, seed=0).set_index("bin")
     assert table.loc["<64", ["n_questions", "n_slides", "accuracy"]].tolist() == [4, 2, 0.5]
     assert table.loc["<64", ["ci_low", "ci_high"]].tolist() == [0.0, pytest.approx(2 / 3)]
     assert table.loc["<64", ["binomial_low", "binomial_high"]].tolist() == pytest.approx([0.15, 0.85], abs=0.001)
@@ -93,7 +94,7 @@ def test_a_tilewise_selector_retains_everything(cohort, monkeypatch):
     model = KnownBest(bags)
     full = answer_by_best_tile(model, questions, bags, **HOW)
     result = stability(model, questions, bags, full=full, sizes=[10, 33, 80, 500], draws=3, seed=0, **HOW)
-    table = summary(result, draws=50, seed=0).set_index("size")
+    table = summary(result, CASES, draws=50, seed=0).set_index("size")
     assert table["n_slides"].to_dict() == {10: 4, 33: 3, 80: 2}  # only slides longer than the subset; none beyond 500
     assert (table["accuracy_full"] == 1).all() and (table["retained"] == 1).all()
     assert table["retained_chance"].tolist() == pytest.approx([K / 10, K / 33, K / 80])
@@ -129,7 +130,8 @@ def test_a_method_that_keeps_no_tile_has_no_overlap(cohort, monkeypatch):
     monkeypatch.setattr(lengths, "select", lambda model, bags, batch_tokens: dict.fromkeys(bags, nothing))
     model = KnownBest(bags)
     full = answer_by_best_tile(model, questions, bags, **HOW).assign(predicted=LETTERS[1])
-    table = summary(stability(model, questions, bags, full=full, sizes=[10], draws=1, seed=0, **HOW), draws=9, seed=0)
+    found = stability(model, questions, bags, full=full, sizes=[10], draws=1, seed=0, **HOW)
+    table = summary(found, CASES, draws=9, seed=0)
     assert np.isnan(table[["jaccard", "retained", "retained_chance"]]).all(axis=None)
     assert table["accuracy_full"].item() == 0
 

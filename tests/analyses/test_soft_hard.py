@@ -28,6 +28,7 @@ from slidesieve.synthetic.language import build_lm, build_tokenizer
 
 K, D = 7, 33
 SIZES = (75, 41, 9, 5)
+CASES = {"s": "p", **{f"s{i}": f"p{i}" for i in range(len(SIZES))}}
 HOW = {"answer_form": "text", "batch_tokens": 90}
 NOTEBOOK = ROOT / "notebooks/72_soft_to_hard.ipynb"
 
@@ -211,7 +212,7 @@ def test_without_a_denoiser_there_are_two_paths(lm, cohort):
     bags, questions = cohort
     answers = answer_paths(build(lm, denoiser="off"), questions, bags, noise_draws=1, seed=0, **HOW)
     assert answers["path"].unique().tolist() == ["hard", "soft"]
-    scored = path_scores(answers, draws=20, seed=0)
+    scored = path_scores(answers, CASES, draws=20, seed=0)
     assert list(zip(scored["path"], scored["minus"], strict=True)) == [("hard", ""), ("soft", ""), ("soft", "hard")]
 
 
@@ -241,11 +242,11 @@ def test_agreement_and_scores_by_hand():
     """Question 1: A, A, B over three draws, hard A. Question 2: always C. Pairs that agree: 1 of 3, 3 of 3."""
     said = [("soft", d, "1", p) for d, p in enumerate("AAB")] + [("soft", d, "2", "C") for d in range(3)]
     answers = table([*said, ("hard", 0, "1", "A"), ("hard", 0, "2", "C")])
-    found = agreement(answers, draws=10, seed=0).set_index("compared")["value"]
+    found = agreement(answers, CASES, draws=10, seed=0).set_index("compared")["value"]
     assert found["two draws of noise"] == pytest.approx(4 / 6)
     assert found["all 3 draws of noise"] == 1 / 2
     assert found["soft and hard"] == pytest.approx(5 / 6)
-    scored = path_scores(answers, draws=10, seed=0).set_index(["path", "minus"])
+    scored = path_scores(answers, CASES, draws=10, seed=0).set_index(["path", "minus"])
     assert scored.loc[("soft", ""), ["value", "lowest", "highest"]].tolist() == pytest.approx([2 / 6, 0, 1 / 2])
     assert scored.loc[("soft", "hard"), ["value", "lowest", "highest"]].tolist() == pytest.approx([-1 / 6, -1 / 2, 0])
     assert scored["n_questions"].unique().tolist() == [2] and scored["n_slides"].unique().tolist() == [1]
@@ -267,14 +268,14 @@ def test_kept_sets_of_one_checkpoint_twice_are_the_same_and_of_other_seeds_near_
     one, other = (
         {s: kept for s, (kept, _) in select(build(lm, seed=i), bags, batch_tokens=90).items()} for i in (1, 4)
     )
-    same = kept_agreement([one, one], bags, draws=50, seed=0)
+    same = kept_agreement([one, one], bags, CASES, draws=50, seed=0)
     assert same["value"].item() == 1 and same["ci_low"].item() == 1
-    apart = kept_agreement([one, other], bags, draws=50, seed=0)
+    apart = kept_agreement([one, other], bags, CASES, draws=50, seed=0)
     chances = [random_jaccard(n, min(K, n), min(K, n)) for n in SIZES]
     assert apart["chance"].item() == pytest.approx(np.mean(chances))
     pairs = [len(set(one[s]) & set(other[s])) / len(set(one[s]) | set(other[s])) for s in bags]
     assert apart["value"].item() == pytest.approx(np.mean(pairs)) and apart["value"].item() < 1
-    assert kept_agreement([one], bags, draws=50, seed=0).empty
+    assert kept_agreement([one], bags, CASES, draws=50, seed=0).empty
 
 
 # --- what is said

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from slidesieve.answers import answering, controls, select, watching
+from slidesieve.answers import answering, controls, rotations, select, watching
 from slidesieve.compressors.baselines import MeanPool
 from slidesieve.datasets.examples import Example
 from slidesieve.datasets.questions import Question, prompt
@@ -21,6 +21,7 @@ from slidesieve.training.shares import Share
 
 D, K = 21, 5
 WORDS = ("necrosis", "cyst", "abscess", "thrombus")
+CASES = {slide: f"of {slide}" for slide in ("s30", "s3", "s29", "s11", "absent")}
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,8 @@ def test_a_score_that_is_no_number_is_no_answer(model, bags, questions):
     table = answering.answer(model, questions, spoilt, **how)
     lost = table["Slide"] == "s29"
     assert table.loc[lost, "predicted"].isna().all() and table.loc[~lost, "predicted"].notna().all()
-    whole = answering.answer_all(model, questions, spoilt, method="mine", wrong_slide=False, control_seed=0, **how)
+    named = {"method": "mine", "cases": CASES}
+    whole = answering.answer_all(model, questions, spoilt, wrong_slide=False, control_seed=0, **named, **how)
     lost = whole["Slide"].isin(["s29", "absent"])
     assert lost.sum() == 8 and not whole.loc[lost, ["covered", "correct"]].any(axis=None)
     assert whole.loc[~lost, "covered"].all()
@@ -147,8 +149,17 @@ def test_the_soft_path_is_seeded_differs_from_the_hard_one_and_is_left_again(mod
 
 def test_a_question_without_features_is_there_uncovered_and_wrong(model, bags, questions):
     whole = answering.answer_all(
-        model, questions, bags, method="mine", answer_form="text", batch_tokens=90, wrong_slide=True, control_seed=0
+        model,
+        questions,
+        bags,
+        method="mine",
+        cases=CASES,
+        answer_form="text",
+        batch_tokens=90,
+        wrong_slide=True,
+        control_seed=0,
     )
+    assert (whole["case_id"] == whole["Slide"].map(CASES)).all()
     assert set(whole["method"]) == {"mine", "mine_soft", "mine_wrong_slide"}
     assert (whole.groupby("method").size() == len(questions)).all()
     lost = whole["Slide"] == "absent"
@@ -157,14 +168,59 @@ def test_a_question_without_features_is_there_uncovered_and_wrong(model, bags, q
     assert hard["correct"].mean() == answering.accuracy(hard[hard["covered"]], questions)
 
 
-def test_nobody_keeps_their_own_slide():
-    for n in (2, 3, 17):
-        names = [f"s{i}" for i in range(n)]
-        other = controls.wrong_slides(names, seed=n)
-        assert sorted(other) == sorted(other.values()) == sorted(names)
-        assert all(slide != swapped for slide, swapped in other.items())
-    with pytest.raises(ValueError, match="got 1 slides"):
-        controls.wrong_slides(["one"], seed=0)
+@pytest.mark.parametrize("slides", [[1, 1], [2, 2], [1, 1, 1], [3, 1, 2], [5, 1, 1, 1, 1, 1], [1] * 17])
+def test_nobody_is_asked_about_another_slide_of_their_own(slides):
+    """For patients with so many slides each: every slide is given once, to another patient."""
+    case = {f"s{p}{i}": f"p{p}" for p, n in enumerate(slides) for i in range(n)}
+    for seed in range(5):
+        other = controls.wrong_slides(list(case), case, seed=seed)
+        assert sorted(other) == sorted(other.values()) == sorted(case)
+        assert all(case[slide] != case[swapped] for slide, swapped in other.items())
+
+
+@pytest.mark.parametrize("slides", [[1], [2], [3, 2], [4, 1, 1]])
+def test_a_patient_with_most_of_the_slides_has_nobody_to_be_mistaken_for(slides):
+    case = {f"s{p}{i}": f"p{p}" for p, n in enumerate(slides) for i in range(n)}
+    with pytest.raises(ValueError, match=f"got {len(case)} slides of {len(slides)} patients, {max(slides)} of one"):
+        controls.wrong_slides(list(case), case, seed=0)
+
+
+@pytest.mark.parametrize("form", ["text", "letter"])
+@pytest.mark.parametrize("rotations", [1, 2, 3, 9])
+def test_an_option_scores_its_mean_over_the_places_that_it_takes(model, bags, questions, form, rotations):
+    how = {"answer_form": form, "batch_tokens": 90}
+    table = answering.answer(model, questions, bags, rotations=rotations, **how).set_index("ID")
+    for question in (q for q in questions if q.slide_id in bags):
+        n, sums, letters = len(question.options), [], ""
+        for r in range(min(rotations, n)):
+            moved = tuple(question.options[(i + r) % n] for i in range(n))
+            asked = question._replace(options=moved)
+            row = answering.answer(model, [asked], bags, **how).iloc[0]
+            sums.append({option: row[f"logp_{letter}"] for option, letter in zip(moved, "ABCD", strict=False)})
+            letters += row["predicted"]
+        expected = [np.mean([own[option] for own in sums]) for option in question.options]
+        row = table.loc[question.id]
+        assert [row[f"logp_{letter}"] for letter in "ABCD"[:n]] == pytest.approx(expected, abs=2e-4)
+        assert row["predicted"] == "ABCD"[int(np.argmax(expected))] and row["letters"] == letters
+
+
+def test_a_choice_by_token_divides_by_the_length_of_the_option(model, bags, questions):
+    long = [q._replace(options=("yes", "no necrosis cyst abscess", "cyst cyst")) for q in questions[::2]]
+    table = answering.answer(model, long, bags, answer_form="text", batch_tokens=90)
+    lengths = [len(model.chat.turn("", [option]).answers[0]) for option in long[0].options]
+    assert len(set(lengths)) == 3
+    sums = table[["logp_A", "logp_B", "logp_C"]].to_numpy(float)
+    assert table["per_token"].tolist() == ["ABC"[i] for i in (sums / lengths).argmax(1)]
+    assert table["predicted"].tolist() == ["ABC"[i] for i in sums.argmax(1)] != table["per_token"].tolist()
+
+
+def test_a_liking_for_a_letter_is_told_beside_how_often_it_is_right():
+    asked = [Question("a", "s", "", "", "?", ("w", "x", "y"), 2), Question("b", "s", "", "", "?", ("w", "x"), 0)]
+    said = pd.DataFrame({"method": "m", "ID": ["a", "b"], "letters": ["AAB", "AA"]})
+    table = rotations.letter_bias(said, asked).set_index("letter")
+    assert table["chosen"].to_dict() == pytest.approx({"A": 4 / 5, "B": 1 / 5, "C": 0})
+    assert table["right"].to_dict() == pytest.approx({"A": 2 / 5, "B": 2 / 5, "C": 1 / 5})  # C, B, A and A, B
+    assert rotations.letter_bias(said.assign(letters=""), asked).empty
 
 
 def test_selection_is_the_k_best_scores_best_first(model, bags):

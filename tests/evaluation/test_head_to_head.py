@@ -13,8 +13,8 @@ QUESTIONS = [
 
 
 def run(method: str, k: int, seed: int, right: set[int], *, covered: bool = True) -> pd.DataFrame:
-    rows = [(method, k, seed, -1, q.id, q.slide_id, i in right, covered) for i, q in enumerate(QUESTIONS)]
-    return pd.DataFrame(rows, columns=["method", "k", "seed", "fold", "ID", "Slide", "correct", "covered"])
+    rows = [(method, k, seed, -1, q.id, q.slide_id, q.slide_id, i in right, covered) for i, q in enumerate(QUESTIONS)]
+    return pd.DataFrame(rows, columns=["method", "k", "seed", "fold", "ID", "Slide", "case_id", "correct", "covered"])
 
 
 def costs(**tflops: float) -> pd.DataFrame:
@@ -70,7 +70,7 @@ def test_differences_are_those_of_the_counts_over_all_seeds():
         float(right["tcssa", 8, seed, i]) - float(right["locpath", 8, seed, i]) for seed in (0, 1) for i in ids
     ])  # fmt: skip
     assert row["difference"] == pytest.approx(expected)
-    assert row["n_pairs"] == 2 * len(ids) and row["n_slides"] == 7 and row["seeds"] == "0+1"
+    assert row["n_pairs"] == 2 * len(ids) and row["n_patients"] == 7 and row["n_seeds"] == 2 and row["seeds"] == "0+1"
     assert row["ci_low"] <= row["difference"] <= row["ci_high"]
 
 
@@ -80,8 +80,10 @@ def test_a_clear_difference_is_told_apart_and_a_hopeless_one_is_not():
     table = head_to_head(given, QUESTIONS, costs(), draws=400, seed=0)
     verdict = table[table["group"] == "all"].set_index(["method", "other"])["verdict"].to_dict()
     assert verdict == {
-        ("tcssa", "locpath"): "above", ("tcssa", "sparselearn"): "not told apart", ("locpath", "sparselearn"): "below",
-    }  # fmt: skip
+        ("tcssa", "locpath"): "above in these runs",
+        ("tcssa", "sparselearn"): "not told apart in these runs",
+        ("locpath", "sparselearn"): "below in these runs",
+    }
     assert (table["matched_by"] == "k").all()  # no costs: nothing is matched by them
     assert table["tflops_ratio"].isna().all()
 

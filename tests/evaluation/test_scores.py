@@ -76,7 +76,7 @@ def test_a_slide_without_features_lowers_coverage_and_counts_as_wrong(cohort):
 def test_floors_are_methods_with_the_training_keys_frequencies(cohort):
     answers, questions = read(cohort, write_run(cohort, "all", k=0, accuracy=0.9))
     floors = floor_answers(answers, questions, split=splits(cohort, answers))
-    assert set(floors["method"]) == set(WITHOUT_A_MODEL) and set(floors["k"]) == {0}
+    assert set(floors["method"]) == {*WITHOUT_A_MODEL} - {"best_letter"} and set(floors["k"]) == {0}
     train = splits(cohort, answers)[-1]
     yes = [q.answer for q in questions if q.kind == "presence" and train[q.slide_id] == "train"]
     expected = "AB"[int(np.mean(yes) > 0.5)]
@@ -93,7 +93,12 @@ def test_test_questions_alone_have_the_one_floor_that_needs_no_key(cohort):
     whole = floor_answers(answers, questions, split=split)
     tested = [q for q in questions if split[-1][q.slide_id] == "test"]
     alone = floor_answers(answers, tested, split=split)
-    assert alone.equals(whole[whole["method"] == "longest_option"].reset_index(drop=True))
+    longest = alone[alone["method"] == "longest_option"]
+    assert longest.equals(whole[whole["method"] == "longest_option"].reset_index(drop=True))
+    best = alone[alone["method"] == "best_letter"]
+    shares = {letter: (best["answer"] == letter).mean() for letter in "ABCD"}
+    assert set(alone["method"]) == {"longest_option", "best_letter"} and best["predicted"].nunique() == 1
+    assert best["correct"].mean() == max(shares.values()) > min(shares.values())
 
 
 def test_paired_differences_are_against_the_same_seed_and_k(cohort):

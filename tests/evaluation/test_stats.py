@@ -6,9 +6,10 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from slidesieve.datasets.questions import Question
+from slidesieve.evaluation import stats
 from slidesieve.evaluation.auroc import auroc, macro_auroc
 from slidesieve.evaluation.floors import longest_option, majority_letter, majority_option
-from slidesieve.evaluation.stats import clustered_accuracy, paired_difference, wilson
+from slidesieve.evaluation.stats import clustered_accuracy, clustered_mean, paired_difference, wilson
 
 
 def question(name, kind, options, answer):
@@ -85,6 +86,24 @@ def test_a_method_does_not_differ_from_itself():
     assert paired_difference(a, a, np.arange(33), draws=100, seed=0) == ((0.0, 0.0, 0.0), 0, 0, 1.0)
 
 
+def test_an_undefined_score_has_neither_interval_nor_p():
+    """No value; a value without a defined draw; one patient: nothing may be read from any."""
+    for told in (stats.tested(np.nan, np.zeros(9)), stats.tested(0.3, np.full(9, np.nan))):
+        assert np.isnan([told.estimate.low, told.estimate.high, told.p]).all()
+    part = stats.tested(0.3, np.array([np.nan] * 90 + [-1.0] + [1.0] * 9))
+    assert part.p == pytest.approx(2 * 2 / 11) and part.estimate.low > -1  # ten draws, not a hundred
+    alone = clustered_mean(np.array([1.0, 0.0]), np.array(["p", "p"]), draws=99, seed=0)
+    assert alone.estimate.value == 0.5 and np.isnan([alone.estimate.low, alone.estimate.high, alone.p]).all()
+
+
+def test_auroc_resamples_patients_with_all_their_slides():
+    generator = np.random.default_rng(4)
+    probability, label = generator.dirichlet([2, 2], size=60), generator.integers(0, 2, size=60)
+    one, twice = (np.repeat(part, 2, axis=0) for part in (probability, label))
+    single = macro_auroc(probability, label, np.arange(60), draws=300, seed=0)
+    assert macro_auroc(one, twice, np.repeat(np.arange(60), 2), draws=300, seed=0) == pytest.approx(single)
+
+
 def test_auroc_by_hand():
     """Positives 3, 1 against negatives 2, 1: won 2 + 0.5 of 4 pairs; a slide drawn twice counts twice."""
     score, positive = np.array([3.0, 1.0, 2.0, 1.0]), np.array([True, True, False, False])
@@ -104,11 +123,11 @@ def test_macro_auroc_averages_classes_and_refuses_an_absent_one():
     generator = np.random.default_rng(3)
     probability = generator.dirichlet([1, 1, 1], size=81)
     label = generator.integers(0, 3, size=81)
-    estimate = macro_auroc(probability, label, draws=300, seed=0)
+    estimate = macro_auroc(probability, label, np.arange(len(label)), draws=300, seed=0)
     assert estimate.value == pytest.approx(roc_auc_score(label, probability, multi_class="ovr"))
     assert estimate.low < estimate.value < estimate.high
     with pytest.raises(ValueError, match=r"no slide of class \[2\]"):
-        macro_auroc(probability, label % 2, draws=10, seed=0)
+        macro_auroc(probability, label % 2, np.arange(len(label)), draws=10, seed=0)
 
 
 def test_majority_letter_is_the_key_share_of_each_kind():

@@ -10,6 +10,7 @@ from slidesieve.datasets.questions import read_questions
 from slidesieve.evaluation import published, scores, variants
 from slidesieve.evaluation.scores import named_groups
 from slidesieve.evaluation.stats import clustered_mean
+from slidesieve.evaluation.verdicts import holm
 
 HOW = {"reference": "sparselearn", "draws": 400, "seed": 0}
 QUALITY = {"sparselearn": 0.8, "sparselearn:gate=scale": 0.5, "sparselearn:denoiser=global": 0.82}
@@ -69,11 +70,11 @@ def test_holm_steps_down(p):
     for mine in p:
         smaller = [other for other in sorted(p) if other <= mine]
         expected.append(min(1.0, max(other * (len(p) - sorted(p).index(other)) for other in smaller)))
-    assert variants.holm(np.array(p)).tolist() == pytest.approx(expected)
+    assert holm(np.array(p)).tolist() == pytest.approx(expected)
 
 
 def test_holm_by_hand():
-    assert variants.holm(np.array([0.01, 0.04, 0.03, 0.005])).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm(np.array([0.01, 0.04, 0.03, 0.005])).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
 def test_the_clustered_p_is_the_least_level_that_leaves_zero_out():
@@ -118,12 +119,12 @@ def test_agreeing_seeds_do_not_narrow_the_interval(table, asked):
 def test_the_verdict_is_holm_corrected_within_a_group(table, asked):
     paired = variants.paired(table, asked, **HOW)
     for _, part in paired[paired["pooled"]].groupby("group"):
-        assert part["p_holm"].tolist() == pytest.approx(variants.holm(part["p"].to_numpy()).tolist())
+        assert part["p_holm"].tolist() == pytest.approx(holm(part["p"].to_numpy()).tolist())
         words = ["not told apart" if p >= 0.05 else "below" if d < 0 else "above"
                  for p, d in zip(part["p_holm"], part["difference"], strict=True)]  # fmt: skip
-        assert part["verdict"].tolist() == words
+        assert part["verdict"].tolist() == [f"{word} in these runs" for word in words]
     chosen = paired.query("pooled and group == 'evidence'").set_index("method")
-    assert chosen.loc["sparselearn:gate=scale", "verdict"] == "below"
+    assert chosen.loc["sparselearn:gate=scale", "verdict"] == "below in these runs"
     assert chosen.loc["sparselearn:gate=scale", "seeds_below"] == 3
     assert (
         set(paired.loc[~paired["pooled"], "verdict"]) == {""} and paired.loc[~paired["pooled"], "p_holm"].isna().all()

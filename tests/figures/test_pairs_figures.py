@@ -10,7 +10,7 @@ from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.figures import pairs
 from slidesieve.figures.style import BLUE, GREY
 
-TOLD, UNTOLD = "told apart (Holm)", "not told apart"
+TOLD, UNTOLD = "95 %, told apart (Holm)", "95 %, not told apart"
 COLUMNS = ["method", "k", "other", "other_k", "difference", "ci_low", "ci_high", "verdict"]
 DUELS = pd.DataFrame(
     [

@@ -142,7 +142,7 @@ def test_a_single_test_slide_is_refused_while_it_is_planned(notebooks, tmp_path,
     pd.DataFrame(asked, columns=list(COLUMNS)).to_csv(tmp_path / "q.csv", index=False)
     options = OPTIONS._replace(manifest=str(tmp_path / "m.csv"), questions=str(tmp_path / "q.csv"))
     if tested == 1:
-        with pytest.raises(ValueError, match=r"about 1 test slide, .*-p 60\.wrong_slide=false"):
+        with pytest.raises(ValueError, match=r"got 1 slides of 1 patients.*-p 60\.wrong_slide=false"):
             graph.check_options(options)
         options = options._replace(settings=("60.wrong_slide=false",))
     assert graph.check_options(options) is False

@@ -38,7 +38,7 @@ def test_methods_of_known_quality_are_ranked_beside_their_floors(tmp_path):
     result, out = compare(tmp_path, runs, tables=["truth"])
     assert result.status == "ran", result.error
     scores = pd.read_csv(out / "scores.csv")
-    columns = "method,k,seed,group,n_questions,n_slides,coverage,accuracy,ci_low,ci_high"
+    columns = "method,k,seed,group,n_questions,n_slides,coverage,accuracy,ci_low,ci_high,per_token"
     assert ",".join(scores.columns) == columns
     evidence = scores[(scores["group"] == "evidence") & (scores["seed"] == 1)].set_index("method")["accuracy"]
     assert evidence["sparselearn"] > evidence["random"] + 0.25
@@ -47,7 +47,8 @@ def test_methods_of_known_quality_are_ranked_beside_their_floors(tmp_path):
     assert paired["difference"].item() == pytest.approx(evidence["sparselearn"] - evidence["random"])
     duels = pd.read_csv(out / "head_to_head.csv").query("group == 'evidence' and method == 'sparselearn'")
     duels = duels.set_index(["matched_by", "other"])
-    assert duels.loc[("k", "tcssa"), "verdict"] == duels.loc[("operations", "tcssa"), "verdict"] == "above"
+    verdicts = duels["verdict"].loc[[("k", "tcssa"), ("operations", "tcssa")]]
+    assert set(verdicts) == {"above in these runs"}  # fewer than five seeds
     both = scores[(scores["group"] == "evidence") & ~scores["method"].str.contains("_")].groupby("method")["accuracy"]
     assert duels.loc[("k", "tcssa"), "difference"] == pytest.approx(both.mean()["sparselearn"] - both.mean()["tcssa"])
     assert pd.read_csv(out / "papers.csv")["n_questions"].max() == 1473

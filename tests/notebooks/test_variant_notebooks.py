@@ -22,7 +22,7 @@ def test_variants_of_known_quality_are_told_apart(tmp_path):
     result = run("76_compare_variants", tmp_path, runs, tmp_path / "76")
     assert result.status == "ran", result.error
     paired = pd.read_csv(tmp_path / "76/paired.csv").query("group == 'evidence' and pooled").set_index("method")
-    assert paired.loc["sparselearn:gate=scale", ["verdict", "sign_agrees"]].tolist() == ["below", "yes"]
+    assert paired.loc["sparselearn:gate=scale", ["verdict", "sign_agrees"]].tolist() == ["below in these runs", "yes"]
     table = pd.read_csv(tmp_path / "76/variants.csv")
     assert table["method"].drop_duplicates().tolist() == list(QUALITY)
     assert len(pd.read_csv(tmp_path / "76/gaps.csv")) == 3 * 4 * len(table["group"].unique())

@@ -36,12 +36,13 @@ def length_bin(n_tiles: Int[np.ndarray, " q"]) -> Int[np.ndarray, " q"]:
 def accuracy_by_length(
     correct: Bool[np.ndarray, " q"],
     slide: Shaped[np.ndarray, " q"],
+    patient: Shaped[np.ndarray, " q"],
     n_tiles: Int[np.ndarray, " q"],
     *,
     draws: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Return question counts and accuracy in each bin, with slide-clustered and binomial intervals; nan where empty."""
+    """Count questions in each bin, and their accuracy, with intervals over patients and binomial ones; nan if empty."""
     rows = []
     for number, name in enumerate(BIN_NAMES):
         inside = length_bin(n_tiles) == number
@@ -49,7 +50,7 @@ def accuracy_by_length(
         nothing = (np.nan,) * 5
         numbers = nothing
         if asked:
-            clustered = clustered_accuracy(correct[inside], slide[inside], draws=draws, seed=seed)
+            clustered = clustered_accuracy(correct[inside], patient[inside], draws=draws, seed=seed)
             numbers = (*clustered, *wilson(right, asked)[1:])
         rows.append((name, asked, len(np.unique(slide[inside])), *numbers))
     columns = ["bin", "n_questions", "n_slides", "accuracy", "ci_low", "ci_high", "binomial_low", "binomial_high"]
@@ -99,19 +100,19 @@ def stability(
     return Stability(pd.concat(answers, ignore_index=True), pd.concat(kept, ignore_index=True))
 
 
-def summary(result: Stability, *, draws: int, seed: int) -> pd.DataFrame:
+def summary(result: Stability, cases: Mapping[str, str], *, draws: int, seed: int) -> pd.DataFrame:
     """Return one row a size: accuracy beside the same slides' full-length accuracy, flips, and overlap of kept tiles.
 
-    Intervals resample slides `draws` times; `retained_chance` is what keeping as many offered tiles at random retains.
+    Intervals resample patients `draws` times; `retained_chance` is what as many offered tiles at random retain.
     """
     rows = []
     for size, part in result.answers.groupby("size"):
-        slide, kept = part["Slide"].to_numpy(str), result.kept[result.kept["size"] == size]
-        accuracy = clustered_accuracy(part["correct"].to_numpy(bool), slide, draws=draws, seed=seed)
-        flips = clustered_accuracy(part["flipped"].to_numpy(bool), slide, draws=draws, seed=seed)
+        patient, kept = part["Slide"].map(cases).to_numpy(str), result.kept[result.kept["size"] == size]
+        accuracy = clustered_accuracy(part["correct"].to_numpy(bool), patient, draws=draws, seed=seed)
+        flips = clustered_accuracy(part["flipped"].to_numpy(bool), patient, draws=draws, seed=seed)
         overlap = kept[["jaccard", "retained", "retained_chance"]].mean()
         rows.append(
-            {"size": size, "n_slides": len(set(slide)), "n_questions": part["ID"].nunique()}
+            {"size": size, "n_slides": part["Slide"].nunique(), "n_questions": part["ID"].nunique()}
             | dict(zip(("accuracy", "ci_low", "ci_high"), accuracy, strict=True))
             | {"accuracy_full": part["correct_full"].mean()}
             | dict(zip(("flips", "flips_low", "flips_high"), flips, strict=True))

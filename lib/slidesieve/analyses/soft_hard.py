@@ -90,22 +90,22 @@ def answer_paths(
     return pd.concat(tables, ignore_index=True)[["path", "draw", "ID", "Slide", "predicted", "correct"]]
 
 
-def path_scores(answers: pd.DataFrame, *, draws: int, seed: int) -> pd.DataFrame:
-    """Return each path's accuracy and the paired differences between paths, with slide-clustered 95 % intervals.
+def path_scores(answers: pd.DataFrame, cases: Mapping[str, str], *, draws: int, seed: int) -> pd.DataFrame:
+    """Return each path's accuracy and the paired differences between paths, with 95 % intervals over patients.
 
     `minus` names the path that is subtracted, "" for a path's own accuracy. `lowest` and `highest` are the extremes
     over draws of noise.
     """
     rows, paths = [], dict(list(answers.groupby("path", sort=False)))
     for path, table in paths.items():
-        correct, slide = table["correct"].to_numpy(bool), table["Slide"].to_numpy(str)
+        correct, patient = table["correct"].to_numpy(bool), _patients(table, cases)
         each = table.groupby("draw")["correct"].mean()
-        rows.append((path, "", *clustered_accuracy(correct, slide, draws=draws, seed=seed), each.min(), each.max()))
+        rows.append((path, "", *clustered_accuracy(correct, patient, draws=draws, seed=seed), each.min(), each.max()))
     for a, b in DIFFERENCES:
         if a in paths and b in paths:
             both = _side_by_side(paths[a], paths[b])
             correct = (both[f"correct_{side}"].to_numpy(bool) for side in "ab")
-            found = paired_difference(*correct, both["Slide"].to_numpy(str), draws=draws, seed=seed).difference
+            found = paired_difference(*correct, _patients(both, cases), draws=draws, seed=seed).difference
             each = both.groupby("draw_a")[["correct_a", "correct_b"]].mean()
             gap = each["correct_a"] - each["correct_b"]
             rows.append((a, b, *found, gap.min(), gap.max()))
@@ -113,7 +113,7 @@ def path_scores(answers: pd.DataFrame, *, draws: int, seed: int) -> pd.DataFrame
     return table.assign(n_questions=answers["ID"].nunique(), n_slides=answers["Slide"].nunique())
 
 
-def agreement(answers: pd.DataFrame, *, draws: int, seed: int) -> pd.DataFrame:
+def agreement(answers: pd.DataFrame, cases: Mapping[str, str], *, draws: int, seed: int) -> pd.DataFrame:
     """Return how often answers are the same: on two draws of noise, on all of them, and soft against hard."""
     answers = answers.dropna(subset="predicted")
     soft, hard = answers[answers["path"] == "soft"], answers[answers["path"] == "hard"]
@@ -123,11 +123,13 @@ def agreement(answers: pd.DataFrame, *, draws: int, seed: int) -> pd.DataFrame:
     compared = {"soft and hard": _side_by_side(soft, hard)}
     compared |= {"two draws of noise": pd.concat(pairs)} if pairs else {}
     rows = [
-        (name, *_shares(both["predicted_a"] == both["predicted_b"], both["Slide"], draws, seed))
+        (name, *_shares(both["predicted_a"] == both["predicted_b"], _patients(both, cases), draws, seed))
         for name, both in compared.items()
     ]
     if pairs:
-        rows.append((f"all {len(by_draw)} draws of noise", *_shares(one["kinds"] == 1, one["Slide"], draws, seed)))
+        rows.append(
+            (f"all {len(by_draw)} draws of noise", *_shares(one["kinds"] == 1, _patients(one, cases), draws, seed))
+        )
     return pd.DataFrame(rows, columns=["compared", "value", "ci_low", "ci_high"]).assign(of="answers", chance=np.nan)
 
 
@@ -135,22 +137,28 @@ def all_agreements(
     answers: pd.DataFrame,
     kept: Sequence[dict[str, Int[np.ndarray, " k"]]],
     bags: Mapping[str, Bag],
+    cases: Mapping[str, str],
     *,
     draws: int,
     seed: int,
 ) -> pd.DataFrame:
     """Join `agreement` of answers and `kept_agreement` of models into one table."""
     how = {"draws": draws, "seed": seed}
-    parts = [agreement(answers, **how), kept_agreement(kept, bags, **how)]
+    parts = [agreement(answers, cases, **how), kept_agreement(kept, bags, cases, **how)]
     return pd.concat([part for part in parts if len(part)], ignore_index=True)
 
 
 def kept_agreement(
-    kept: Sequence[dict[str, Int[np.ndarray, " k"]]], bags: Mapping[str, Bag], *, draws: int, seed: int
+    kept: Sequence[dict[str, Int[np.ndarray, " k"]]],
+    bags: Mapping[str, Bag],
+    cases: Mapping[str, str],
+    *,
+    draws: int,
+    seed: int,
 ) -> pd.DataFrame:
     """Return the Jaccard index of the tiles that models keep, mean over pairs of models and slides, beside chance.
 
-    Chance is the expected index of two random sets of the same sizes. The interval resamples slides.
+    Chance is the expected index of two random sets of the same sizes. The interval resamples patients.
     """
     columns = ["compared", "value", "ci_low", "ci_high", "of", "chance"]
     if len(kept) < 2:
@@ -158,7 +166,7 @@ def kept_agreement(
     pairs = list(combinations(kept, 2))
     index = np.array([np.mean([jaccard(a[s], b[s]) for a, b in pairs]) for s in bags])
     chance = np.mean([[random_jaccard(n_tiles(bags, s), len(a[s]), len(b[s])) for a, b in pairs] for s in bags])
-    mean = clustered_mean(index, np.array(list(bags)), draws=draws, seed=seed).estimate
+    mean = clustered_mean(index, np.array([cases[slide] for slide in bags]), draws=draws, seed=seed).estimate
     return pd.DataFrame([("training seeds", *mean, "kept tiles", chance)], columns=columns)
 
 
@@ -210,5 +218,9 @@ def _side_by_side(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     return both.rename(columns={"draw": "draw_a"})
 
 
-def _shares(same: pd.Series, slide: pd.Series, draws: int, seed: int) -> tuple[float, float, float]:
-    return clustered_accuracy(same.to_numpy(bool), slide.to_numpy(str), draws=draws, seed=seed)
+def _patients(table: pd.DataFrame, cases: Mapping[str, str]) -> np.ndarray:
+    return table["Slide"].map(cases).to_numpy(str)
+
+
+def _shares(same: pd.Series, patient: np.ndarray, draws: int, seed: int) -> tuple[float, float, float]:
+    return clustered_accuracy(same.to_numpy(bool), patient, draws=draws, seed=seed)

@@ -16,7 +16,8 @@ from slidesieve.provenance.files import RECEIPT, hash_file, read_receipt
 
 RUN = ["method", "k", "seed"]
 LOGP = [f"logp_{letter}" for letter in LETTERS]
-COLUMNS = [*RUN, "fold", "ID", "Slide", "broad", "narrow", "answer", "predicted", "correct", "covered", *LOGP]
+COLUMNS = [*RUN, "fold", "ID", "Slide", "case_id", "broad", "narrow", "answer", "predicted", "correct", "covered"]
+COLUMNS += ["per_token", "letters", *LOGP]
 SELECTION_COLUMNS = [*RUN, "fold", "slide_id", "n_tiles", "n_planted", "n_kept", "n_kept_planted"]
 COST_COLUMNS = [*RUN, "fold", "n_tiles", "visual_tokens", "text_tokens", "tflops", "tflops_attention"]
 HAS_NO_K = rf"({'|'.join(WITHOUT_K)})(:.*)?({'|'.join(CONTROLS)})?"
@@ -54,7 +55,9 @@ def read_folder(folder: Path, name: str, columns: list[str]) -> pd.DataFrame:
     path = folder / name
     if not path.exists():
         raise ValueError(f"{path}: not found; expected the output of 60_answer_questions; run it first")
-    words = dict.fromkeys(["ID", "Slide", "slide_id", "broad", "narrow", "answer", "predicted"], str)
+    words = dict.fromkeys(
+        ["ID", "Slide", "case_id", "slide_id", "broad", "narrow", "answer", "predicted", "per_token", "letters"], str
+    )
     empty = {column: ["", "nan"] for column in ("k", *LOGP)}
     table = pd.read_csv(path, dtype=words, keep_default_na=False, na_values=empty)
     missing = [column for column in columns if column not in table.columns]

@@ -39,6 +39,11 @@ class Manifest:
         """Which row of the table is a slide's; gone through once."""
         return {slide_id: place for place, slide_id in enumerate(self.table["slide_id"])}
 
+    @cached_property
+    def cases(self) -> dict[str, str]:
+        """Whose slide it is: the patient of each, by slide."""
+        return dict(zip(self.table["slide_id"], self.table["case_id"], strict=True))
+
 
 def read_manifest(path: str | Path) -> Manifest:
     """Read and check a manifest. Raises ValueError that lists every fault at once."""

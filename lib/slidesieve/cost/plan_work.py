@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from transformers import AutoTokenizer
 
+from slidesieve.answers.rotations import rotations_of
 from slidesieve.cohort.manifest import Manifest, read_manifest
 from slidesieve.cohort.splits import split_of
 from slidesieve.datasets.examples import Example, answers_of, from_questions, read_examples
@@ -66,11 +67,15 @@ def read_data(kind: str, values: Mapping[str, object], *, complete: bool) -> Dat
         parts = {name: [item for item in items if _slide(item) in bags] for name, items in parts.items()}
     chat = _chat(str(values["lm"]), str(values["chat_template"])) if kind != "30" else None
     longest, form, missing = int(values["max_tiles"]), str(values.get("answer_form", "")), set()
+    rotations = int(values.get("rotations", 1))
     work = {
         name: Work(
             len(items),
             len({_slide(item) for item in items}),
-            tuple(_item(item, bags, chat, longest=longest, form=form, missing=missing) for item in _sampled(items)),
+            tuple(
+                _item(item, bags, chat, longest=longest, form=form, rotations=rotations, missing=missing)
+                for item in _sampled(items)
+            ),
         )
         for name, items in parts.items()
     }
@@ -116,7 +121,9 @@ FORMS = ("answer_form", "slide_prompt", "region_prompt")
 PARTS = {"30": _slides_to_learn, "40": _captions, "50": _to_tune_on, "60": _to_answer}
 
 
-def _item(item, bags: BagFiles, chat: ChatFormat | None, *, longest: int, form: str, missing: set[str]) -> Item:
+def _item(
+    item, bags: BagFiles, chat: ChatFormat | None, *, longest: int, form: str, rotations: int, missing: set[str]
+) -> Item:
     slide = _slide(item)
     n = bags.n_tiles_at_once(slide) if slide in bags else None
     if n is None:
@@ -126,7 +133,10 @@ def _item(item, bags: BagFiles, chat: ChatFormat | None, *, longest: int, form: 
         n = len(in_box(bags[slide], item.box).x)
     if isinstance(item, str):
         return Item(n, 0, 0)
-    asked = [(p, [a]) for p, a in item.turns] if isinstance(item, Example) else [(prompt(item), answers_of(item, form))]
+    if isinstance(item, Example):
+        asked = [(p, [a]) for p, a in item.turns]
+    else:
+        asked = [(prompt(view), answers_of(view, form)) for view in rotations_of(item, rotations)]
     sizes = [_turn(chat, said, answers) for said, answers in asked]
     return Item(n, sum(map(sum, sizes)), sum(last for _, last in sizes), sum(len(answers) for _, answers in asked))
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -43,7 +43,9 @@ def auc_scores(answers: pd.DataFrame, questions: Sequence[Question], *, draws: i
     rows = []
     for run, part in answers[answers["method"].isin(_scored(answers))].groupby([*RUN, "fold"], sort=False):
         probability = np.nan_to_num(option_probability(part, questions), nan=1 / len(common_options(questions)))
-        rows.append((*run, len(part), *macro_auroc(probability, _labels(part, questions), draws=draws, seed=seed)))
+        patient = part["case_id"].to_numpy(str)
+        estimate = macro_auroc(probability, _labels(part, questions), patient, draws=draws, seed=seed)
+        rows.append((*run, len(part), *estimate))
     return pd.DataFrame(rows, columns=[*RUN, "fold", "n_slides", "auc", "ci_low", "ci_high"])
 
 
@@ -62,14 +64,16 @@ def mean_pool_baseline(
     rows = []
     for fold, part in answers.drop_duplicates(["fold", "ID"]).groupby("fold"):
         train = [s for s in label if split[fold].get(s) == "train" and s in pooled]
-        test = [s for s in part["Slide"] if s in pooled]
+        held = part[part["Slide"].isin(list(pooled))]
+        test = held["Slide"].tolist()
         if not train:
             raise ValueError(f"fold {fold}: no training slide with features; expected a train split with bags")
         model = mean_pool_model()
         model.fit(np.stack([pooled[s] for s in train]), [label[s] for s in train])
         probability = model.predict_proba(np.stack([pooled[s] for s in test]))
         truth = np.array([label[s] for s in test])
-        rows.append((BASELINE, 0, seed, fold, len(test), *macro_auroc(probability, truth, draws=draws, seed=seed)))
+        estimate = macro_auroc(probability, truth, held["case_id"].to_numpy(str), draws=draws, seed=seed)
+        rows.append((BASELINE, 0, seed, fold, len(test), *estimate))
     return pd.DataFrame(rows, columns=[*RUN, "fold", "n_slides", "auc", "ci_low", "ci_high"])
 
 
@@ -95,9 +99,14 @@ def one_vs_rest(
 
 
 def macro_auroc(
-    probability: Float[np.ndarray, "s c"], label: Int[np.ndarray, " s"], *, draws: int, seed: int
+    probability: Float[np.ndarray, "s c"],
+    label: Int[np.ndarray, " s"],
+    patient: Shaped[np.ndarray, " s"],
+    *,
+    draws: int,
+    seed: int,
 ) -> Estimate:
-    """Return the one-vs-rest AUROC averaged over classes (two classes: the usual AUROC) with a bootstrap interval.
+    """Return the one-vs-rest AUROC averaged over classes (of two the usual); its interval resamples patients.
 
     Raises ValueError where a class has no slide: the average would silently be over fewer classes.
     """
@@ -106,8 +115,10 @@ def macro_auroc(
         raise ValueError(f"AUROC: no slide of class {sorted(absent)}; expected every class; join folds or drop it")
 
     value = one_vs_rest(probability, label, np.ones((1, len(label))))[0]
+    patients, of = np.unique(patient, return_inverse=True)
     resampled = [
-        one_vs_rest(probability, label, weight) for weight in resampled_weights(len(label), draws=draws, seed=seed)
+        one_vs_rest(probability, label, weight[:, of])
+        for weight in resampled_weights(len(patients), draws=draws, seed=seed)
     ]
     return interval_of(float(value), np.concatenate(resampled))
 

@@ -38,6 +38,15 @@ def majority_option(train: Sequence[Question], asked: Sequence[Question]) -> lis
     return [int(np.argmax([counts.get((q.kind, option), 0) for option in q.options])) for q in asked]
 
 
+def best_letter(asked: Sequence[Question]) -> list[int]:
+    """Answer all questions with the one letter that is right most often in their own key.
+
+    No method can know that letter: this bounds what "always the same letter" could reach, where there is no training
+    key to take it from.
+    """
+    return [int(np.bincount([question.answer for question in asked]).argmax())] * len(asked)
+
+
 def longest_option(asked: Sequence[Question]) -> list[int]:
     """Answer with the option of most characters, the first of equals."""
     return [int(np.argmax([len(option) for option in question.options])) for question in asked]
@@ -47,24 +56,34 @@ WITHOUT_A_MODEL: dict[str, Callable[[Sequence[Question], Sequence[Question]], li
     "majority": majority_letter,
     "majority_option": majority_option,
     "longest_option": lambda train, asked: longest_option(asked),
+    "best_letter": lambda train, asked: best_letter(asked),
 }
-WITHOUT_KEY = ("longest_option",)
+WITH_KEY = ("majority", "majority_option", "longest_option")
+WITHOUT_KEY = ("longest_option", "best_letter")
 
 
 def floor_answers(answers: pd.DataFrame, questions: Sequence[Question], *, split: dict[int, pd.Series]) -> pd.DataFrame:
     """Answer the same questions without any image, once for each seed; `split` maps fold -> (slide_id -> split).
 
-    Frequencies come from the training split's key alone; a table of test questions only has no majority floors.
+    Frequencies come from the training split's key alone; a table of test questions only has no majority floors, and the
+    best letter of its own key instead.
     """
     table = {question.id: question for question in questions}
     rows = []
     asked = answers.drop_duplicates(["seed", "fold", "ID"])
     for (seed, fold), part in asked.groupby(["seed", "fold"]):
         train = [question for question in questions if split[fold].get(question.slide_id) == "train"]
-        for name in WITHOUT_A_MODEL if train else WITHOUT_KEY:
+        for name in WITH_KEY if train else WITHOUT_KEY:
             predicted = [LETTERS[i] for i in WITHOUT_A_MODEL[name](train, [table[i] for i in part["ID"]])]
             floor = part.assign(method=name, k=0, seed=seed, fold=fold, predicted=predicted, covered=True)
-            rows.append(floor.assign(correct=floor["predicted"] == floor["answer"], **dict.fromkeys(LOGP, np.nan)))
+            rows.append(
+                floor.assign(
+                    correct=floor["predicted"] == floor["answer"],
+                    per_token="",
+                    letters="",
+                    **dict.fromkeys(LOGP, np.nan),
+                )
+            )
     return pd.concat(rows, ignore_index=True)
 
 

@@ -17,13 +17,13 @@ from slidesieve.compressors.registry import FLOORS
 from slidesieve.datasets.questions import Question
 from slidesieve.evaluation.floors import WITHOUT_A_MODEL, floor_run
 from slidesieve.evaluation.scores import question_groups
-from slidesieve.evaluation.stats import LEVEL, clustered_mean, paired_difference
-from slidesieve.evaluation.variants import holm
+from slidesieve.evaluation.stats import paired_difference
+from slidesieve.evaluation.verdicts import between_methods, judged
 
 TOLERANCE = 0.1  # how far apart the operations of two runs may be and still be called the same
 ON = ["seed", "fold", "ID"]
-COLUMNS = ["matched_by", "method", "k", "other", "other_k", "tflops_ratio", "matched", "group", "seeds", "n_pairs"]
-COLUMNS += ["n_slides", "difference", "ci_low", "ci_high", "p"]
+COLUMNS = ["matched_by", "method", "k", "other", "other_k", "tflops_ratio", "matched", "group", "seeds", "n_seeds"]
+COLUMNS += ["n_pairs", "n_patients", "difference", "ci_low", "ci_high", "p"]
 
 
 class Pairing(NamedTuple):
@@ -73,7 +73,7 @@ def pairings(answers: pd.DataFrame, costs: pd.DataFrame) -> list[Pairing]:
 def head_to_head(
     answers: pd.DataFrame, questions: Sequence[Question], costs: pd.DataFrame, *, draws: int, seed: int
 ) -> pd.DataFrame:
-    """Return a row a pairing and group: method - other on the questions of all common seeds, slides resampled.
+    """Return a row a pairing and group: method - other on the questions of all common seeds, tested as `verdicts` says.
 
     `p_holm` corrects over the pairings of a group and way of matching. Runs that are not matched (operations more than
     TOLERANCE apart), not of the same coverage or without a common seed have a row without numbers and say so.
@@ -81,13 +81,15 @@ def head_to_head(
     rows = []
     for pairing in pairings(answers, costs):
         both = _together(answers, pairing)
-        named = "+".join(map(str, sorted(both["seed"].unique())))
+        named = sorted(both["seed"].unique())
         for group, ids in question_groups(questions).items():
             part = both[both["ID"].isin(ids)]
             numbers = _numbers(part, draws=draws, seed=seed) if _fair(pairing, both) and len(part) else (np.nan,) * 4
-            counts = (len(part), part["Slide"].nunique())
-            rows.append((*pairing, pairing.matched, group, named, *counts, *numbers))
-    return _judged(pd.DataFrame(rows, columns=COLUMNS))
+            counts = (len(named), len(part), part["case_id"].nunique())
+            rows.append((*pairing, pairing.matched, group, "+".join(map(str, named)), *counts, *numbers))
+    table = judged(pd.DataFrame(rows, columns=COLUMNS), ["matched_by", "group"])
+    unknown = np.where(table["matched"], "not the same questions", "no run of like operations")
+    return table.assign(verdict=np.where(table["p"].notna(), table["verdict"], unknown))
 
 
 def unmatched(table: pd.DataFrame) -> list[str]:
@@ -136,22 +138,12 @@ def _fair(pairing: Pairing, both: pd.DataFrame) -> bool:
 
 
 def _numbers(part: pd.DataFrame, *, draws: int, seed: int) -> tuple[float, ...]:
-    difference = part["correct"].to_numpy(float) - part["correct_other"].to_numpy(float)
-    tested = clustered_mean(difference, part["Slide"].to_numpy(str), draws=draws, seed=seed)
+    own, other = part["correct"].astype(float), part["correct_other"].astype(float)
+    tested = between_methods(part, own, other, draws=draws, seed=seed)
     return (*tested.estimate, tested.p)
-
-
-def _judged(table: pd.DataFrame) -> pd.DataFrame:
-    """Correct p over the pairings of a group and way of matching, and word each difference."""
-    p_holm = pd.Series(np.nan, index=table.index, dtype=float)
-    for _, part in table[table["p"].notna()].groupby(["matched_by", "group"]):
-        p_holm[part.index] = holm(part["p"].to_numpy(float))
-    known = np.where(p_holm < 1 - LEVEL, np.where(table["difference"] < 0, "below", "above"), "not told apart")
-    unknown = np.where(table["matched"], "not the same questions", "no run of like operations")
-    return table.assign(p_holm=p_holm, verdict=np.where(table["p"].notna(), known, unknown))
 
 
 def _paired_numbers(part: pd.DataFrame, *, draws: int, seed: int) -> tuple[float | int, ...]:
     a, b = part["correct"].to_numpy(bool), part["correct_floor"].to_numpy(bool)
-    result = paired_difference(a, b, part["Slide"].to_numpy(str), draws=draws, seed=seed)
+    result = paired_difference(a, b, part["case_id"].to_numpy(str), draws=draws, seed=seed)
     return (*result.difference, result.only_a, result.only_b, result.p)

@@ -14,6 +14,7 @@ from slidesieve.answers.tables import COLUMNS, RUN, read_folder
 from slidesieve.datasets.questions import Question, groups
 from slidesieve.evaluation.selection import rates
 from slidesieve.evaluation.stats import clustered_accuracy
+from slidesieve.evaluation.verdicts import accuracy_of_runs
 
 
 def question_groups(questions: Sequence[Question]) -> dict[str, set[str]]:
@@ -45,17 +46,21 @@ def panel_groups(questions: Sequence[Question]) -> dict[str, str]:
 
 
 def scores(answers: pd.DataFrame, questions: Sequence[Question], *, draws: int, seed: int) -> pd.DataFrame:
-    """Return accuracy with its slide-clustered interval and coverage for each run and group; uncovered is wrong."""
+    """Return accuracy with its patient-clustered interval and coverage for each run and group; uncovered is wrong.
+
+    `per_token` is the accuracy of choices by log-likelihood over the option's tokens; nan where no model answered.
+    """
     rows = []
     for run, table in answers.groupby(RUN, sort=False):
         for group, ids in question_groups(questions).items():
             part = table[table["ID"].isin(ids)]
             if len(part):
-                correct, slide = part["correct"].to_numpy(bool), part["Slide"].to_numpy(str)
-                estimate = clustered_accuracy(correct, slide, draws=draws, seed=seed)
+                correct, patient = part["correct"].to_numpy(bool), part["case_id"].to_numpy(str)
+                estimate = clustered_accuracy(correct, patient, draws=draws, seed=seed)
                 counts = (len(part), part["Slide"].nunique(), part["covered"].mean())
-                rows.append((*run, group, *counts, *estimate))
-    columns = [*RUN, "group", "n_questions", "n_slides", "coverage", "accuracy", "ci_low", "ci_high"]
+                per_token = (part["per_token"] == part["answer"]).mean() if part["per_token"].any() else np.nan
+                rows.append((*run, group, *counts, *estimate, per_token))
+    columns = [*RUN, "group", "n_questions", "n_slides", "coverage", "accuracy", "ci_low", "ci_high", "per_token"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -94,9 +99,10 @@ def tokens(folders: Sequence[Path]) -> pd.DataFrame:
 def by_tokens(
     answers: pd.DataFrame, questions: Sequence[Question], tokens: pd.DataFrame, *, draws: int, seed: int
 ) -> pd.DataFrame:
-    """Return accuracy and its slide-clustered interval for each method, k and group: each seed, and `pooled` over all.
+    """Return accuracy and its interval over patients for each method, k and group: each seed, and `pooled` over all.
 
-    A pooled row's accuracy is over all seeds' answers, a slide resampled with all its seeds; `median` is over seeds.
+    A pooled row's accuracy is over all seeds' answers, its interval over patients and, from five on, over seeds;
+    `median` is over seeds.
     """
     shown = answers[~answers["method"].map(is_control)].merge(tokens, on=RUN)
     rows = []
@@ -108,8 +114,7 @@ def by_tokens(
             median = part.groupby("seed")["correct"].mean().median()
             named = "+".join(map(str, sorted(part["seed"].unique())))
             for seeds, pooled, one in [(named, True, part), *((str(s), False, p) for s, p in part.groupby("seed"))]:
-                correct, slide = one["correct"].to_numpy(bool), one["Slide"].to_numpy(str)
-                estimate = clustered_accuracy(correct, slide, draws=draws, seed=seed)
+                estimate = accuracy_of_runs(one, draws=draws, seed=seed)
                 counts = (len(one), one["Slide"].nunique(), median if pooled else np.nan)
                 rows.append((method, k, one["tokens"].mean(), group, seeds, pooled, *counts, *estimate))
     counts = ["n_answers", "n_slides", "median", "accuracy", "ci_low", "ci_high"]

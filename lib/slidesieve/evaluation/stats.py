@@ -1,6 +1,7 @@
-"""Scores with honest intervals: accuracy clustered by slide, paired differences, bootstrap over slides.
+"""Scores of the runs at hand with honest intervals: accuracy clustered by patient, paired differences, the bootstrap.
 
-A slide with many questions is one draw, not many: every bootstrap resamples whole slides.
+A patient with many questions, or many slides, is one draw, not many: every bootstrap resamples whole patients. What a
+training seed does is in none of these; `verdicts` speaks of methods.
 """
 
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ class Estimate(NamedTuple):
 
 
 class Tested(NamedTuple):
-    """A value with its 95 % interval, and p: the least level at which the percentile interval leaves zero out."""
+    """A value with its 95 % interval, and p: the least level at which the interval leaves zero out; nan: undefined."""
 
     estimate: Estimate
     p: float
@@ -48,14 +49,14 @@ def wilson(successes: int | float, n: int) -> Estimate:
 
 
 def clustered_accuracy(
-    correct: Bool[np.ndarray, " q"], slide: Shaped[np.ndarray, " q"], *, draws: int, seed: int
+    correct: Bool[np.ndarray, " q"], patient: Shaped[np.ndarray, " q"], *, draws: int, seed: int
 ) -> Estimate:
-    """Return the share of correct answers with a percentile interval over `draws` resamplings of slides.
+    """Return the share of correct answers with a percentile interval over `draws` resamplings of patients.
 
-    Where every slide has the same share (all right, one slide only) resampling shows no spread; the interval is then
-    Wilson's with the number of slides as n.
+    Where every patient has the same share (all right, one patient only) resampling shows no spread; the interval is
+    then Wilson's with the number of patients as n.
     """
-    right, asked = _per_slide(correct.astype(float), slide)
+    right, asked = _per_patient(correct.astype(float), patient)
     value = float(right.sum() / asked.sum())
     if np.ptp(right / asked) == 0:
         return wilson(value * len(asked), len(asked))
@@ -65,13 +66,13 @@ def clustered_accuracy(
 def paired_difference(
     a: Bool[np.ndarray, " q"],
     b: Bool[np.ndarray, " q"],
-    slide: Shaped[np.ndarray, " q"],
+    patient: Shaped[np.ndarray, " q"],
     *,
     draws: int,
     seed: int,
 ) -> Paired:
-    """Compare two methods answer by answer; the interval is clustered by slide, McNemar's test is not."""
-    difference = clustered_mean(a.astype(float) - b.astype(float), slide, draws=draws, seed=seed).estimate
+    """Compare two methods answer by answer; the interval is clustered by patient, McNemar's test is not."""
+    difference = clustered_mean(a.astype(float) - b.astype(float), patient, draws=draws, seed=seed).estimate
     return Paired(difference, *mcnemar(a, b))
 
 
@@ -81,35 +82,39 @@ def mcnemar(a: Bool[np.ndarray, " q"], b: Bool[np.ndarray, " q"]) -> tuple[int, 
     return only_a, only_b, float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
-def clustered_mean(value: Float[np.ndarray, " q"], slide: Shaped[np.ndarray, " q"], *, draws: int, seed: int) -> Tested:
-    """Return the mean over all rows, resampling slides with all their rows, and the two-sided p of a mean of zero.
+def clustered_mean(
+    value: Float[np.ndarray, " q"], patient: Shaped[np.ndarray, " q"], *, draws: int, seed: int
+) -> Tested:
+    """Return the mean over all rows, resampling patients with all their rows, and the two-sided p of a mean of zero.
 
-    Raises ValueError without rows.
+    Of a single patient there is nothing to resample: no interval and no p. Raises ValueError without rows.
     """
-    total, count = _per_slide(value, slide)
+    total, count = _per_patient(value, patient)
+    if len(total) == 1:
+        return Tested(Estimate(float(total[0] / count[0]), np.nan, np.nan), np.nan)
     return tested(float(total.sum() / count.sum()), _resampled_ratio(total, count, draws=draws, seed=seed))
 
 
-def _per_slide(
-    value: Float[np.ndarray, " q"], slide: Shaped[np.ndarray, " q"]
-) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]]:
-    """Sum the value over each slide's questions, and count them."""
+def _per_patient(
+    value: Float[np.ndarray, " q"], patient: Shaped[np.ndarray, " q"]
+) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
+    """Sum the value over each patient's questions, and count them."""
     if len(value) == 0:
         raise ValueError("score: got no questions; expected at least one; check the group or the split")
-    _, index = np.unique(slide, return_inverse=True)
+    _, index = np.unique(patient, return_inverse=True)
     return np.bincount(index, value), np.bincount(index).astype(float)
 
 
-def resampled_weights(s: int, *, draws: int, seed: int) -> Iterator[Float[np.ndarray, "r s"]]:
-    """Yield how often each of s slides is drawn, a block of resamplings at a time (memory stays linear in s)."""
+def resampled_weights(n: int, *, draws: int, seed: int) -> Iterator[Float[np.ndarray, "r n"]]:
+    """Yield how often each of n patients is drawn, a block of resamplings at a time (memory stays linear in n)."""
     generator = np.random.default_rng(seed)
     for start in range(0, draws, DRAWS_AT_ONCE):
         size = min(DRAWS_AT_ONCE, draws - start)
-        yield generator.multinomial(s, np.full(s, 1 / s), size=size).astype(float)
+        yield generator.multinomial(n, np.full(n, 1 / n), size=size).astype(float)
 
 
 def _resampled_ratio(
-    numerator: Float[np.ndarray, " s"], denominator: Float[np.ndarray, " s"], *, draws: int, seed: int
+    numerator: Float[np.ndarray, " p"], denominator: Float[np.ndarray, " p"], *, draws: int, seed: int
 ) -> Float[np.ndarray, " draws"]:
     blocks = resampled_weights(len(numerator), draws=draws, seed=seed)
     return np.concatenate([(weight @ numerator) / (weight @ denominator) for weight in blocks])
@@ -118,10 +123,14 @@ def _resampled_ratio(
 def tested(value: float, resampled: Float[np.ndarray, " draws"]) -> Tested:
     """Return a value with its interval and the two-sided p of zero, from its resamplings.
 
-    p = 2 min(#(draw <= 0) + 1, #(draw >= 0) + 1) / (draws + 1), at most 1: never below 2 / (draws + 1).
+    p = 2 min(#(draw <= 0) + 1, #(draw >= 0) + 1) / (draws + 1), at most 1: never below 2 / (draws + 1). Draws in which
+    the score is undefined (nan) are left out; where the value is undefined, or no draw is left, so is p.
     """
-    fewer = min((resampled <= 0).sum(), (resampled >= 0).sum())
-    return Tested(interval_of(value, resampled), min(1.0, float(2 * (fewer + 1) / (len(resampled) + 1))))
+    known = resampled[~np.isnan(resampled)]
+    if np.isnan(value) or len(known) == 0:
+        return Tested(Estimate(value, np.nan, np.nan), np.nan)
+    fewer = min((known <= 0).sum(), (known >= 0).sum())
+    return Tested(interval_of(value, known), min(1.0, float(2 * (fewer + 1) / (len(known) + 1))))
 
 
 def interval_of(value: float, resampled: Float[np.ndarray, " draws"]) -> Estimate:

@@ -1,21 +1,21 @@
 """Variants of a compressor beside it: paired differences and gaps pooled over seeds, and the paper's signs.
 
-A variant is a method named `<reference>:<what differs>`. Pooling adds answers, not slides: a slide is resampled with
-the answers of all its seeds, so that agreement between seeds never narrows an interval. Seeds themselves are few and
-are not resampled; in how many of them a difference has its sign stands beside each interval.
+A variant is a method named `<reference>:<what differs>`. Pooling adds answers, not patients: one is resampled with the
+answers of all its seeds. Variants share seeds, start and order of slides, and are tested seed by seed (`verdicts`); in
+how many seeds a difference has its sign stands beside each interval.
 """
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from slidesieve.answers.controls import is_control
 from slidesieve.answers.tables import RUN
 from slidesieve.datasets.questions import Question
 from slidesieve.evaluation.scores import question_groups, selection_scores
-from slidesieve.evaluation.stats import LEVEL, Tested, clustered_mean, mcnemar
+from slidesieve.evaluation.stats import Tested, mcnemar
+from slidesieve.evaluation.verdicts import between_variants, judged
 
 SOFT = "_soft"
 ON = ["seed", "fold", "ID"]
@@ -38,7 +38,7 @@ def both_paths(answers: pd.DataFrame, *, reference: str) -> pd.DataFrame:
     )
     _check_family(table, answers, reference)
     columns = {"correct": "hard", f"correct{SOFT}": "soft"}
-    table = table[[*RUN, "fold", "ID", "Slide", *columns]].rename(columns=columns)
+    table = table[[*RUN, "fold", "ID", "Slide", "case_id", *columns]].rename(columns=columns)
     first = table.sort_values("method", key=lambda method: method != reference, kind="stable", ignore_index=True)
     return first.astype({"hard": float, "soft": float})
 
@@ -69,15 +69,15 @@ def paired(
 ) -> pd.DataFrame:
     """Compare each variant's hard answers with the reference's, seed by seed and over all seeds (`pooled`).
 
-    `difference` is variant - reference. `p` is of the clustered interval, `p_holm` corrects it over the variants of a
-    group, `verdict` reads it at 5 %; McNemar's exact test of the same pairs takes answers as independent.
+    `difference` is variant - reference. `p` is the interval's, `p_holm` corrects it over the variants of a group,
+    `verdict` reads it at 5 %; McNemar's exact test of the same pairs takes answers as independent.
     """
     rows = []
     for keys, part in _beside(table, questions, reference):
         tested = _test(part["hard"] - part["hard_reference"], part, draws=draws, seed=seed)
         counts = mcnemar(part["hard"].to_numpy(bool), part["hard_reference"].to_numpy(bool))
-        rows.append((*keys, len(part), part["Slide"].nunique(), *tested.estimate, tested.p, *counts))
-    counted = ["n_pairs", "n_slides", *TESTED, "only_variant", "only_reference", "mcnemar_p"]
+        rows.append((*keys, len(part), part["case_id"].nunique(), *tested.estimate, tested.p, *counts))
+    counted = ["n_pairs", "n_patients", *TESTED, "only_variant", "only_reference", "mcnemar_p"]
     return _judged(pd.DataFrame(rows, columns=["method", "k", "group", "seeds", "pooled", *counted]))
 
 
@@ -95,14 +95,6 @@ def gaps(table: pd.DataFrame, questions: Sequence[Question], *, reference: str, 
         rows.append((*keys, part["soft"].mean(), part["hard"].mean(), *own.estimate, *beside))
     columns = ["method", "k", "group", "seeds", "pooled", "soft", "hard", "gap", "gap_low", "gap_high", *TESTED]
     return _judged(pd.DataFrame(rows, columns=columns))
-
-
-def holm(p: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
-    """Return Holm's adjusted p: the i-th smallest of m times m - i + 1, not below a smaller one's, at most 1."""
-    order = np.argsort(p)
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
-    return adjusted
 
 
 def beside_paper(paired: pd.DataFrame, ablation: pd.DataFrame) -> pd.DataFrame:
@@ -134,21 +126,16 @@ def _beside(
 def _judged(table: pd.DataFrame) -> pd.DataFrame:
     """Correct the pooled p over variants, word them, and count the seeds on either side of the reference."""
     table = table.astype({"pooled": bool})  # a table without rows has no types of its own
-    pooled = table["pooled"] & table["p"].notna()
-    p_holm = pd.Series(np.nan, index=table.index)
-    for _, part in table[pooled].groupby("group"):
-        p_holm[part.index] = holm(part["p"].to_numpy(float))
-    told, below = p_holm < 1 - LEVEL, table["difference"] < 0
-    words = np.where(told, np.where(below, "below", "above"), "not told apart")
     keys = ["method", "group"]
     single = table[~table["pooled"]].assign(below=table["difference"] < 0, above=table["difference"] > 0, n_seeds=1)
     signs = single.groupby(keys)[["n_seeds", "below", "above"]].sum().add_prefix("seeds_").reset_index()
-    judged = table.assign(p_holm=p_holm, verdict=np.where(pooled, words, ""))
-    return judged.merge(signs.rename(columns={"seeds_n_seeds": "n_seeds"}), on=keys, how="left")
+    table = table.merge(signs.rename(columns={"seeds_n_seeds": "n_seeds"}), on=keys, how="left")
+    pooled = judged(table[table["pooled"]], ["group"])[["p_holm", "verdict"]]
+    return table.join(pooled).fillna({"verdict": ""})
 
 
 def _test(value: pd.Series, part: pd.DataFrame, *, draws: int, seed: int) -> Tested:
-    return clustered_mean(value.to_numpy(float), part["Slide"].to_numpy(str), draws=draws, seed=seed)
+    return between_variants(part, value.astype(float), draws=draws, seed=seed)
 
 
 def _check_family(table: pd.DataFrame, answers: pd.DataFrame, reference: str) -> None:

@@ -32,14 +32,14 @@ def counts(ax: Axes, table: pd.DataFrame, paper: pd.DataFrame | None = None) -> 
 
 
 def accuracy(ax: Axes, table: pd.DataFrame, *, overall: float, paper: pd.DataFrame | None = None) -> Axes:
-    """Draw accuracy in each length bin: thick slide-clustered and thin binomial 95 % intervals; the paper's in grey."""
+    """Draw accuracy in each length bin: thick 95 % intervals over patients, thin binomial ones; the paper's in grey."""
     place = np.arange(len(table))
     value = 100 * table["accuracy"]
     if paper is not None:
         _paper(ax, place, paper)
     for low, high, width, label in (
         ("binomial_low", "binomial_high", 0.9, "95 % binomial"),
-        ("ci_low", "ci_high", 2.6, "95 % clustered by slide"),
+        ("ci_low", "ci_high", 2.6, "95 % clustered by patient"),
     ):
         at = place + (0.08 if width < 1 else -0.08)
         interval(ax, at, 100 * table[low], 100 * table[high], axis="y", ecolor=BLUE, elinewidth=width, label=label)

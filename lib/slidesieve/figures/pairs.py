@@ -1,10 +1,11 @@
 """Figures of methods side by side: differences between matched runs, and accuracy against operations."""
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
-from slidesieve.figures.style import BLUE, GREY, METHODS, clean, interval, looks
+from slidesieve.figures.style import GREY, METHODS, clean, interval, looks, told_apart
 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 
@@ -22,11 +23,10 @@ def differences(ax: Axes, table: pd.DataFrame, *, title: str) -> Axes:
         ax.set_axis_off()
         return ax
     ax.axvline(0, color=GREY, linewidth=1.0)
-    told = ~table["verdict"].isin(["not told apart"])
-    for part, colour, label in ((table[told], BLUE, "told apart (Holm)"), (table[~told], GREY, "not told apart")):
-        place = [list(table.index).index(i) for i in part.index]
+    for rows, how in told_apart(table["verdict"]):
+        part, place = table[rows], np.flatnonzero(rows)
         low, value, high = (100 * part[column] for column in ("ci_low", "difference", "ci_high"))
-        interval(ax, place, low, high, value=value, color=colour, label=label)
+        interval(ax, place, low, high, value=value, **how)
     names = [pair_name(row) for row in table.itertuples()]
     ax.set(xlabel="difference in accuracy (percentage points)", yticks=range(len(names)))
     ax.set_yticklabels(names)

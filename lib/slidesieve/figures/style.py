@@ -1,10 +1,11 @@
 """The style of all figures: a look for each group, intervals where they lie, labelled axes, legends below."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
@@ -37,6 +38,15 @@ class Look(NamedTuple):
     def bar(self) -> dict[str, str | None]:
         """What `bar` needs."""
         return {"color": self.colour, "hatch": self.hatch, "hatchcolor": "white"}
+
+
+def told_apart(verdict: pd.Series) -> Iterator[tuple[pd.Series, dict[str, object]]]:
+    """Yield the rows of each kind of verdict and how to draw them: of methods, of these runs only, neither."""
+    told, here = verdict.str.match("above|below"), verdict.str.endswith("in these runs")
+    yield told & ~here, {"color": BLUE, "label": "95 %, told apart (Holm)"}
+    if (told & here).any():
+        yield told & here, {"color": BLUE, "mfc": "white", "label": "95 %, apart in these runs, too few seeds"}
+    yield ~told, {"color": GREY, "label": "95 %, not told apart"}
 
 
 def looks(groups: Iterable[str], colours: Sequence[str] = CYCLE) -> dict[str, Look]:

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
-from slidesieve.figures.style import BLUE, GREY, RED, clean, interval
+from slidesieve.figures.style import BLUE, GREY, RED, clean, interval, told_apart
 
-UNTOLD = "not told apart"
 LINEAR_POINTS = 10  # beyond this many points an axis is logarithmic, if anything lies beyond twice as many
 TICKS = (-100, -50, -20, -10, -5, 0, 5, 10, 20, 50, 100)
 
@@ -46,13 +45,10 @@ def gaps(ax: Axes, gaps: pd.DataFrame, methods: Sequence[str], *, reference: str
 
 def _intervals(ax: Axes, table: pd.DataFrame, methods: Sequence[str], *, column: str, low: str, high: str) -> None:
     pooled, seeds = table[table["pooled"]], table[~table["pooled"]]
-    told = ~pooled["verdict"].isin([UNTOLD, ""])
-    for part, colour, label in (
-        (pooled[told], BLUE, "95 %, told apart (Holm)"),
-        (pooled[~told], GREY, "95 %, not told apart"),
-    ):
+    for rows, how in told_apart(pooled["verdict"]):
+        part = pooled[rows]
         place, value = part["method"].map(methods.index), 100 * part[column]
-        interval(ax, place, 100 * part[low], 100 * part[high], value=value, color=colour, markersize=6, label=label)
+        interval(ax, place, 100 * part[low], 100 * part[high], value=value, markersize=6, **how)
     place = seeds["method"].map(methods.index) - 0.24
     ax.plot(100 * seeds[column], place, "o", color=BLUE, alpha=0.55, markersize=3, label="one seed")
 

@@ -32,7 +32,7 @@ def sample_by_patient(items: Sequence[Item], cohort: Manifest, *, n: int, seed: 
     """
     if n < 0:
         raise ValueError(f"items to validate on: got {n}; expected 1 or more, or 0 for all")
-    patient = dict(zip(cohort.table["slide_id"], cohort.table["case_id"], strict=True))
+    patient = cohort.cases
     own: dict[str, list[int]] = {}
     for place in np.random.default_rng(seed).permutation(len(items)).tolist():
         item = items[place]
