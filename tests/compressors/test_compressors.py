@@ -14,7 +14,7 @@ LATENTS, WIDTH = 9, 16
 LOCPATH = {"latents": LATENTS, "latent_width": WIDTH, "resampler_heads": 2, "resampler_blocks": 1}
 OPTIONS = {"sparselearn": {"scorer_heads": 3}, "locpath": LOCPATH}
 ALL = sorted(COMPRESSORS)
-MIXES = [name for name in ALL if COMPRESSORS[name].kind in ("pools", "resamples")]
+MIXES = [name for name in ALL if COMPRESSORS[name].kind in ("pools", "resamples") or name == "blank"]
 MERGES = [name for name in ALL if COMPRESSORS[name].kind == "merges"]  # sums of tiles, each at the place of one
 KEEPS_TILES = [name for name in ALL if name not in (*MIXES, *MERGES)]  # each token is one tile, untouched in evaluation
 ORDERED = ("linspace", "tome", "visionzip_nocls")  # what they do follows the order of the bag
@@ -35,6 +35,7 @@ PARAMETERS = {  # at d = 33, k = 7 and at d = 512, k = 32
     "sparselearn": (40_591, 9_458_689),
     "tcssa": (241_059, 16_859_168),
     "text_only": (0, 0),
+    "blank": (K * D, 32 * 512),
 }
 
 
@@ -76,7 +77,7 @@ def is_spent(name: str, counts: list[int], most: list[int]) -> bool:
 @pytest.mark.parametrize("n", [1, K - 1, K, K + 1, N])
 def test_tokens_handed_on_by_hand(n):
     few = min(n, K)
-    expected = {"all": n, "text_only": 0, "mean": K, "tcssa": K, "locpath": LATENTS}
+    expected = {"all": n, "text_only": 0, "blank": K, "mean": K, "tcssa": K, "locpath": LATENTS}
     expected |= dict.fromkeys(("linspace", "random", "sparselearn", "fps", "dpp", "coverage", *MERGES), few)
     assert {name: budget(name, n) for name in expected} == expected
     assert {name: budget(name, n, training=True) for name in expected} == expected | {"sparselearn": n}
@@ -103,7 +104,8 @@ def test_a_compressor_hands_on_what_its_class_says(name, n, training):
 def test_what_stands_in_the_registry_is_true_of_the_classes():
     assert tuple(name for name in COMPRESSORS if not COMPRESSORS[name].has_k()) == WITHOUT_K
     assert {name for name in COMPRESSORS if COMPRESSORS[name].keeps_tiles()} == set(KEEPS_TILES) - {"text_only"}
-    assert set(MIXES) == {"mean", "tcssa", "locpath"} and set(MERGES) == {"kmeans", "tome", "visionzip_nocls", "grid"}
+    assert set(MIXES) == {"mean", "tcssa", "locpath", "blank"}
+    assert set(MERGES) == {"kmeans", "tome", "visionzip_nocls", "grid"}
     assert {name for name in ALL if COMPRESSORS[name].has_places()} == {*KEEPS_TILES, *MERGES} - {"text_only"}
     assert set(FLOORS) | set(BESIDE) <= COMPRESSORS.keys() and set(BESIDE) - set(FLOORS) == {"all"}
     pretrained = {name for name in COMPRESSORS if COMPRESSORS[name].is_pretrained}
@@ -156,7 +158,9 @@ def test_weights_say_where_tokens_come_from_without_an_n_by_m_matrix(name, train
     assert (dense[0, :, SHORT:] == 0).all()
     for i, n in enumerate(lengths):
         rows = dense[i][out.mask[i]]
-        if name == "mean":
+        if name == "blank":
+            assert not rows.any()
+        elif name == "mean":
             assert (rows[:, :n] - 1 / n).abs().max() < 1e-7
         elif name in ("tcssa", *MERGES):
             whole = rows.sum(-1) if name != "visionzip_nocls" else rows.amax(-1)  # a target, and the mean of others
@@ -301,7 +305,8 @@ def test_finite_values_and_gradients_also_on_equal_tiles(name, n, training):
             assert name == "text_only"
             continue
         loss.backward()
-        assert features.grad.isfinite().all()
+        assert (features.grad is None) == (name == "blank")
+        assert name == "blank" or features.grad.isfinite().all()
         for parameter in model.parameters():
             assert parameter.grad is None or parameter.grad.isfinite().all()
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.compressors.untrained.alone import directions, drawn, medoids
 from slidesieve.compressors.untrained.coverage import TEMPERATURE, facilities
 from slidesieve.compressors.untrained.dpp import greedy_map
 from slidesieve.compressors.untrained.fps import farthest_points, most_apart
 from slidesieve.compressors.untrained.grid import Grid, cells
 from slidesieve.compressors.untrained.kmeans import KMeans, clusters
+from slidesieve.compressors.untrained.remembered import Remembered
 from slidesieve.compressors.untrained.tome import merged
 from slidesieve.compressors.untrained.visionzip import VisionZip, salience
 
@@ -175,3 +177,38 @@ def test_a_draw_by_hash_is_the_same_set_whatever_the_order_and_another_for_anoth
     order = torch.randperm(500, generator=torch.Generator().manual_seed(1))
     here, there = drawn(x, 40, 3), drawn(x[order], 40, 3)
     assert sorted(order[there].tolist()) == here.tolist() != drawn(x, 40, 4).tolist()
+
+
+@pytest.mark.parametrize("name", ["fps", "kmeans", "grid"])
+def test_a_slide_is_looked_through_once(name, monkeypatch):
+    made = COMPRESSORS[name](D, 7).double()
+    x, coords, mask = bag(tiles())
+    first = made(x, coords, mask)
+    work = "choose" if name == "fps" else "group"
+    monkeypatch.setattr(made, work, lambda *_: pytest.fail("looked through again"))
+    longer = torch.nn.functional.pad(x, (0, 0, 0, 3)), torch.nn.functional.pad(coords, (0, 0, 0, 3))
+    again = made(*longer, torch.nn.functional.pad(mask, (0, 3)))
+    assert torch.equal(again.tokens, first.tokens) and torch.equal(again.places, first.places)
+    x[0, 5, 2] += 1e-9
+    with pytest.raises(pytest.fail.Exception, match="looked through again"):
+        made(x, coords, mask)
+
+
+def test_what_is_remembered_is_bounded_and_the_longest_unused_goes_first():
+    once, calls = Remembered(most_bytes=3 * 8 * 10), []
+
+    def find(i):
+        calls.append(i)
+        return (torch.full((10,), i),)
+
+    for i in (0, 1, 2, 0, 3, 0, 1):  # 3 puts 1 out, then 1 puts 2 out
+        assert once([torch.tensor([float(i)])], lambda i=i: find(i))[0].tolist() == [i] * 10
+    assert calls == [0, 1, 2, 3, 1] and once.held == 240
+    assert once([torch.tensor([[3.0]])], lambda: find(9))[0][0] == 9  # another shape is another key
+
+
+@pytest.mark.parametrize("name", ["fps", "kmeans"])
+def test_a_slide_without_a_real_tile_gives_no_token(name):
+    x, coords, _ = bag(tiles())
+    out = COMPRESSORS[name](D, 7).double()(x, coords, torch.zeros(1, N, dtype=torch.bool))
+    assert not out.mask.any() and not out.tokens.any()

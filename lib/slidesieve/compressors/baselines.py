@@ -1,4 +1,4 @@
-"""The baselines that a learned compressor must beat: all tiles, random-k, linspace-k, mean pooling, no tiles at all."""
+"""The baselines that a learned compressor must beat: all tiles, random-k, linspace-k, mean pooling, no slide at all."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -147,3 +147,44 @@ class TextOnly(Compressor):
     ) -> Compressed:
         nothing = torch.zeros(x.shape[0], 0, dtype=torch.long, device=x.device)
         return keep_tiles(x, nothing, nothing.bool(), mask)._replace(span=torch.zeros_like(mask.sum(-1)))
+
+
+class Blank(Compressor):
+    """Hand on k learned tokens, the same for every slide: what can be learnt without one, be the model frozen or not.
+
+    Where the language model is frozen `TextOnly` learns nothing and is no floor; this is.
+    """
+
+    kind = "sees nothing"
+
+    def __init__(self, d: int, k: int, *, seed: int = 0):
+        super().__init__()
+        drawn = torch.randn(k, d, generator=torch.Generator().manual_seed(seed))
+        self.learned = nn.Parameter(drawn)  # as wide as standardised features
+
+    @classmethod
+    def has_k(cls) -> bool:
+        return True
+
+    @classmethod
+    def n_tokens(cls, n: int, k: int, *, training: bool = False, **options) -> int:
+        return k
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n d"],
+        coords: Int[Tensor, "b n 2"],
+        mask: Bool[Tensor, "b n"],
+        generator: torch.Generator | None = None,
+    ) -> Compressed:
+        b, n, _ = x.shape
+        k = len(self.learned)
+        step = torch.arange(k, device=x.device).expand(b, k)
+        return Compressed(
+            tokens=self.learned.expand(b, -1, -1),
+            mask=torch.ones_like(step, dtype=torch.bool),
+            positions=step,
+            span=torch.full_like(step[:, 0], k),
+            weights=x.new_zeros(()).expand(b, k, n),
+            aux_loss=x.new_zeros(()),
+        )

@@ -44,12 +44,13 @@ COMPRESSORS = Rows(
         "tome": "slidesieve.compressors.untrained.tome.TokenMerging",
         "visionzip_nocls": "slidesieve.compressors.untrained.visionzip.VisionZip",
         "mean": "slidesieve.compressors.baselines.MeanPool",
+        "blank": "slidesieve.compressors.baselines.Blank",
         "text_only": "slidesieve.compressors.baselines.TextOnly",
         "sparselearn": "slidesieve.compressors.sparselearn.SparseLearn",
         "tcssa": "slidesieve.compressors.tcssa.TCSSA",
         "locpath": "slidesieve.compressors.locpath.LoCPath",
     }
 )
-FLOORS = ("random", "linspace", "mean", "text_only")  # what a method that has learnt to compress must beat
+FLOORS = ("random", "linspace", "mean", "blank", "text_only")  # what a method that has learnt to compress must beat
 BESIDE = ("all", "random", "mean", "text_only")  # what is trained beside every method, unasked
 WITHOUT_K = ("all", "text_only")  # keep every tile, or none, whatever k

@@ -199,7 +199,7 @@ def reader(lm: Decoder, sizes: Sizes, m: int, width: int) -> Flops:
 # full, an answer of any method would depend on all of them (see provenance.code_reach).
 ENCODERS: dict[str, Callable[[int, int], Flops]] = {"longnet": longnet, "longnet_released": longnet_released}
 FORMS: dict[str, Callable[[Sizes, bool], Flops]] = {
-    **dict.fromkeys(("all", "random", "linspace", "text_only"), lambda s, training: Flops(0, 0)),  # no products
+    **dict.fromkeys(("all", "random", "linspace", "blank", "text_only"), lambda s, training: Flops(0, 0)),  # none
     "mean": lambda s, training: Flops(2 * s.k * s.d**2, 0),
     "sparselearn": sparselearn,
     "tcssa": lambda s, training: tcssa(s.d, s.n, s.k, hidden=s.expert_hidden),

@@ -23,7 +23,7 @@ from slidesieve.cost.plan_sizes import Model
 
 # Values a tile and feature, kept for a backward pass; of a method without a row, as a run of it shows.
 KEPT = {"slide_encoder": 46, "tcssa": 2, "locpath": 8, "mean": 2}
-KEPT |= dict.fromkeys(("all", "random", "linspace", "text_only"), 1)
+KEPT |= dict.fromkeys(("all", "random", "linspace", "blank", "text_only"), 1)
 SCORER, DENOISER = 16, 18  # the same of a block of the scorer by its width, of the rest by the features'
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 

@@ -7,6 +7,7 @@ reach a token from the tiles that it is made of.
 """
 
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from slidesieve.compressors.result import Compressed, Compressor, keep_tiles
+from slidesieve.compressors.untrained.remembered import Remembered
 
 MULTIPLIERS, AVALANCHE = (73_856_093, 83_492_791), 0x45D9F3B
 
@@ -25,6 +27,7 @@ class Untrained(Compressor, ABC):
     def __init__(self, d: int, k: int, *, seed: int = 0):
         super().__init__()
         self.k = k
+        self.once = Remembered()  # a slide comes many times, and what is made of it is the same each time
 
 
 class Selector(Untrained):
@@ -48,9 +51,14 @@ class Selector(Untrained):
         for i, real in enumerate(mask):
             tiles = real.nonzero().squeeze(-1)
             if len(tiles) > self.k:
-                tiles = tiles[self.choose(wide(x[i, tiles]), self.k).sort().values]
+                own = wide(x[i, tiles])
+                (chosen,) = self.once([own], partial(self._chosen, own))
+                tiles = tiles[chosen]
             kept[i, : len(tiles)], valid[i, : len(tiles)] = tiles, True
         return keep_tiles(x, kept, valid, mask)
+
+    def _chosen(self, x: Float[Tensor, "n d"]) -> tuple[Int[Tensor, " k"]]:
+        return (self.choose(x, self.k).sort().values,)
 
 
 class Groups(NamedTuple):
@@ -84,12 +92,8 @@ class Merger(Untrained):
         for i, real in enumerate(mask):
             tiles = real.nonzero().squeeze(-1)
             own = x[i, tiles]
-            of, share = (
-                self.group(wide(own), coords[i, tiles], self.k)
-                if len(tiles) > self.k
-                else Groups(torch.arange(len(tiles), device=x.device), torch.ones(len(tiles), device=x.device))
-            )
-            nearest = medoids(wide(own), of)
+            given = (wide(own), coords[i, tiles])
+            of, share, nearest = self.once(given, partial(self._grouped, *given))
             order = nearest.argsort()  # tokens stand in the order of their places
             rank, g = order.argsort(), len(nearest)
             inside = (of >= 0).nonzero().squeeze(-1)
@@ -108,6 +112,16 @@ class Merger(Untrained):
             aux_loss=x.new_zeros(()),
             places=place,
         )
+
+    def _grouped(
+        self, x: Float[Tensor, "n d"], coords: Int[Tensor, "n 2"]
+    ) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"], Int[Tensor, " g"]]:
+        """The groups of a slide's tiles, and the tile at which each stands."""
+        if len(x) > self.k:
+            groups = self.group(x, coords, self.k)
+            return *groups, medoids(x, groups.of)
+        each = torch.arange(len(x), device=x.device)
+        return each, torch.ones(len(x), device=x.device), each
 
 
 def wide(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:

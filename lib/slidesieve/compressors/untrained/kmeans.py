@@ -8,7 +8,6 @@ tiles changes nothing, but for tiles that are equal.
 """
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -28,12 +27,13 @@ class KMeans(Merger):
 
 def clusters(u: Float[Tensor, "n d"], k: int, steps: int = STEPS) -> Int[Tensor, " n"]:
     """The cluster of each tile, by Lloyd's steps from farthest points."""
-    centres = u[farthest_points(u, k)]
+    of = _nearest(u, u[farthest_points(u, k)])
     for _ in range(steps):
-        of = _nearest(u, centres)
-        holds = F.one_hot(of, k).to(u.dtype)
-        centres = holds.T @ u / holds.sum(0).unsqueeze(-1)
-    return _nearest(u, centres)
+        sums = u.new_zeros(k, u.shape[-1]).index_add(0, of, u)
+        before, of = of, _nearest(u, sums / torch.bincount(of, minlength=k).unsqueeze(-1))
+        if torch.equal(of, before):  # and so it would stay
+            break
+    return of
 
 
 def _nearest(u: Float[Tensor, "n d"], centres: Float[Tensor, "k d"]) -> Int[Tensor, " n"]:
