@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from slidesieve.compressors.locpath import LoCPath, Merged, Merger, grid_step, place_code
+from slidesieve.features.bag import make_bag
 
 D, STEP = 13, 224
 
@@ -96,6 +97,19 @@ def test_neither_tile_order_nor_batch_mates_change_a_merged_token():  # I38
     assert (company.tokens[1] - straight.tokens[0]).abs().max() < 1e-12
     assert company.mask[0].sum() == model(*other).mask.sum()
     assert (company.tokens[~company.mask] == 0).all()
+
+
+def test_tiles_without_places_are_not_merged_though_they_follow_each_other():
+    """Alone and beside a slide whose places are known; the line of a bag without any has steps of 1 px."""
+    (x, coords, mask), model = slide(), merger(trained=True)
+    bag = make_bag("s", x[0].numpy(), None, {})
+    line = torch.from_numpy(bag.coords)[None]
+    alone = model(x, line, mask)
+    assert alone.sizes.tolist() == [[1] * x.shape[1]] and torch.equal(alone.mean[0], x[0])
+    assert torch.equal(alone.tokens, merger(1, trained=True)(x, line, mask).tokens)
+    both = model(x.repeat(2, 1, 1), torch.cat([coords, line]), mask.repeat(2, 1))
+    assert (both.tokens[1] - alone.tokens[0]).abs().max() < 1e-12
+    assert (both.tokens[0][both.mask[0]] - model(x, coords, mask).tokens[0]).abs().max() < 1e-12
 
 
 def test_a_tile_unlike_its_window_stays_a_token_of_its_own():

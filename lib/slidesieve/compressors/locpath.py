@@ -13,7 +13,9 @@ Resampler, M learned latents Z, R pre-norm blocks, n_t the tiles behind token t 
 
     Z <- Z + attention(Z, W t + place(t); + log n_t),   Z <- Z + attention(Z, Z),   Z <- Z + FFN(Z)
 
-With `merge_above` = rho, a tile whose cosine with its window's mean is below rho stays a token of its own.
+With `merge_above` = rho, a tile whose cosine with its window's mean is below rho stays a token of its own. Where no
+tile has a neighbour on a grid, as in a bag without known places, none is merged: the next tile in a file is no
+neighbour.
 """
 
 import math
@@ -119,8 +121,10 @@ class Merger(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n d"], coords: Int[Tensor, "b n 2"], mask: Bool[Tensor, "b n"]) -> Merged:
         tiles, slide = x[mask], mask.nonzero()[:, 0]
-        places = grid_places(coords, mask)
+        places, placed = grid_places(coords, mask)
         cell = windows(places, slide, self.window)
+        if not placed.all():
+            cell = split_off(cell, ~placed)
         mean = segment_mean(tiles, cell)
         if self.merge_above > -1:
             alone = F.cosine_similarity(tiles, mean[cell], dim=-1) < self.merge_above
@@ -168,13 +172,21 @@ class ReadingBlock(nn.Module):
         return self.mix.attend_all(z + self.read(z, tokens, bias), None)
 
 
-def grid_places(coords: Int[Tensor, "b n 2"], mask: Bool[Tensor, "b n"]) -> Int[Tensor, "t 2"]:
-    """Column and row of every real tile, in steps of its slide's grid (see `grid_step`)."""
-    return torch.cat([own // grid_step(own) for own in (c[m] for c, m in zip(coords, mask, strict=True))])
+def grid_places(
+    coords: Int[Tensor, "b n 2"], mask: Bool[Tensor, "b n"]
+) -> tuple[Int[Tensor, "t 2"], Bool[Tensor, " t"]]:
+    """Column and row of every real tile, in steps of its slide's grid (see `grid_step`), and if there is a grid."""
+    real = [c[m] for c, m in zip(coords, mask, strict=True)]
+    steps = [grid_step(own) for own in real]
+    placed = [torch.full((len(own),), step > 1, device=own.device) for own, step in zip(real, steps, strict=True)]
+    return torch.cat([own // step for own, step in zip(real, steps, strict=True)]), torch.cat(placed)
 
 
 def grid_step(coords: Int[Tensor, "n 2"]) -> int:
-    """The commonest distance of neighbours in a row or a column, in level-0 px; 1 where no tile has a neighbour."""
+    """The commonest distance of neighbours in a row or a column, in level-0 px; 1 where no tile has a neighbour.
+
+    A bag without known places is a line of step 1 (`features.bag`).
+    """
     gaps = []
     for axis in (0, 1):
         line, along = coords[:, 1 - axis], coords[:, axis] - coords[:, axis].amin()
