@@ -3,8 +3,9 @@
     python -m benchmarks.kills [KILLS] [SEED]
 
 Each kill is a signal to the driver, to one of the notebooks' kernels, or SIGKILL to all at once, at any moment of a
-run; the next run follows at once, and may be killed in turn. Where one ends by itself, every output that a receipt
-names has the bytes of the undisturbed run's and no other file lies there; then the experiment starts anew.
+run's first half, early ones oftener; the next run follows at once, and may be killed in turn. Where one ends by itself,
+every output that a receipt names has the bytes of the undisturbed run's and no other file lies there; then the
+experiment starts anew. After the last kill the run is left to end.
 """
 
 import hashlib
@@ -136,9 +137,11 @@ def main() -> None:
         expected, names = outputs(run), files(run)
         print(f"undisturbed: {length:.0f} s, {len(expected)} stages, {len(names)} files", flush=True)
         shutil.rmtree(run)
-        while done.total() < kills:
-            moment, way = chance.uniform(0, length / 2), chance.choice(WAYS)
+        while run.exists() or done.total() < kills:
+            moment, way = length * chance.random() ** 2 / 2, chance.choice(WAYS)
             driver = start(folder, log)
+            if done.total() == kills:
+                moment = None
             try:
                 code = driver.wait(moment)
             except subprocess.TimeoutExpired:

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from slidesieve.compressors.locpath import LoCPath, Merged, Merger, grid_step, place_code
+from slidesieve.compressors.locpath import LoCPath, Merged, Merger, place_code
+from slidesieve.compressors.windows import grid_step
 from slidesieve.features.bag import make_bag
 
 D, STEP = 13, 224

@@ -1,6 +1,7 @@
-"""Notebooks 05 and 80 through the code the flow uses: a label cohort made, answers of known quality compared."""
+"""Notebooks 05, 07 and 80 through the code the flow uses: a label cohort made, answers of known quality compared."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,9 +9,11 @@ import pytest
 from fake_runs import write_cohort, write_run
 from run_here import run_here
 
+from slidesieve.answers.select import planted_tiles, read_truth
 from slidesieve.cohort.manifest import read_manifest
 from slidesieve.datasets.questions import read_questions
 from slidesieve.features.bag import make_bag
+from slidesieve.features.bag_files import load_available_bags
 from slidesieve.features.store import write_packed
 from slidesieve.provenance.files import ROOT
 
@@ -19,9 +22,8 @@ QUALITY = {"sparselearn": (7, 0.9), "random": (7, 0.4), "mean": (7, 0.4), "all":
 
 
 def run(name, out, **parameters):
-    return run_here(
-        NOTEBOOKS / f"{name}.ipynb", out, {n: str(v) if n != "answers" else v for n, v in parameters.items()}
-    )
+    given = {n: str(v) if isinstance(v, Path) else v for n, v in parameters.items()}
+    return run_here(NOTEBOOKS / f"{name}.ipynb", out, given)
 
 
 def compare(folder, runs, **more):
@@ -106,3 +108,28 @@ def test_a_label_table_becomes_a_cohort(tmp_path):
     assert sorted(manifest.table["split"].unique()) == list("01234")
     assert (manifest.root / manifest.table["feature_path"][0]).resolve() == (tmp_path / "store.h5").resolve()
     assert len(questions) == 75 and {q.options for q in questions} == {("low", "high"), ("high", "low")}
+
+
+def test_stores_of_single_kinds_become_mosaics(tmp_path):
+    """Nine kinds of 60 slides, two with subtypes: bags for the same experiment, their evidence planted."""
+    rng, stores, labels = np.random.default_rng(0), [], []
+    for kind in range(9):
+        names = [f"k{kind}-{i}" for i in range(60)]
+        stores.append(tmp_path / f"k{kind}.h5")
+        write_packed(stores[-1], [make_bag(n, rng.normal(kind, 1, size=(17, 5)), None, {}) for n in names])
+        labels += [(n, n, f"s{i % 7}", "low" if i % 2 else "high") for i, n in enumerate(names) if kind < 2]
+    columns = ["slide_id", "case_id", "site", "grade"]
+    pd.DataFrame(labels, columns=columns).to_csv(tmp_path / "labels.csv", index=False)
+    how = {"sizes": [9, 5, 4, 3], "numbers": [3, 4], "tokens": 21, "bags": [20, 4, 8], "subtype": "grade"}
+    given = {"stores": [str(path) for path in stores], "labels": [str(tmp_path / "labels.csv")]}
+    result = run("07_make_mosaics", tmp_path / "07", **given, **how)
+    assert result.status == "ran", result.error
+    out = tmp_path / "07"
+    manifest, asked = read_manifest(out / "manifest.csv"), read_questions(out / "questions.csv")
+    bags = load_available_bags(manifest, None, manifest.table["slide_id"])
+    assert {len(bag.x) for bag in bags.values()} == {21} and len(bags) == 32 and len(asked) == 5 * 32
+    owned = pd.read_csv(out / "owners.csv")
+    for name, part in owned.groupby("slide_id"):  # kinds lie so far apart that a token tells its own
+        assert np.abs(bags[name].x.mean(1) - part["kind"].str[1:].astype(int).to_numpy()).max() < 2.5
+        planted = planted_tiles(bags[name], read_truth(out / "truth.csv"))
+        assert planted.tolist() == part.loc[part["role"].isin(["rare", "subtype"]), "index"].tolist()

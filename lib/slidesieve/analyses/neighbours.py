@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 
-from slidesieve.compressors.locpath import grid_step
+from slidesieve.compressors.windows import grid_step
 from slidesieve.features.bag import Bag
 
 UNIT = 1e-12  # features shorter than this have no direction

@@ -17,7 +17,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin_min
 
 from slidesieve.analyses.neighbours import bags_that_vary, grid_of
-from slidesieve.compressors.locpath import segment_mean, windows
+from slidesieve.compressors.windows import segment_mean, windows
 from slidesieve.evaluation.stats import LEVEL, Estimate
 from slidesieve.features.bag import Bag
 from slidesieve.features.spectrum import spectrum

@@ -14,6 +14,8 @@ from slidesieve.features.bag_files import n_tiles
 from slidesieve.models.token_budget import Size, batches
 from slidesieve.models.vlm import VLM
 
+EVIDENCE = ("finding", "grade", "rare", "subtype")  # of the toy cohort, of mosaics
+
 
 def select(
     model: VLM, bags: Mapping[str, Bag], *, batch_tokens: int
@@ -77,11 +79,11 @@ def read_truth(path: Path) -> pd.DataFrame:
 
 
 def planted_tiles(bag: Bag, truth: pd.DataFrame) -> Int[np.ndarray, " p"]:
-    """Return the indices of the slide's planted evidence: its tiles of kind finding or grade in the truth table.
+    """Return the indices of the slide's planted evidence: its tiles of a kind of EVIDENCE in the truth table.
 
     Raises ValueError for a planted tile that the bag does not have (another tile grid than the truth's).
     """
-    rows = truth[(truth["slide_id"] == bag.slide_id) & truth["kind"].isin(["finding", "grade"])]
+    rows = truth[(truth["slide_id"] == bag.slide_id) & truth["kind"].isin(EVIDENCE)]
     index = {tuple(place): i for i, place in enumerate(bag.coords.tolist())}
     places = [tuple(place) for place in rows[["x_px0", "y_px0"]].astype(int).to_numpy().tolist()]
     absent = [place for place in places if place not in index]

@@ -10,8 +10,10 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from slidesieve.figures.style import BLUE, GREEN, ORANGE, PURPLE, SKY, clean, looks, panels
+from slidesieve.figures.style import BLUE, GREEN, ORANGE, PALE, PURPLE, RED, SKY, clean, looks, panels
 from slidesieve.slides.overviews import Overview
+
+ROLES = {"main": PALE, "other": SKY, "subtype": ORANGE, "rare": RED}  # of a mosaic's pieces
 
 
 def tile_sheet(overviews: Sequence[Overview], *, columns: int = 3) -> Figure:
@@ -61,6 +63,20 @@ def label_folds(ax: Axes, counts: pd.DataFrame) -> Axes:
         bottom += counts[label].to_numpy()
     ax.set(xlabel="fold", ylabel="slides")
     ax.legend(frameon=False, ncols=min(len(counts.columns), 4), loc="lower center", bbox_to_anchor=(0.5, 1))
+    return clean(ax)
+
+
+def owner_strips(ax: Axes, owned: pd.DataFrame) -> Axes:
+    """Draw a row a mosaic, its tokens from first to last, coloured by the role of the piece that they are of."""
+    names = list(owned["slide_id"].unique())
+    for role, colour in ROLES.items():
+        part = owned[owned["role"] == role]
+        left, place = part["index"], part["slide_id"].map(names.index)
+        ax.barh(place, 1, left=left, height=0.8, color=colour, linewidth=0, label=role)
+    ax.set(xlabel="token", ylabel="mosaic", yticks=range(len(names)), yticklabels=range(1, len(names) + 1))
+    ax.set_xlim(0, owned["index"].max() + 1)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.legend(frameon=False, ncols=len(ROLES), loc="lower center", bbox_to_anchor=(0.5, 1))
     return clean(ax)
 
 

@@ -1,0 +1,97 @@
+"""Packed stores of real slides as the stuff of mosaics: whose each slide is, of which kind, and its tokens."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from slidesieve.cohort.manifest import COLUMNS
+from slidesieve.cohort.splits import tcga_case
+from slidesieve.datasets.labels import SUFFIXES, read_labels
+from slidesieve.datasets.mosaics import Mosaic, Run
+from slidesieve.datasets.questions import LETTERS
+from slidesieve.features.bag import Bag, make_bag
+from slidesieve.features.store import PackedStore
+
+MOST_SUBTYPES = len(LETTERS)
+
+
+def read_sources(stores: Sequence[PackedStore], labels: Sequence[Path], *, kind: str, subtype: str) -> pd.DataFrame:
+    """Return slide_id, case_id, site, kind, subtype, n, store of all slides that have a kind.
+
+    `kind` and `subtype` name columns of the label tables; kind "" is the name of the store, subtype "" is none. A
+    patient is the tables' case_id, else the TCGA barcode's, else the slide; a site likewise. Only kinds with 2 to 4
+    subtypes have any. Raises ValueError for a slide in two stores, or a column that no table has.
+    """
+    rows = [
+        (slide, store.path.stem, store.n_tiles(slide), number)
+        for number, store in enumerate(stores)
+        for slide in store.slide_ids
+    ]
+    table = pd.DataFrame(rows, columns=["slide_id", "name", "n", "store"])
+    if (twice := table["slide_id"].duplicated()).any():
+        slide = table.loc[twice, "slide_id"].iloc[0]
+        raise ValueError(f"stores: {twice.sum()} slides are in two of them ({slide}, ...); give each slide once")
+    known = _labelled(labels, [name for name in (kind, subtype) if name])
+    table = table.join(known, on="slide_id").fillna(dict.fromkeys(known.columns, ""))
+    barcode = table["slide_id"].map(tcga_case)
+    case, site = (table.get(name, pd.Series("", index=table.index)) for name in ("case_id", "site"))
+    table = table.assign(
+        case_id=case.where(case != "", barcode.where(barcode != "", table["slide_id"])),
+        site=site.where(site != "", barcode.str[5:7]),
+        kind=table[kind] if kind else table["name"],
+        subtype=table[subtype] if subtype else "",
+    )
+    table = table[table["kind"] != ""]
+    several = table[table["subtype"] != ""].groupby("kind")["subtype"].nunique().between(2, MOST_SUBTYPES)
+    told = table["kind"].isin(several.index[several])
+    table = table.assign(subtype=table["subtype"].where(told, ""))
+    return table[["slide_id", "case_id", "site", "kind", "subtype", "n", "store"]].reset_index(drop=True)
+
+
+def bags_of(mosaics: Sequence[Mosaic], stores: Sequence[PackedStore], store_of: Mapping[str, int]) -> list[Bag]:
+    """Join each mosaic's runs of tokens, in the order of its pieces; places are not known. Each slide is read once."""
+    wanted: dict[str, list[tuple[int, int, Run]]] = {}
+    for number, mosaic in enumerate(mosaics):
+        start = 0
+        for run in (run for piece in mosaic.pieces for run in piece.runs):
+            wanted.setdefault(run.slide_id, []).append((number, start, run))
+            start += run.stop - run.start
+    x: list[Float[np.ndarray, "n d"] | None] = [None] * len(mosaics)
+    for slide in sorted(wanted):
+        tokens = stores[store_of[slide]].read(slide).x
+        for number, start, run in wanted[slide]:
+            if x[number] is None:
+                x[number] = np.empty((sum(piece.size for piece in mosaics[number].pieces), tokens.shape[1]), np.float32)
+            x[number][start : start + run.stop - run.start] = tokens[run.start : run.stop]
+    return [make_bag(mosaic.name, own, None, {}) for mosaic, own in zip(mosaics, x, strict=True)]
+
+
+def manifest_table(mosaics: Sequence[Mosaic], *, source: str) -> pd.DataFrame:
+    """Return a manifest whose slides are the mosaics, in store.h5 beside it; each is its own patient."""
+    table = pd.DataFrame("", index=range(len(mosaics)), columns=list(COLUMNS))
+    names = [mosaic.name for mosaic in mosaics]
+    sides = [mosaic.side for mosaic in mosaics]
+    return table.assign(slide_id=names, case_id=names, feature_path="store.h5", split=sides, source=source)
+
+
+def _labelled(labels: Sequence[Path], wanted: Sequence[str]) -> pd.DataFrame:
+    """Join label tables by slide; columns case_id, site and those that are wanted, as far as there are any."""
+    parts = []
+    for path in labels:
+        table = read_labels(path)
+        if "slide_id" not in table:
+            raise ValueError(f"{path}: no column slide_id; got {', '.join(table)}; rename or add it")
+        slide = table["slide_id"].str.strip().str.replace(SUFFIXES, "", regex=True, case=False)
+        columns = [name for name in ("case_id", "site", *wanted) if name in table]
+        parts.append(table[list(dict.fromkeys(columns))].apply(lambda words: words.str.strip()).set_index(slide))
+    joined = pd.concat(parts) if parts else pd.DataFrame(index=pd.Index([], name="slide_id"))
+    if absent := [name for name in wanted if name not in joined]:
+        raise ValueError(f"labels: no column {', '.join(absent)} in {len(parts)} tables; correct it, or leave it empty")
+    if (twice := joined.index.duplicated()).any():
+        raise ValueError(
+            f"labels: {twice.sum()} slides have two rows ({joined.index[twice][0]}, ...); keep one a slide"
+        )
+    return joined.fillna("")
