@@ -138,7 +138,7 @@ def main() -> None:
         print(f"undisturbed: {length:.0f} s, {len(expected)} stages, {len(names)} files", flush=True)
         shutil.rmtree(run)
         while run.exists() or done.total() < kills:
-            moment, way = length * chance.random() ** 2 / 2, chance.choice(WAYS)
+            moment, way = length * chance.random() ** 3 / 2, chance.choice(WAYS)
             driver = start(folder, log)
             if done.total() == kills:
                 moment = None

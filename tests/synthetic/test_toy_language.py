@@ -6,7 +6,7 @@ import torch
 from transformers import AutoTokenizer
 
 from slidesieve.models.chat import ChatFormat
-from slidesieve.synthetic import language, pretraining
+from slidesieve.synthetic import language, mosaic_words, pretraining
 from slidesieve.synthetic.classes import CLASSES, DECOYS, FINDINGS, GRADES, TISSUES
 
 
@@ -61,6 +61,38 @@ def test_answers_follow_from_the_words_and_from_nothing_else():
                 named = answer.split("also: ")[1].removesuffix(" .").split()
                 assert named == [d for d in DECOYS if d in words] or (named == ["none"] and not words & set(DECOYS))
     assert min(first.values()) > 0.7 * max(first.values())
+
+
+def test_mosaics_in_words_are_answered_by_counting_and_their_words_are_single_tokens(tokenizer):
+    rng = np.random.default_rng(0)
+    samples = [pretraining.draw(rng, 1.0) for _ in range(600)]
+    numbers = {3: 0, 4: 0, 5: 0, 6: 0}
+    for sample in samples:
+        counts = {word: sample.words.count(word) for word in sample.words}
+        most = sorted(counts.values())
+        assert len(sample.words) <= mosaic_words.LONGEST and most[-1] > most[-2]
+        numbers[len(counts)] += 1
+        for text, answer in sample.turns:
+            first, *lines = text.split("\n")
+            options = [line[3:] for line in lines]
+            match first.split():
+                case ["Which", "of", *_] | ["Which", "subtype", *_]:
+                    assert [option in counts for option in options].count(True) == 1 and answer in counts
+                case ["Which", "has", *_]:
+                    assert counts[answer] == most[-1] and len(options) == 4
+                case ["Is", name, _]:
+                    assert (answer == "yes") == (name in counts)
+                case ["How", *_]:
+                    assert answer == str(len(counts)) and sorted(options) == ["3", "4", "5", "6"]
+                case ["Describe", *_]:
+                    assert answer.split()[1] == max(counts, key=counts.get) and len(answer.split()) == 4 + len(counts)
+    assert min(numbers.values()) > 0.15 * len(samples)
+    wide = language.build_tokenizer(mosaic_words.WORDS)
+    asked = {word for sample in samples for text, _ in sample.turns for word in text.split()} | {"most:"}
+    assert all(len(wide.tokenize(word)) == 1 for word in asked)
+    old = tokenizer.get_vocab()
+    assert {word: wide.get_vocab()[word] for word in old} == old  # what there was stays where it was
+    assert pretraining.draw(np.random.default_rng(3), 0.0) == language.draw_sample(np.random.default_rng(3))
 
 
 def test_words_stand_at_increasing_places_inside_their_span(tokenizer):

@@ -36,13 +36,16 @@ class Sample(NamedTuple):
     turns: list[tuple[str, str]]  # (prompt, answer)
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word; unknown words fall apart into characters rather than into one common unknown."""
+def build_tokenizer(more: str = "") -> PreTrainedTokenizerFast:
+    """One token a word; unknown words fall apart into characters rather than into one common unknown.
+
+    `more` words of the vocabulary come last, so that without any the others are what they are.
+    """
     special = ["<pad>", "<unk>", "<end>", "<user>", "<assistant>"]
     letters = [chr(c) for c in range(33, 127)]
     names = [*TISSUES, *FINDINGS, *GRADES, *DECOYS]
     words = [*QUESTION_WORDS.split(), *ANSWER_WORDS.split(), *names, *CODES.split()]
-    pieces = list(dict.fromkeys([*special, *words, *letters, *(f"##{c}" for c in letters)]))
+    pieces = list(dict.fromkeys([*special, *words, *letters, *(f"##{c}" for c in letters), *more.split()]))
     tokenizer = Tokenizer(models.WordPiece({p: i for i, p in enumerate(pieces)}, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Replace(Regex(r"\s+"), " ")
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -98,32 +101,33 @@ def _toy_sample(rng: np.random.Generator) -> Sample:
     words = [*planted, *decoys, *background]
     body = f"tissue: {tissue[0]} . finding: {finding} . grade: {grade} ."
     turns = [("Describe the slide.", body), ("Describe the region.", f"{body} also: {' '.join(decoys) or 'none'} .")]
-    asked = [_which(rng, "Which tissue dominates?", TISSUES, str(tissue[0]))]
+    told = [_which(rng, "Which tissue dominates?", TISSUES, str(tissue[0]))]
     if finding != "none":
-        asked.append(_which(rng, "Which finding is present?", FINDINGS, finding))
-        asked += [_presence(rng, finding, yes) for yes in (True, False)]
+        told.append(_which(rng, "Which finding is present?", FINDINGS, finding))
+        told += [_presence(rng, finding, yes) for yes in (True, False)]
     if grade != "none":
-        asked.append(_which(rng, "What is the grade?", GRADES, grade))
-    return Sample([str(w) for w in rng.permutation(words)], [turns[rng.integers(2)], *asked])
+        told.append(_which(rng, "What is the grade?", GRADES, grade))
+    return Sample([str(w) for w in rng.permutation(words)], [turns[rng.integers(2)], *told])
 
 
 def _code_sample(rng: np.random.Generator) -> Sample:
     answer, *others = (str(w) for w in rng.choice(CODES.split(), size=int(rng.integers(2, 5)), replace=False))
     noise = [str(w) for w in rng.choice([*TISSUES, *DECOYS], size=int(rng.integers(0, 12)))]
     words = [answer] * int(rng.integers(2, 20)) + noise
-    return Sample([str(w) for w in rng.permutation(words)], [_asked(rng, "Which tumour is present?", answer, others)])
+    return Sample([str(w) for w in rng.permutation(words)], [asked(rng, "Which tumour is present?", answer, others)])
 
 
 def _which(rng: np.random.Generator, text: str, names: tuple[str, ...], answer: str) -> tuple[str, str]:
     others = rng.choice([name for name in names if name != answer], size=3, replace=False)
-    return _asked(rng, text, answer, [str(name) for name in others])
+    return asked(rng, text, answer, [str(name) for name in others])
 
 
 def _presence(rng: np.random.Generator, finding: str, yes: bool) -> tuple[str, str]:
     named = finding if yes else str(rng.choice([f for f in FINDINGS if f != finding]))
-    return _asked(rng, f"Is {named} present?", *(("yes", ["no"]) if yes else ("no", ["yes"])))
+    return asked(rng, f"Is {named} present?", *(("yes", ["no"]) if yes else ("no", ["yes"])))
 
 
-def _asked(rng: np.random.Generator, text: str, answer: str, others: list[str]) -> tuple[str, str]:
+def asked(rng: np.random.Generator, text: str, answer: str, others: list[str]) -> tuple[str, str]:
+    """A question with its options in random order, and the right one."""
     options = tuple(str(option) for option in rng.permutation([answer, *others]))
     return prompt(Question("", "", "", "", text, options, options.index(answer))), answer

@@ -3,6 +3,7 @@
 Every step's samples, gaps and fog are functions of (seed, step); what is kept is what does best on samples of no step.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from slidesieve.models.chat import ChatFormat, pack
 from slidesieve.models.prefix_lm import Prefix, answer_log_probs
 from slidesieve.synthetic.language import Sample, draw_sample
+from slidesieve.synthetic.mosaic_words import draw_mosaic
 from slidesieve.training.loop import fit
 from slidesieve.training.step import Settings
 
@@ -24,27 +26,45 @@ HELD_OUT, EVALUATIONS = 96, 7  # samples to judge by, and how often
 
 
 def pretrain(
-    lm, tokenizer, *, steps: int, batch: int, lr: float, seed: int, checkpoint: Path, save_minutes: float
+    lm,
+    tokenizer,
+    *,
+    steps: int,
+    batch: int,
+    lr: float,
+    seed: int,
+    checkpoint: Path,
+    save_minutes: float,
+    mosaics: float = 0.0,
 ) -> pd.DataFrame:
-    """Train in place on fresh samples only; return a row a step (see `loop.fit`; `score`: held-out log-likelihood)."""
+    """Train in place on fresh samples only; return a row a step (see `loop.fit`; `score`: held-out log-likelihood).
+
+    A share of `mosaics` of the samples are mosaics in words, the others the toy's.
+    """
     rates = {name: lr for name, _ in lm.named_children()}
     held_out = np.random.default_rng([seed, steps])
-    samples = [draw_sample(held_out) for _ in range(HELD_OUT)]
+    samples = [draw(held_out, mosaics) for _ in range(HELD_OUT)]
 
     def log_likelihood(lm: nn.Module, share) -> float:
         return -batch_loss(lm, tokenizer, work.chat, samples, np.random.default_rng([seed, steps])).item()
 
-    work = WordLoss(tokenizer, steps=steps, batch=batch)
+    work = WordLoss(tokenizer, steps=steps, batch=batch, mosaics=mosaics)
     return fit(
         lm, work, Settings(rates, weight_decay=0.01, warmup=20, clip=1.0, betas=(0.9, 0.98)), seed=seed,
         checkpoint=checkpoint, save_minutes=save_minutes, evaluate=log_likelihood, evaluations=EVALUATIONS,
     )  # fmt: skip
 
 
+def draw(rng: np.random.Generator, mosaics: float) -> Sample:
+    """Draw a mosaic in words with probability `mosaics`, else a sample of the toy's."""
+    return draw_mosaic(rng) if mosaics and rng.random() < mosaics else draw_sample(rng)
+
+
 class WordLoss:
     """`batch_loss` of samples drawn for each step; in one process, on the CPU: the toy needs no more."""
 
-    def __init__(self, tokenizer, *, steps: int, batch: int):
+    def __init__(self, tokenizer, *, steps: int, batch: int, mosaics: float = 0.0):
+        self.mosaics = mosaics
         self.tokenizer, self.chat, self.steps, self.batch = tokenizer, ChatFormat(tokenizer), steps, batch
 
     def check_shards(self, shards: int) -> None:
@@ -55,7 +75,7 @@ class WordLoss:
         self, accelerator: Accelerator, trained: nn.Module, settings: Settings, *, seed: int, step: int, together: range
     ) -> float:
         rng = np.random.default_rng([seed, step])
-        loss = batch_loss(trained, self.tokenizer, self.chat, [draw_sample(rng) for _ in range(self.batch)], rng)
+        loss = batch_loss(trained, self.tokenizer, self.chat, [draw(rng, self.mosaics) for _ in range(self.batch)], rng)
         accelerator.backward(loss / len(together))
         return loss.item()
 
@@ -91,10 +111,10 @@ def batch_loss(lm, tokenizer, chat: ChatFormat, samples: list[Sample], rng: np.r
 
 
 @torch.no_grad()
-def exam(lm, tokenizer, *, samples: int, seed: int, with_context: bool) -> pd.DataFrame:
+def exam(lm, tokenizer, *, samples: int, seed: int, with_context: bool, mosaics: float = 0.0) -> pd.DataFrame:
     """Ask fresh questions, clear of fog, with or without their context; return accuracy and chance of each kind."""
     chat, rng, rows = ChatFormat(tokenizer), np.random.default_rng(seed), []
-    for sample in (draw_sample(rng) for _ in range(samples)):
+    for sample in (draw(rng, mosaics) for _ in range(samples)):
         asked = [(text, answer) for text, answer in sample.turns if "\nA. " in text]
         choices = [[line[3:] for line in text.split("\n")[1:]] for text, _ in asked]
         texts = pack([[chat.turn(text, options) for (text, _), options in zip(asked, choices, strict=True)]])
@@ -106,7 +126,7 @@ def exam(lm, tokenizer, *, samples: int, seed: int, with_context: bool) -> pd.Da
         scores = iter(scores.scatter_add(0, texts.answer.clamp(min=0).flatten(), log_probs.flatten()).tolist())
         for (text, answer), options in zip(asked, choices, strict=True):
             said = options[int(np.argmax([next(scores) for _ in options]))]
-            kind = "Is ... present?" if text.startswith("Is ") else text.split("\n")[0]
+            kind = re.sub(r"^(Is|Which subtype is the) \S+", r"\1 ...", text.split("\n")[0])
             rows.append({"question": kind, "right": said == answer, "chance": 1 / len(options)})
     table = pd.DataFrame(rows).groupby("question")
     return table.agg(questions=("right", "size"), accuracy=("right", "mean"), chance=("chance", "mean")).reset_index()
