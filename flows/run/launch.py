@@ -24,6 +24,7 @@ POLL_SECONDS = 0.1
 TIMEOUT, STOPPED = "timeout", "stopped"  # why a notebook was not waited for
 INTERRUPTED = "interrupted; the next run goes on from here"
 LIVE_SECONDS = 2.0
+AT_ITS_END = "KeyboardInterrupt caught in kernel."  # said by some kernels that are asked to go: Jupyter interrupts first
 TERMINAL = re.compile(
     r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?"
 )  # its commands: colours, titles, cursor
@@ -74,7 +75,7 @@ def launch(
         kill_tagged(RUN, tag)
     told = Account(**read_json(account)) if account.exists() else _broken(process, out_dir, notebook.stem)
     account.unlink(missing_ok=True)
-    if told.ok and noise.stat().st_size == 0:
+    if told.ok and all(line.endswith(AT_ITS_END) for line in last_lines(noise, 2)):
         noise.unlink()
     if end == TIMEOUT:
         return told._replace(ok=False, error=f"stopped after {timeout_s:g} s (timeout)")
