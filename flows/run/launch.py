@@ -24,7 +24,9 @@ POLL_SECONDS = 0.1
 TIMEOUT, STOPPED = "timeout", "stopped"  # why a notebook was not waited for
 INTERRUPTED = "interrupted; the next run goes on from here"
 LIVE_SECONDS = 2.0
-AT_ITS_END = "KeyboardInterrupt caught in kernel."  # said by some kernels that are asked to go: Jupyter interrupts first
+AT_ITS_END = (
+    "KeyboardInterrupt caught in kernel."  # said by some kernels that are asked to go: Jupyter interrupts first
+)
 TERMINAL = re.compile(
     r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?"
 )  # its commands: colours, titles, cursor

@@ -184,6 +184,26 @@ def test_what_a_killed_driver_left_running_is_ended_before_the_folder_is_used(no
         launch(notebook, tmp_path, {}, timeout_s=None, threads=1, on_line=print)
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("", False),
+        ("[IPKernelApp] ERROR | KeyboardInterrupt caught in kernel.", False),
+        ("IOStream.flush timed out\n[IPKernelApp] ERROR | KeyboardInterrupt caught in kernel.", True),
+    ],
+)
+def test_what_a_process_said_beside_its_notebook_is_kept_unless_it_is_its_end(tmp_path, monkeypatch, said, kept):
+    process = tmp_path / "python"
+    out, ends = tmp_path / "out", "import json; json.dump({'ok': True}, open('account.json', 'w'))"
+    out.mkdir()
+    process.write_text(f"#!/bin/sh\nprintf '%s' '{said}'\ncd '{out}' && exec '{sys.executable}' -c \"{ends}\"\n")
+    process.chmod(0o755)
+    monkeypatch.setattr("flows.run.launch.guard", lambda: None)
+    monkeypatch.setattr("flows.run.launch.sys.executable", str(process))
+    account = launch(Path("50.ipynb"), out, {}, timeout_s=None, threads=1, on_line=print)
+    assert account.ok and [path.name for path in out.iterdir()] == (["process.txt"] if kept else [])
+
+
 def test_a_receipt_from_before_the_clock_was_set_back_is_no_other_worker_s(notebook, tmp_path, quick):
     assert run_notebook(notebook, tmp_path / "out", {}).status == "ran"
     tomorrow = time.time() + 86400
