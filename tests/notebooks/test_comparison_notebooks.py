@@ -57,7 +57,9 @@ def test_methods_of_known_quality_are_ranked_beside_their_floors(tmp_path):
     selection = pd.read_csv(out / "selection.csv")
     assert ",".join(selection.columns) == "method,k,seed,recall,chance,precision"
     assert {"norm", "outlier", "knn"} <= set(selection["method"]) and set(selection["seed"]) == {0, 1}
-    assert pd.read_csv(out / "auc.csv").empty
+    assert set(pd.read_csv(out / "auc.csv")["group"]) == {"finding", "presence", "tissue"}
+    by_auc = pd.read_csv(out / "auc_pairs.csv").set_index(["group", "method", "other"])
+    assert by_auc.loc[("finding", "sparselearn", "tcssa"), "verdict"] == "above in these runs"
     assert {"scores.png", "soft_and_hard.png", "selection.png", "head_to_head.png"} <= set(
         json.loads((out / "receipt.json").read_text())["outputs"]
     )

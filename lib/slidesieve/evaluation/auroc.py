@@ -1,6 +1,6 @@
-"""A question asked of every slide with the same options, read as classification: AUROC beside a mean-pool baseline."""
+"""A question asked of many slides with the same options, read as classification: AUROC beside a mean-pool baseline."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from slidesieve.features.bag import Bag
 
 BASELINE = "mean_pool_lr"
 INVERSE_PENALTY = 0.01
+COLUMNS = [*RUN, "fold", "group", "n_slides", "auc", "ci_low", "ci_high"]
 
 
 def mean_pool_model() -> Pipeline:
@@ -29,6 +30,18 @@ def common_options(questions: Sequence[Question]) -> tuple[str, ...]:
     return asked.pop()[1] if len(asked) == 1 else ()
 
 
+def asked_alike(questions: Sequence[Question], answers: pd.DataFrame) -> dict[str, list[Question]]:
+    """Return, by kind, the questions that share one text and one option set.
+
+    Of several kinds, one with an option that is nowhere right among some fold's answers is left out.
+    """
+    kinds: dict[str, list[Question]] = {}
+    for question in questions:
+        kinds.setdefault(question.kind, []).append(question)
+    alike = {kind: own for kind, own in kinds.items() if common_options(own)}
+    return alike if len(kinds) == 1 else {k: own for k, own in alike.items() if _complete(own, answers)}
+
+
 def option_probability(answers: pd.DataFrame, questions: Sequence[Question]) -> Float[np.ndarray, "q c"]:
     """Return each answer's softmax over its options' log-likelihoods, columns in the order of `common_options`."""
     table, options = {question.id: question for question in questions}, common_options(questions)
@@ -39,14 +52,14 @@ def option_probability(answers: pd.DataFrame, questions: Sequence[Question]) -> 
 
 
 def auc_scores(answers: pd.DataFrame, questions: Sequence[Question], *, draws: int, seed: int) -> pd.DataFrame:
-    """Return the AUROC of each run and fold; slides without an answer count as undecided (equal probabilities)."""
+    """Return the AUROC of each run, fold and question asked alike; a slide without an answer counts as undecided."""
     rows = []
-    for run, part in answers[answers["method"].isin(_scored(answers))].groupby([*RUN, "fold"], sort=False):
-        probability = np.nan_to_num(option_probability(part, questions), nan=1 / len(common_options(questions)))
-        patient = part["case_id"].to_numpy(str)
-        estimate = macro_auroc(probability, _labels(part, questions), patient, draws=draws, seed=seed)
-        rows.append((*run, len(part), *estimate))
-    return pd.DataFrame(rows, columns=[*RUN, "fold", "n_slides", "auc", "ci_low", "ci_high"])
+    for group, asked in asked_alike(questions, answers).items():
+        shown = answers[answers["method"].isin(_scored(answers)) & answers["ID"].isin([q.id for q in asked])]
+        for run, part in shown.groupby([*RUN, "fold"], sort=False):
+            probability, label, patient = classified(part, asked)
+            rows.append((*run, group, len(part), *macro_auroc(probability, label, patient, draws=draws, seed=seed)))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def mean_pool_baseline(
@@ -60,8 +73,25 @@ def mean_pool_baseline(
 ) -> pd.DataFrame:
     """Return the AUROC of standardised logistic regression (C = 0.01) on mean tile features, on the same folds."""
     pooled = {slide_id: bag.x.mean(axis=0) for slide_id, bag in bags.items() if len(bag.x)}
-    label = {q.slide_id: common_options(questions).index(q.options[q.answer]) for q in questions}
     rows = []
+    for group, asked in asked_alike(questions, answers).items():
+        own = answers[answers["ID"].isin([q.id for q in asked])]
+        how = {"split": split, "draws": draws, "seed": seed}
+        rows += [(BASELINE, 0, seed, fold, group, *score) for fold, *score in _pooled_scores(own, asked, pooled, **how)]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _pooled_scores(
+    answers: pd.DataFrame,
+    questions: Sequence[Question],
+    pooled: Mapping[str, Float[np.ndarray, " d"]],
+    *,
+    split: dict[int, pd.Series],
+    draws: int,
+    seed: int,
+) -> Iterator[tuple]:
+    """Yield fold, slides, AUROC and its interval of one question."""
+    label = {q.slide_id: common_options(questions).index(q.options[q.answer]) for q in questions}
     for fold, part in answers.drop_duplicates(["fold", "ID"]).groupby("fold"):
         train = [s for s in label if split[fold].get(s) == "train" and s in pooled]
         held = part[part["Slide"].isin(list(pooled))]
@@ -73,8 +103,7 @@ def mean_pool_baseline(
         probability = model.predict_proba(np.stack([pooled[s] for s in test]))
         truth = np.array([label[s] for s in test])
         estimate = macro_auroc(probability, truth, held["case_id"].to_numpy(str), draws=draws, seed=seed)
-        rows.append((BASELINE, 0, seed, fold, len(test), *estimate))
-    return pd.DataFrame(rows, columns=[*RUN, "fold", "n_slides", "auc", "ci_low", "ci_high"])
+        yield fold, len(test), *estimate
 
 
 def auroc(
@@ -125,6 +154,21 @@ def macro_auroc(
 
 def _scored(answers: pd.DataFrame) -> list[str]:
     return list(answers.loc[answers[LOGP[0]].notna(), "method"].unique())
+
+
+def classified(
+    answers: pd.DataFrame, questions: Sequence[Question]
+) -> tuple[Float[np.ndarray, "q c"], Int[np.ndarray, " q"], Shaped[np.ndarray, " q"]]:
+    """Return probabilities (equal where there is no answer), labels and patients of answers to one question."""
+    probability = np.nan_to_num(option_probability(answers, questions), nan=1 / len(common_options(questions)))
+    return probability, _labels(answers, questions), answers["case_id"].to_numpy(str)
+
+
+def _complete(questions: Sequence[Question], answers: pd.DataFrame) -> bool:
+    """Say whether every option is the right one of some answered question in each fold."""
+    own = answers[answers["ID"].isin([q.id for q in questions])]
+    n = len(common_options(questions))
+    return len(own) > 0 and all(len(set(_labels(part, questions))) == n for _, part in own.groupby("fold"))
 
 
 def _labels(answers: pd.DataFrame, questions: Sequence[Question]) -> Int[np.ndarray, " q"]:
