@@ -64,7 +64,7 @@ def accuracies(paper=None):
 def test_both_intervals_of_a_bin_stand_beside_its_accuracy(paper):
     ax = accuracies(paper)
     assert intervals(ax, "95 % binomial") == [(0.08, 47, 87), (1.08, 12, 78), (2.08, 66, 93)]
-    assert intervals(ax, "95 % clustered by slide") == [(-0.08, 52, 88), (0.92, 11, 77), (1.92, 69, 91)]
+    assert intervals(ax, "95 % clustered by patient") == [(-0.08, 52, 88), (0.92, 11, 77), (1.92, 69, 91)]
     ours = [line for line in ax.lines if line.get_marker() == "o" and line.get_color() == BLUE]
     assert [points(line) for line in ours] == [[(-0.08, 71), (0.92, 40), (1.92, 83)]]
     assert names(ax.xaxis) == ["<64", "64-128", ">128"] and titles(ax) == ("tiles on the slide", "accuracy (%)")
@@ -73,13 +73,13 @@ def test_both_intervals_of_a_bin_stand_beside_its_accuracy(paper):
 
 def test_the_clustered_interval_is_the_thick_one():
     width = {c.get_label(): c.lines[2][0].get_linewidth().item() for c in accuracies().containers}
-    assert width["95 % clustered by slide"] > width["95 % binomial"]
+    assert width["95 % clustered by patient"] > width["95 % binomial"]
 
 
 def test_all_lengths_together_are_a_level_line():
     ax = accuracies()
     assert rules(ax, "y") == [("all lengths", 61.7)]
-    assert sorted(legend(ax)) == ["95 % binomial", "95 % clustered by slide", "all lengths"]
+    assert sorted(legend(ax)) == ["95 % binomial", "95 % clustered by patient", "all lengths"]
 
 
 def test_the_papers_accuracies_are_grey_with_how_far_they_may_be_misread():

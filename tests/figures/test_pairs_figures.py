@@ -55,6 +55,18 @@ def test_one_verdict_for_all_leaves_the_other_kind_empty(verdict, label, other):
     assert intervals(ax, other) == [] and named(ax) == [TOLD, UNTOLD]
 
 
+def test_what_is_apart_in_these_runs_alone_is_hollow():
+    words = ["above in these runs", "not told apart in these runs", "below", "not told apart", "below in these runs"]
+    ax, here = (
+        pairs.differences(fresh(), DUELS.assign(verdict=words), title=""),
+        "95 %, apart in these runs, too few seeds",
+    )
+    assert named(ax) == [TOLD, here, UNTOLD] and bar_hues(ax) == [BLUE, BLUE, GREY]
+    assert [at for at, *_ in intervals(ax, here)] == [0, 4] and [at for at, *_ in intervals(ax, TOLD)] == [2]
+    hollow = {box.get_label(): box.lines[0].get_markerfacecolor() for box in ax.containers}
+    assert hollow[here] == "white" != hollow[TOLD]
+
+
 def test_nothing_to_compare_is_said():
     ax = pairs.differences(fresh(), DUELS.iloc[:0], title="tissue, same k")
     assert [text for text, *_ in written(ax)] == ["no two runs to compare"] and not ax.axison
@@ -107,6 +119,6 @@ def test_every_compressor_has_a_line_of_its_own():
     shares, tflops = np.linspace(0.31, 0.77, len(runs)), np.geomspace(0.003, 2.9, len(runs))
     ax = pairs.accuracy_by_operations(fresh(), runs.assign(accuracy=shares), runs.assign(tflops=tflops), title="")
     looks = {(hex_of(c.lines[0].get_color()), c.lines[0].get_marker()) for c in ax.containers}
-    assert len(looks) == len(COMPRESSORS) == 15
+    assert len(looks) == len(COMPRESSORS) == 16
     expected = zip(rounded(1000 * tflops), rounded(100 * shares), strict=True)
     assert centres(ax) == list(expected) and outside(ax) == []

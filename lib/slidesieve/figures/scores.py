@@ -84,6 +84,7 @@ def fold_aucs(ax: Axes, aucs: pd.DataFrame) -> Axes:
         ax.plot([part["auc"].mean()] * 2, [place - 0.35, place + 0.35], color=RED, label=None if place else "mean")
     ax.axvline(0.5, color=GREY, linestyle="--", linewidth=1.2, label="no information")
     ax.set(xlabel="AUROC", yticks=range(len(names)), yticklabels=names)
+    ax.tick_params(labelbottom=True)  # the panel below may be empty
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
     return clean(ax, grid="x")
