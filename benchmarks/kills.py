@@ -88,6 +88,27 @@ def kill(driver: subprocess.Popen, way: tuple[str, signal.Signals], chance: rand
     return True
 
 
+def end_or_be_killed(
+    driver: subprocess.Popen, length: float, kills: int, done: Counter, chance: random.Random
+) -> tuple[int, bool]:
+    """Kill at moments of chance until the driver is gone; return how it exits, and if anything was killed.
+
+    A run goes on when one of its kernels is killed, and then exits with an error; what comes after may be killed too.
+    """
+    killed = False
+    while done.total() < kills:
+        try:
+            return driver.wait(length * chance.random() ** 3 / 2), killed
+        except subprocess.TimeoutExpired:
+            way = chance.choice(WAYS)
+            found = kill(driver, way, chance)
+            done[f"{way[0]} {way[1].name}"] += found
+            killed |= found
+            if way[0] != KERNEL:
+                break
+    return driver.wait(1200), killed
+
+
 def _is_kernel(process: psutil.Process) -> bool:
     try:
         return "ipykernel_launcher" in process.cmdline()
@@ -139,17 +160,9 @@ def main() -> None:
         print(f"undisturbed: {length:.0f} s, {len(expected)} stages, {len(names)} files", flush=True)
         shutil.rmtree(run)
         while run.exists() or done.total() < kills:
-            moment, way = length * chance.random() ** 3 / 2, chance.choice(WAYS)
-            driver = start(folder, log)
-            if done.total() == kills:
-                moment = None
-            try:
-                code = driver.wait(moment)
-            except subprocess.TimeoutExpired:
-                done[f"{way[0]} {way[1].name}"] += kill(driver, way, chance)
-                code = driver.wait(600)
-                if code or way[0] != KERNEL:
-                    continue
+            code, killed = end_or_be_killed(start(folder, log), length, kills, done, chance)
+            if killed and code:
+                continue
             if code:
                 sys.exit(f"a run that nobody killed exits {code}:\n{log.read_text()[-9000:]}")
             if wrong := differences(run, expected, names):
