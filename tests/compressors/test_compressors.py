@@ -12,11 +12,14 @@ N, D, K = 75, 33, 7
 SHORT = 41
 LATENTS, WIDTH = 9, 16
 LOCPATH = {"latents": LATENTS, "latent_width": WIDTH, "resampler_heads": 2, "resampler_blocks": 1}
-OPTIONS = {"sparselearn": {"scorer_heads": 3}, "locpath": LOCPATH}
+OPTIONS = {"sparselearn": {"scorer_heads": 3}, "sieve": {"scorer_heads": 3}, "locpath": LOCPATH}
 ALL = sorted(COMPRESSORS)
 MIXES = [name for name in ALL if COMPRESSORS[name].kind in ("pools", "resamples") or name == "blank"]
 MERGES = [name for name in ALL if COMPRESSORS[name].kind == "merges"]  # sums of tiles, each at the place of one
-KEEPS_TILES = [name for name in ALL if name not in (*MIXES, *MERGES)]  # each token is one tile, untouched in evaluation
+SIEVE = "sieve"  # keeps tiles and hands on means of the rest: tests/compressors/test_sieve.py
+KEEPS_TILES = [
+    name for name in ALL if name not in (*MIXES, *MERGES, SIEVE)
+]  # each token is one tile, untouched in evaluation
 ORDERED = ("linspace", "tome", "visionzip_nocls")  # what they do follows the order of the bag
 
 # Worked out by hand. A transformer block of width w has 12 w^2 + 13 w parameters: two layer norms (4 w), q, k, v
@@ -33,6 +36,7 @@ PARAMETERS = {  # at d = 33, k = 7 and at d = 512, k = 32
     "mean": (7_854, 8_404_992),
     "random": (0, 0),
     "sparselearn": (40_591, 9_458_689),
+    "sieve": (40_591, 9_458_689),
     "tcssa": (241_059, 16_859_168),
     "text_only": (0, 0),
     "blank": (K * D, 32 * 512),
@@ -78,9 +82,12 @@ def is_spent(name: str, counts: list[int], most: list[int]) -> bool:
 def test_tokens_handed_on_by_hand(n):
     few = min(n, K)
     expected = {"all": n, "text_only": 0, "blank": K, "mean": K, "tcssa": K, "locpath": LATENTS}
-    expected |= dict.fromkeys(("linspace", "random", "sparselearn", "fps", "dpp", "coverage", *MERGES), few)
+    expected |= dict.fromkeys(("linspace", "random", "sparselearn", "fps", "dpp", "coverage", "sieve", *MERGES), few)
     assert {name: budget(name, n) for name in expected} == expected
-    assert {name: budget(name, n, training=True) for name in expected} == expected | {"sparselearn": n}
+    assert {name: budget(name, n, training=True) for name in expected} == expected | {
+        "sparselearn": n,
+        "sieve": n + min(n, K // 2 + 1),
+    }
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -103,10 +110,10 @@ def test_a_compressor_hands_on_what_its_class_says(name, n, training):
 
 def test_what_stands_in_the_registry_is_true_of_the_classes():
     assert tuple(name for name in COMPRESSORS if not COMPRESSORS[name].has_k()) == WITHOUT_K
-    assert {name for name in COMPRESSORS if COMPRESSORS[name].keeps_tiles()} == set(KEEPS_TILES) - {"text_only"}
+    assert {name for name in COMPRESSORS if COMPRESSORS[name].keeps_tiles()} == {*KEEPS_TILES, SIEVE} - {"text_only"}
     assert set(MIXES) == {"mean", "tcssa", "locpath", "blank"}
     assert set(MERGES) == {"kmeans", "tome", "visionzip_nocls", "grid"}
-    assert {name for name in ALL if COMPRESSORS[name].has_places()} == {*KEEPS_TILES, *MERGES} - {"text_only"}
+    assert {name for name in ALL if COMPRESSORS[name].has_places()} == {*KEEPS_TILES, *MERGES, SIEVE} - {"text_only"}
     assert set(FLOORS) | set(BESIDE) <= COMPRESSORS.keys() and set(BESIDE) - set(FLOORS) == {"all"}
     pretrained = {name for name in COMPRESSORS if COMPRESSORS[name].is_pretrained}
     assert pretrained == {name for name in COMPRESSORS if not fusion_of(COMPRESSORS[name]).is_prefix} == {"locpath"}
@@ -115,7 +122,8 @@ def test_what_stands_in_the_registry_is_true_of_the_classes():
 @pytest.mark.parametrize("d_k", [(D, K), (512, 32)])
 def test_exact_parameter_counts(d_k):
     at = 0 if d_k == (D, K) else 1
-    heads = {"sparselearn": {"scorer_heads": 3 if at == 0 else 8}} | ({"locpath": LOCPATH} if at == 0 else {})
+    scorer = {"scorer_heads": 3 if at == 0 else 8}
+    heads = {"sparselearn": scorer, "sieve": scorer} | ({"locpath": LOCPATH} if at == 0 else {})
     counts = {
         name: sum(p.numel() for p in cls(*d_k, **heads.get(name, {})).parameters()) for name, cls in COMPRESSORS.items()
     }
@@ -140,12 +148,12 @@ def test_shapes_budget_and_positions(name, training):
     assert out.span.tolist() == (list(lengths) if tiles else [budget(name, n, training) for n in lengths])
     for i in range(b):
         claimed = out.positions[i][out.mask[i]]
-        assert (claimed.diff() > 0).all()
+        assert (claimed.diff() >= (0 if name == SIEVE and training else 1)).all()
         assert (claimed < out.span[i]).all() and (claimed >= 0).all()
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("name", sorted(set(ALL) - {"locpath"}))  # whose latents read every token anew
+@pytest.mark.parametrize("name", sorted(set(ALL) - {"locpath", SIEVE}))  # latents read every token anew
 def test_weights_say_where_tokens_come_from_without_an_n_by_m_matrix(name, training):
     lengths = (SHORT, N)
     out = run(name, slides(*lengths), training=training)
@@ -229,7 +237,7 @@ def test_padding_and_batch_mates_change_nothing(name, training):
         return
     w_company, w_alone = company.weights.to_dense()[0][real], alone.weights.to_dense()[0][alone.mask[0]]
     assert (w_company[:, :SHORT] - w_alone).abs().sum() < 1e-8
-    if training and name == "sparselearn":
+    if training and name in ("sparselearn", SIEVE):
         return
     difference = (company.tokens[0][real] - alone.tokens[0][alone.mask[0]]).abs().sum()
     assert difference == 0 if name in KEEPS_TILES else difference < 1e-10
@@ -250,6 +258,11 @@ def test_tile_order_changes_nothing_but_the_indices(name):
         return
     if name in MIXES:
         assert (straight.tokens - shuffled.tokens).abs().max() < 1e-10
+        return
+    if name == SIEVE:
+        there = order[shuffled.places[shuffled.mask]]
+        assert sorted(there.tolist()) == straight.places[straight.mask].tolist()
+        assert (straight.tokens[straight.mask] - shuffled.tokens[shuffled.mask][there.argsort()]).abs().max() < 1e-10
         return
     assert sorted(order[shuffled.positions[0]].tolist()) == straight.positions[0].tolist()
     back = order[shuffled.positions[0]].argsort()

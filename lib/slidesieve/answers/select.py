@@ -32,6 +32,7 @@ def select(
             for i, slide in enumerate(slides):
                 selects = compressed.kept is not None
                 kept = compressed.kept[i][compressed.mask[i]].cpu().numpy() if selects else np.empty(0, np.int64)
+                kept = kept[kept >= 0]
                 scored = compressed.scores is not None
                 score = compressed.scores[i].cpu().numpy()[kept] if scored else np.full(len(kept), np.nan)
                 order = np.argsort(-score, kind="stable")  # nan throughout leaves the order as it is

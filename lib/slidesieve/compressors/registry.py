@@ -47,6 +47,7 @@ COMPRESSORS = Rows(
         "blank": "slidesieve.compressors.baselines.Blank",
         "text_only": "slidesieve.compressors.baselines.TextOnly",
         "sparselearn": "slidesieve.compressors.sparselearn.SparseLearn",
+        "sieve": "slidesieve.compressors.sieve.Sieve",
         "tcssa": "slidesieve.compressors.tcssa.TCSSA",
         "locpath": "slidesieve.compressors.locpath.LoCPath",
     }

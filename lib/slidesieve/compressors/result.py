@@ -52,8 +52,8 @@ class Compressed(NamedTuple):
     claims its row in the bag, and text follows after all n (`models.positions` then says what it is in the slide).
     `weights[b, m, n]` is the share of tile n in token m; it is sparse, or a stride-0 view for means, so that no n x m
     matrix is ever stored, and None for latents, which read every tile anew. `scores` says how much each tile is worth
-    keeping, where the method has an opinion; `kept` which tile each token is, None where tokens mix tiles; `places` at
-    which tile's place each stands, None where they have none.
+    keeping, where the method has an opinion; `kept` which tile each token is, -1 for one that mixes some, None where
+    all do; `places` at which tile's place each stands, None where they have none.
     """
 
     tokens: Float[Tensor, "b m d"]

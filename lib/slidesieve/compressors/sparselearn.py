@@ -93,28 +93,34 @@ class SparseLearn(Compressor):
     ) -> Compressed:
         scores = self.scores(x, mask)
         x = F.layer_norm(x, x.shape[-1:])
-        return self._soft(x, scores, mask, generator) if self.training else self._hard(x, scores, mask)
+        if not self.training:
+            return self._hard(x, scores, mask)
+        return self._soft(x, scores, self._shares(scores, mask, generator), mask, generator)
 
     def _hard(self, x: Float[Tensor, "b n d"], scores: Float[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> Compressed:
         """Keep the k best tiles, neither noised nor denoised (Eq. 2)."""
         kept, valid = hard_topk(scores, self.k, mask)
         return keep_tiles(x, kept, valid, mask)._replace(scores=scores)
 
+    def _shares(
+        self, scores: Float[Tensor, "b n"], mask: Bool[Tensor, "b n"], generator: torch.Generator | None
+    ) -> Float[Tensor, "b n"]:
+        """Each tile's share alpha of the budget; they sum to k."""
+        z = standardize(scores, mask)
+        if self.gate == "gumbel-ste":
+            return draw_hard(z / self.tau, k=self.k, mask=mask, generator=generator)
+        return soft_topk(z, k=self.k, tau=float(self.tau), mask=mask)
+
     def _soft(
         self,
         x: Float[Tensor, "b n d"],
         scores: Float[Tensor, "b n"],
+        alpha: Float[Tensor, "b n"],
         mask: Bool[Tensor, "b n"],
         generator: torch.Generator | None,
     ) -> Compressed:
         """Keep all n tiles and dim each by its share of the budget (Eq. 1)."""
-        z = standardize(scores, mask)
-        if self.gate == "gumbel-ste":
-            alpha = draw_hard(z / self.tau, k=self.k, mask=mask, generator=generator)
-            tokens = scale_gate(x, alpha)
-        else:
-            alpha = soft_topk(z, k=self.k, tau=float(self.tau), mask=mask)
-            tokens = DIM[self.gate](x, alpha, generator)
+        tokens = DIM[self.gate](x, alpha, generator)
         if self.denoiser is not None:
             tokens = self.denoiser(tokens, mask)
         every = torch.arange(x.shape[1], device=x.device).expand(mask.shape)
@@ -210,7 +216,7 @@ def sqrt_gate(
     return (x * alpha.clamp(min=ALPHA_EPS).sqrt().unsqueeze(-1)).to(x.dtype)
 
 
-DIM: dict[str, Callable] = {"vp": vp_gate, "scale": scale_gate, "sqrt": sqrt_gate}
+DIM: dict[str, Callable] = {"vp": vp_gate, "scale": scale_gate, "sqrt": sqrt_gate, "gumbel-ste": scale_gate}
 
 
 def draw_hard(
