@@ -52,8 +52,8 @@ FIGURES = {  # each with the colours it has
         lambda n: training.curves(fresh(), [3], wide(n).to_dict(orient="list"), xlabel="", ylabel=""),
     ),
     "lengths": (6, lines_of_lengths),
-    "operations": (15, lines_of_operations),
-    "tokens": (15, lines_of_tokens),
+    "operations": (16, lines_of_operations),
+    "tokens": (16, lines_of_tokens),
 }
 
 

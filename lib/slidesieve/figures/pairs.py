@@ -42,7 +42,12 @@ def accuracy_by_operations(ax: Axes, scores: pd.DataFrame, costs: pd.DataFrame, 
         runs = joined[joined["method"] == method]
         seeds = runs.groupby("k").agg(tflops=("tflops", "mean"), low=("accuracy", "min"), high=("accuracy", "max"))
         middle = runs.groupby("k")["accuracy"].median()
-        how = {"marker": MARKERS[i % len(MARKERS)], "linewidth": 1.2, "label": method.replace("_", " "), **look.line}
+        how = {
+            "marker": MARKERS[(i + i // len(METHODS)) % len(MARKERS)],
+            "linewidth": 1.2,
+            "label": method.replace("_", " "),
+            **look.line,
+        }
         place, low, high = 1000 * seeds["tflops"], 100 * seeds["low"], 100 * seeds["high"]
         interval(ax, place, low, high, value=100 * middle, axis="y", fmt="", **how)
     ax.set(title=title, xlabel="operations an answer (GFLOP)", ylabel="accuracy (%)", xscale="log")
