@@ -22,7 +22,7 @@ from flows.plan.stages import Stage, changes_of, check_inputs, values_of
 from flows.report.folder import check_report
 from flows.report.index import write_report
 from flows.run.board import ELSEWHERE, STATUSES, Board, Outcome, drive, pending, run_stage
-from flows.run.notebook import VERIFY_HELP, portable
+from flows.run.notebook import VERIFY_HELP, finish_pages, portable
 from flows.run.processes import guard
 from flows.run.stops import exit_code, stoppable
 from flows.server import Unusable, find, reason
@@ -56,6 +56,8 @@ def conduct(stages: list[Stage], out: str, *, title: str, workers: int, threads:
             board.say("interrupted: the running notebooks are stopped; the next run goes on from here")
             stopped = exit_code(stop)
     else:
+        for stage in stages:
+            finish_pages(ROOT / stage.out_dir, stage.notebook.stem)
         board.outcomes = {s.id: Outcome("skipped") for s in stages}
         board.say(f"all {len(stages)} stages are up to date: nothing to run")
     index = report_on(stages, board, ROOT / out, title=title)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from flows.plan.stages import Stage
 from flows.run.launch import GRACE_SECONDS
+from flows.run.notebook import due as stage_due
 from flows.run.notebook import run_notebook
-from slidesieve.provenance import receipts
 from slidesieve.provenance.files import ROOT
 from slidesieve.provenance.folders import check_folder
 from slidesieve.provenance.locks import LOOK_AGAIN_SECONDS, Held, holder, is_held
@@ -81,7 +81,8 @@ def pending(stages: list[Stage]) -> dict[str, list[str]]:
     for stage in stages:
         waits = [f"after {need}" for need in stage.needs if need in due]
         waits = waits or [ELSEWHERE] * is_held(ROOT / stage.out_dir)
-        reasons = waits or receipts.check(ROOT / stage.out_dir, recipe_of(stage.notebook, stage.parameters))
+        recipe = recipe_of(stage.notebook, stage.parameters)
+        reasons = waits or stage_due(ROOT / stage.out_dir, stage.notebook.stem, recipe)
         if reasons:
             due[stage.id] = reasons
             try:

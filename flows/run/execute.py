@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from slidesieve.provenance.files import ROOT, write_json
+from slidesieve.provenance.files import ROOT, write_json, written_whole
 
 CANNOT_WRITE = 74  # this process's exit code where it cannot even write its account: EX_IOERR
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -89,15 +89,38 @@ def run(notebook: Path, out_dir: Path, parameters: dict[str, object]) -> Account
 
 def last_cell(executed: Path) -> str:
     """Name the last code cell that was started (a killed kernel's cells all read completed, so status is no help)."""
-    try:
-        code = [c for c in json.loads(executed.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
-    except (FileNotFoundError, ValueError):  # none yet, or the process was killed while it wrote
+    code = _code_cells(executed)
+    if not code:
         return ""
-    started = [i for i, c in enumerate(code) if c["metadata"].get("papermill", {}).get("start_time")]
+    started = [i for i, c in enumerate(code) if _has_started(c)]
     if not started:
         return "before the first cell"
     source = "".join(code[started[-1]]["source"]).strip()
     return f"code cell {started[-1] + 1} of {len(code)}: {source.splitlines()[0] if source else ''}"
+
+
+def is_cut_off(out_dir: Path, name: str) -> bool:
+    """Say whether an executed copy was left behind before its last cell had begun."""
+    partial = out_dir / f"{name}.partial.ipynb"
+    return partial.exists() and not any(map(_has_started, _code_cells(partial)[-1:]))
+
+
+def is_unpublished(out_dir: Path, name: str) -> bool:
+    """Say whether a process that ended its last cell was killed before the copy or its page had their names."""
+    copies = [out_dir / f"{name}{suffix}" for suffix in (".partial.ipynb", ".ipynb", ".html")]
+    partial, executed, page = (path.exists() for path in copies)
+    return partial or (executed and not page)
+
+
+def _code_cells(executed: Path) -> list[dict]:
+    try:
+        return [c for c in json.loads(executed.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+    except (FileNotFoundError, ValueError):  # none yet, or the process was killed while it wrote
+        return []
+
+
+def _has_started(cell: dict) -> bool:
+    return bool(cell["metadata"].get("papermill", {}).get("start_time"))
 
 
 def publish(out_dir: Path, name: str, account: Account, given: list[str]) -> None:
@@ -107,21 +130,23 @@ def publish(out_dir: Path, name: str, account: Account, given: list[str]) -> Non
     from flows.run.pages import render_notebook
     from flows.run.places import without_places
 
-    partial = out_dir / f"{name}.partial.ipynb"
-    if not partial.exists():
-        return
+    stem = name if account.ok else f"{name}.failed"
+    partial, executed = out_dir / f"{name}.partial.ipynb", out_dir / f"{stem}.ipynb"
+    found = partial if partial.exists() else executed
     try:
-        node = nbformat.reads(partial.read_text(encoding="utf-8").replace(f"{ROOT}/", ""), as_version=4)
-    except ValueError:  # stopped while it was written: it stays as it is
+        node = nbformat.reads(found.read_text(encoding="utf-8").replace(f"{ROOT}/", ""), as_version=4)
+    except (FileNotFoundError, ValueError):  # none, or stopped while it was written: it stays as it is
         return
     for key in ("input_path", "output_path", "environment_variables"):
         node.metadata.get("papermill", {}).pop(key, None)
-    stem = name if account.ok else f"{name}.failed"
     node = nbformat.reads(without_places(nbformat.writes(node)), as_version=4)
-    nbformat.write(node, partial)
-    partial.replace(out_dir / f"{stem}.ipynb")
+    if found == partial:
+        with written_whole(executed) as aside:
+            nbformat.write(node, aside)
+        partial.unlink()
     failure = "" if account.ok else without_places(f"{account.cell}\n{account.error}")
-    (out_dir / f"{stem}.html").write_text(render_notebook(node, title=name, failure=failure), encoding="utf-8")
+    with written_whole(out_dir / f"{stem}.html") as aside:
+        aside.write_text(render_notebook(node, title=name, failure=failure), encoding="utf-8")
 
 
 def _interrupt(signum: int, frame: object) -> None:

@@ -49,8 +49,7 @@ def launch(
     `loan` is the token that lends the hold to the kernel. Once `stop` is set, the notebook saves what it has and ends.
     """
     guard()
-    tag = hashlib.sha256(str(out_dir).encode()).hexdigest()
-    kill_tagged(RUN, tag)
+    end_leftovers(out_dir)
     order = {"notebook": str(notebook), "out_dir": str(out_dir), "parameters": parameters}
     account, noise = out_dir / "account.json", out_dir / "process.txt"
     account.unlink(missing_ok=True)
@@ -58,7 +57,9 @@ def launch(
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.run.execute"],
             cwd=ROOT,
-            env=os.environ | {RUN: tag, NOTEBOOK_VARIABLE: str(notebook), LOAN: loan} | quiet_environment(threads),
+            env=os.environ
+            | {RUN: _tag(out_dir), NOTEBOOK_VARIABLE: str(notebook), LOAN: loan}
+            | quiet_environment(threads),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
@@ -74,7 +75,7 @@ def launch(
         raise
     finally:
         _stop(process)
-        kill_tagged(RUN, tag)
+        end_leftovers(out_dir)
     told = Account(**read_json(account)) if account.exists() else _broken(process, out_dir, notebook.stem)
     account.unlink(missing_ok=True)
     if told.ok and all(line.endswith(AT_ITS_END) for line in last_lines(noise, 2)):
@@ -82,6 +83,15 @@ def launch(
     if end == TIMEOUT:
         return told._replace(ok=False, error=f"stopped after {timeout_s:g} s (timeout)")
     return told._replace(error=INTERRUPTED, stopped=True) if end == STOPPED and not told.ok else told
+
+
+def end_leftovers(out_dir: Path) -> None:
+    """Kill whatever still runs for this folder; the caller holds it, so that nobody has use for it."""
+    kill_tagged(RUN, _tag(out_dir))
+
+
+def _tag(out_dir: Path) -> str:
+    return hashlib.sha256(str(out_dir).encode()).hexdigest()
 
 
 def last_lines(log: Path, count: int) -> list[str]:

@@ -9,17 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from flows.run.execute import Account
-from flows.run.launch import last_lines, launch
+from flows.run.execute import Account, is_cut_off, is_unpublished, publish
+from flows.run.launch import end_leftovers, last_lines, launch
 from slidesieve.provenance import receipts
-from slidesieve.provenance.files import ROOT
+from slidesieve.provenance.files import HOLDER, ROOT
 from slidesieve.provenance.folders import COPIES, check_folder, claim
-from slidesieve.provenance.locks import held
+from slidesieve.provenance.locks import held, is_held
 from slidesieve.provenance.parameters import check_parameters, nearest, parse_value, read_parameters
 from slidesieve.provenance.recipes import Recipe, recipe_of
 
 LOG_LINES = 10
 MEANWHILE = "done by another worker meanwhile"
+CUT_OFF = "cut off when it was run again"
 OLDER_FIGURES = "up to date, its figures drawn by older code"
 VERIFY_HELP = (
     "read every input and output again, instead of trusting size and mtime: as long as reading all of them takes, "
@@ -66,11 +67,11 @@ def run_notebook(
     notebook, out_dir = notebook.resolve(), (ROOT / out_dir).resolve()
     parameters = parameters | {"out_dir": portable(out_dir)}
     since, recipe = time.time() if since is None else since, recipe_of(notebook, parameters)
-    if force or receipts.check(out_dir, recipe):
+    if force or due(out_dir, notebook.stem, recipe):
         check_folder(out_dir, notebook.stem, notebook)
         with held(out_dir, on_wait=on_wait) as loan:
             recipe = recipe_of(notebook, parameters)
-            reasons = ["asked for"] if force else receipts.check(out_dir, recipe)
+            reasons = ["asked for"] if force else due(out_dir, notebook.stem, recipe)
             if reasons:
                 claim(out_dir, notebook.stem, notebook)
                 on_start(reasons)
@@ -78,11 +79,31 @@ def run_notebook(
                 started, how = time.monotonic(), {"timeout_s": timeout_s, "threads": threads, "on_line": on_line}
                 account = launch(notebook, out_dir, parameters, **how, loan=loan, stop=stop)
                 return _result(account, notebook, out_dir, recipe, reasons, time.monotonic() - started)
+    finish_pages(out_dir, notebook.stem)
     executed, html = out_dir / f"{notebook.stem}.ipynb", out_dir / f"{notebook.stem}.html"
     reasons = [MEANWHILE] * (since < (out_dir / receipts.RECEIPT).stat().st_mtime <= time.time())
     if drawn := receipts.redrawn_since(out_dir, recipe):
         reasons.append(f"{OLDER_FIGURES} ({'; '.join(drawn)})")
     return Result("skipped", reasons, 0.0, executed, html if html.exists() else None, "")
+
+
+def due(out_dir: Path, name: str, recipe: Recipe) -> list[str]:
+    """Say why a stage would run: its receipt does not fit, or it was cut off while it was run again."""
+    return receipts.check(out_dir, recipe) or [CUT_OFF] * is_cut_off(out_dir, name)
+
+
+def finish_pages(out_dir: Path, name: str) -> None:
+    """Of a stage that is done, publish what a process that was killed after its receipt left without its name."""
+    left = is_unpublished(out_dir, name) or (out_dir / HOLDER).exists()
+    if not left or is_held(out_dir):  # then its worker does so itself
+        return
+    try:
+        with held(out_dir):
+            end_leftovers(out_dir)
+            if is_unpublished(out_dir, name):
+                publish(out_dir, name, Account(True), [])
+    except (OSError, ValueError):  # a folder that may not be written to: the stage is done without its page
+        return
 
 
 def portable(path: Path) -> str:

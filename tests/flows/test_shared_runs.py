@@ -26,7 +26,7 @@ from flows.run.launch import launch
 from flows.run.notebook import run_notebook
 from flows.run.processes import RUN
 from slidesieve.provenance import receipts
-from slidesieve.provenance.files import BOOKS, LOCK, ROOT, files_under
+from slidesieve.provenance.files import BOOKS, HOLDER, LOCK, ROOT, files_under
 from slidesieve.provenance.locks import Held, held, is_held
 from slidesieve.provenance.recipes import recipe_of
 
@@ -182,6 +182,47 @@ def test_what_a_killed_driver_left_running_is_ended_before_the_folder_is_used(no
         patch.setattr("flows.run.launch.guard", lambda: None)
         patch.setattr("flows.run.launch.subprocess.Popen", refuse)
         launch(notebook, tmp_path, {}, timeout_s=None, threads=1, on_line=print)
+
+
+@pytest.mark.parametrize("left", ["partial", "copy", "nothing"])
+def test_a_kill_after_the_receipt_costs_neither_the_stage_nor_its_page(notebook, tmp_path, left):
+    """What a killed process left unnamed gets its name; who held the folder is forgotten."""
+    out = tmp_path / "out"
+    assert run_notebook(notebook, out, {}).status == "ran"
+    page = (out / "50_tiny.html").read_text()
+    if left == "partial":
+        (out / "50_tiny.ipynb").rename(out / "50_tiny.partial.ipynb")
+    if left != "nothing":
+        (out / "50_tiny.html").unlink()
+    (out / HOLDER).write_text("{}")
+    again = run_notebook(notebook, out, {})
+    assert (again.status, again.reasons, runs(tmp_path)) == ("skipped", [], {"out": 1})
+    assert again.html.read_text() == page and (out / "50_tiny.ipynb").exists()
+    assert not [path.name for path in out.iterdir() if "partial" in path.name or path.name in (HOLDER, "x.tmp")]
+
+
+def test_a_folder_in_use_is_left_to_who_uses_it(notebook, tmp_path):
+    out = tmp_path / "out"
+    assert run_notebook(notebook, out, {}).status == "ran"
+    (out / "50_tiny.html").unlink()
+    with held(out):
+        assert run_notebook(notebook, out, {}).html is None
+    assert run_notebook(notebook, out, {}).html.exists()
+
+
+def test_what_was_cut_off_when_it_was_run_again_is_not_done(notebook, tmp_path):
+    """Its receipt is of the run before; the copy stops short of its last cell, or in the middle of a word."""
+    out = tmp_path / "out"
+    assert run_notebook(notebook, out, {}).status == "ran"
+    copy = json.loads((out / "50_tiny.ipynb").read_text())
+    copy["cells"][-1]["metadata"]["papermill"]["start_time"] = None
+    for text in (json.dumps(copy), json.dumps(copy)[:-9]):
+        (out / "50_tiny.partial.ipynb").write_text(text)
+        stage = Stage(id="50_tiny", notebook=notebook, parameters={}, out_dir=str(out), needs=())
+        assert pending([stage]) == {"50_tiny": ["cut off when it was run again"]}
+        again = run_notebook(notebook, out, {})
+        assert (again.status, again.reasons) == ("ran", ["cut off when it was run again"])
+        assert pending([stage]) == {}
 
 
 @pytest.mark.parametrize(
