@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from flows.plan.stages import Stage
 from flows.run.launch import GRACE_SECONDS
-from flows.run.notebook import due as stage_due
+from flows.run.notebook import due as due_of
 from flows.run.notebook import run_notebook
 from slidesieve.provenance.files import ROOT
 from slidesieve.provenance.folders import check_folder
@@ -81,8 +81,7 @@ def pending(stages: list[Stage]) -> dict[str, list[str]]:
     for stage in stages:
         waits = [f"after {need}" for need in stage.needs if need in due]
         waits = waits or [ELSEWHERE] * is_held(ROOT / stage.out_dir)
-        recipe = recipe_of(stage.notebook, stage.parameters)
-        reasons = waits or stage_due(ROOT / stage.out_dir, stage.notebook.stem, recipe)
+        reasons = waits or _due(stage)
         if reasons:
             due[stage.id] = reasons
             try:
@@ -92,6 +91,10 @@ def pending(stages: list[Stage]) -> dict[str, list[str]]:
     if faults:
         raise ValueError("\n".join(faults))
     return due
+
+
+def _due(stage: Stage) -> list[str]:
+    return due_of(ROOT / stage.out_dir, stage.notebook.stem, recipe_of(stage.notebook, stage.parameters))
 
 
 def run_stage(stage: Stage, board: Board, *, threads: int = 0, timeout_s: float | None = None) -> Outcome:
