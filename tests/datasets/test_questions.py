@@ -141,5 +141,8 @@ def test_captions_of_boxes_and_of_whole_slides(tmp_path):
     write_table(path, [("c1", "s1", "64", "", "9", "9", "x"), ("c2", "s1", "0", "0", "0", "9", "x")], columns)
     with pytest.raises(ValueError, match=r"(?s)line 2: box is 64, , 9, 9;.*line 3: box has no area"):
         read_captions(path)
+    write_table(path, [("c1", "s1", "9" * 5000, "0", "9", "9", "x"), ("c2", "s1", "0", "٣", "9", "9", "x")], columns)
+    with pytest.raises(ValueError, match=rf"(?s){path.name}.*line 2: box is {'9' * 20}, 0, 9, 9;.*3: box is 0, ٣,"):
+        read_captions(path)
     write_table(path, [("c1", "s1", "a slide")], ["ID", "Slide", "Caption"])
     assert read_captions(path)[0].box is None

@@ -153,8 +153,9 @@ def _question(row: dict[str, str]) -> Question:
 def _caption_faults(row: dict[str, str]) -> list[str]:
     faults = [f"{name} is empty" for name in ("ID", "Slide", "Caption") if not row[name]]
     box = [row[name] for name in BOX_COLUMNS]
-    if any(box) and not all(re.fullmatch(r"\d+", value) for value in box):
-        return [*faults, f"box is {', '.join(box)}; expected four whole numbers in level-0 px, or four empty fields"]
+    if any(box) and not all(re.fullmatch(r"[0-9]{1,10}", value) for value in box):  # no slide is wider
+        shown = ", ".join(value[:20] for value in box)
+        return [*faults, f"box is {shown}; expected four whole numbers in level-0 px, or four empty fields"]
     if any(box) and not (int(box[2]) and int(box[3])):
         faults.append("box has no area")
     return faults
