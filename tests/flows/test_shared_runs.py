@@ -14,8 +14,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import nbformat
 import psutil
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 from tiny_notebooks import write_notebook
 
 from flows.plan.stages import Stage, with_needs
@@ -184,44 +186,49 @@ def test_what_a_killed_driver_left_running_is_ended_before_the_folder_is_used(no
         launch(notebook, tmp_path, {}, timeout_s=None, threads=1, on_line=print)
 
 
-@pytest.mark.parametrize("left", ["partial", "copy", "nothing"])
-def test_a_kill_after_the_receipt_costs_neither_the_stage_nor_its_page(notebook, tmp_path, left):
+def executed_copy(*, ended: bool = True) -> str:
+    """A notebook of two cells as Papermill leaves it, its last one begun or not."""
+    begun = [new_code_cell("1", metadata={"papermill": {"start_time": at}}) for at in ("t", "t" if ended else None)]
+    return nbformat.writes(new_notebook(cells=begun))
+
+
+@pytest.mark.parametrize("left", ["partial", "copy", "holder"])
+def test_a_kill_after_the_receipt_costs_neither_the_stage_nor_its_page(notebook, tmp_path, quick, left):
     """What a killed process left unnamed gets its name; who held the folder is forgotten."""
     out = tmp_path / "out"
     assert run_notebook(notebook, out, {}).status == "ran"
-    page = (out / "50_tiny.html").read_text()
-    if left == "partial":
-        (out / "50_tiny.ipynb").rename(out / "50_tiny.partial.ipynb")
-    if left != "nothing":
-        (out / "50_tiny.html").unlink()
+    (out / ("50_tiny.partial.ipynb" if left == "partial" else "50_tiny.ipynb")).write_text(executed_copy())
+    if left == "holder":
+        (out / "50_tiny.html").write_text("as it was")
     (out / HOLDER).write_text("{}")
     again = run_notebook(notebook, out, {})
     assert (again.status, again.reasons, runs(tmp_path)) == ("skipped", [], {"out": 1})
-    assert again.html.read_text() == page and (out / "50_tiny.ipynb").exists()
-    assert not [path.name for path in out.iterdir() if "partial" in path.name or path.name in (HOLDER, "x.tmp")]
+    assert ("50_tiny" in again.html.read_text()) == (left != "holder")  # a page that was there stays
+    assert {path.name for path in out.iterdir()} - {*BOOKS} == {
+        *("50_tiny.ipynb", "50_tiny.html", "a.txt", receipts.RECEIPT),
+    }
+    assert not (out / HOLDER).exists()
 
 
-def test_a_folder_in_use_is_left_to_who_uses_it(notebook, tmp_path):
+def test_a_folder_in_use_is_left_to_who_uses_it(notebook, tmp_path, quick):
     out = tmp_path / "out"
     assert run_notebook(notebook, out, {}).status == "ran"
-    (out / "50_tiny.html").unlink()
+    (out / "50_tiny.ipynb").write_text(executed_copy())
     with held(out):
         assert run_notebook(notebook, out, {}).html is None
     assert run_notebook(notebook, out, {}).html.exists()
 
 
-def test_what_was_cut_off_when_it_was_run_again_is_not_done(notebook, tmp_path):
+def test_what_was_cut_off_when_it_was_run_again_is_not_done(notebook, tmp_path, quick):
     """Its receipt is of the run before; the copy stops short of its last cell, or in the middle of a word."""
-    out = tmp_path / "out"
+    out, why = tmp_path / "out", ["cut off when it was run again"]
     assert run_notebook(notebook, out, {}).status == "ran"
-    copy = json.loads((out / "50_tiny.ipynb").read_text())
-    copy["cells"][-1]["metadata"]["papermill"]["start_time"] = None
-    for text in (json.dumps(copy), json.dumps(copy)[:-9]):
+    stage = Stage(id="50_tiny", notebook=notebook, parameters={}, out_dir=str(out))
+    for text in (executed_copy(ended=False), executed_copy()[:-9]):
         (out / "50_tiny.partial.ipynb").write_text(text)
-        stage = Stage(id="50_tiny", notebook=notebook, parameters={}, out_dir=str(out), needs=())
-        assert pending([stage]) == {"50_tiny": ["cut off when it was run again"]}
+        assert pending([stage]) == {"50_tiny": why}
         again = run_notebook(notebook, out, {})
-        assert (again.status, again.reasons) == ("ran", ["cut off when it was run again"])
+        assert (again.status, again.reasons) == ("ran", why)
         assert pending([stage]) == {}
 
 
