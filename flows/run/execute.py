@@ -17,6 +17,7 @@ from typing import NamedTuple
 from slidesieve.provenance.files import ROOT, write_json, written_whole
 
 CANNOT_WRITE = 74  # this process's exit code where it cannot even write its account: EX_IOERR
+ACCOUNT = "account.json"  # how it ended, for the process that waits for it
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -46,7 +47,7 @@ def main() -> None:
             account if not account.ok else Account(False, f"{type(error).__name__}: {error}", "after the last cell")
         )
     try:
-        write_json(out_dir / "account.json", account._asdict())
+        write_json(out_dir / ACCOUNT, account._asdict())
     except OSError:  # a full disk, which takes no words either
         sys.exit(CANNOT_WRITE)
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from flows.run.execute import CANNOT_WRITE, Account, last_cell
+from flows.run.execute import ACCOUNT, CANNOT_WRITE, Account, last_cell
 from flows.run.processes import RUN, guard, kill_tagged
 from slidesieve.provenance.files import ROOT, read_json
 from slidesieve.provenance.locks import LOAN
@@ -51,7 +51,7 @@ def launch(
     guard()
     end_leftovers(out_dir)
     order = {"notebook": str(notebook), "out_dir": str(out_dir), "parameters": parameters}
-    account, noise = out_dir / "account.json", out_dir / "process.txt"
+    account, noise = out_dir / ACCOUNT, out_dir / "process.txt"
     account.unlink(missing_ok=True)
     with noise.open("w") as output:
         process = subprocess.Popen(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from flows.run.execute import Account, is_cut_off, is_unpublished, publish
+from flows.run.execute import ACCOUNT, Account, is_cut_off, is_unpublished, publish
 from flows.run.launch import end_leftovers, last_lines, launch
 from slidesieve.provenance import receipts
 from slidesieve.provenance.files import HOLDER, ROOT
@@ -93,14 +93,16 @@ def due(out_dir: Path, name: str, recipe: Recipe) -> list[str]:
 
 
 def finish_pages(out_dir: Path, name: str) -> None:
-    """Of a stage that is done, publish what a process that was killed after its receipt left without its name."""
-    left = is_unpublished(out_dir, name) or (out_dir / HOLDER).exists()
+    """Of a stage that is done, publish or clear away what a process that was killed after its receipt left behind."""
+    unpublished, account = is_unpublished(out_dir, name), out_dir / ACCOUNT
+    left = unpublished or account.exists() or (out_dir / HOLDER).exists()
     if not left or is_held(out_dir):  # then its worker does so itself
         return
     try:
         with held(out_dir):
             end_leftovers(out_dir)
-            if is_unpublished(out_dir, name):
+            account.unlink(missing_ok=True)
+            if unpublished:
                 publish(out_dir, name, Account(True), [])
     except (OSError, ValueError):  # a folder that may not be written to: the stage is done without its page
         return

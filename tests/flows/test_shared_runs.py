@@ -200,7 +200,8 @@ def test_a_kill_after_the_receipt_costs_neither_the_stage_nor_its_page(notebook,
     (out / ("50_tiny.partial.ipynb" if left == "partial" else "50_tiny.ipynb")).write_text(executed_copy())
     if left == "holder":
         (out / "50_tiny.html").write_text("as it was")
-    (out / HOLDER).write_text("{}")
+    for name in (HOLDER, "account.json"):
+        (out / name).write_text("{}")
     again = run_notebook(notebook, out, {})
     assert (again.status, again.reasons, runs(tmp_path)) == ("skipped", [], {"out": 1})
     assert ("50_tiny" in again.html.read_text()) == (left != "holder")  # a page that was there stays

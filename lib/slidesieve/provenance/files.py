@@ -109,7 +109,7 @@ def read_json(path: Path) -> object:
     """Read a JSON file of ours. Raises ValueError naming it if it is damaged, FileNotFoundError if it is absent."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: damaged, no JSON ({error}); run again what wrote it") from error
 
 

@@ -118,7 +118,7 @@ def parse_value(parameter: Parameter, text: str) -> object:
         if base == "list" and not text.lstrip().startswith("["):
             return [SCALARS[item or "str"](word.strip()) for word in text.split(",") if word.strip()]
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise wrong from error
     if not fits(value, parameter.type):
         raise wrong
