@@ -245,6 +245,18 @@ FOREIGN = ["", "{", "null", "[]", "{}", "\xff", pytest.param("[" * 20_000, id="b
 FOREIGN += ['{"recipe": {}, "outputs": []}', '{"recipe": {"code": {}}, "outputs": {}}']
 
 
+@pytest.mark.parametrize(
+    "name", ["../a.txt", "/etc/passwd", "b//a.txt", "", "a\0b", "9" * 300, "b/" * 600 + "a", "\ud800"]
+)
+def test_a_receipt_that_names_what_cannot_be_its_output_is_none_of_ours(notebook, tmp_path, name):
+    run(notebook, tmp_path / "out")
+    path = tmp_path / "out" / "receipt.json"
+    receipt = json.loads(path.read_text())
+    receipt["outputs"][name] = next(iter(receipt["outputs"].values()))
+    path.write_text(json.dumps(receipt))
+    assert reasons(notebook, tmp_path / "out") == ["its receipt is damaged"]
+
+
 @pytest.mark.parametrize("text", FOREIGN)
 def test_a_damaged_receipt_is_a_reason_to_run(notebook, tmp_path, text):
     run(notebook, tmp_path / "out")

@@ -18,6 +18,7 @@ ROOT = CHECKOUT if (CHECKOUT / "notebooks").is_dir() else Path.cwd()  # an insta
 CACHE_FROM_BYTES = 1 << 20
 RECEIPT = "receipt.json"
 MARK = ".slidesieve"  # says whose a folder is
+MOST_NAME, MOST_PATH = 255, 1000  # bytes of a file's name, signs of an output's path: more than file systems take
 LOCK, WRITER, HOLDER = ".lock", ".lock.writer", ".lock.holder"  # who works in it
 ASIDE = ".{}.partial"  # a file until it is whole
 BOOKS = {MARK, LOCK, WRITER, HOLDER, *map(ASIDE.format, (MARK, HOLDER))}  # part of nothing
@@ -183,6 +184,16 @@ def _version_of(path: Path) -> tuple[int, ...]:
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
+def _lies_inside(name: str) -> bool:
+    """Say whether an output's name could be one of a file in its stage's folder."""
+    parts = name.split("/")
+    try:
+        longest = max(len(part.encode()) for part in parts)
+    except UnicodeEncodeError:  # half a sign
+        return False
+    return not ({"", ".", ".."} & {*parts} or "\0" in name) and longest <= MOST_NAME and len(name) <= MOST_PATH
+
+
 def _is_receipt(content: object) -> bool:
     """Say whether JSON has the form of a receipt; one of an earlier version has no `code` in its recipe."""
     recipe, outputs = (content.get(n) for n in ("recipe", "outputs")) if isinstance(content, dict) else (None, None)
@@ -192,4 +203,5 @@ def _is_receipt(content: object) -> bool:
     whole = all(isinstance(recipe.get(name), kind) for name, kind in types.items())
     whole = whole and isinstance(recipe.get("figures", {}), dict)
     whole = whole and all(isinstance(files, dict) for files in recipe.get("inputs", {}).values())
+    whole = whole and all(map(_lies_inside, outputs))
     return whole and all(isinstance(r, dict) and {"sha256", "size", "mtime_ns"} <= r.keys() for r in outputs.values())
