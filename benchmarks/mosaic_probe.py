@@ -1,4 +1,4 @@
-"""How much there is to be seen in a folder of 07_make_mosaics, without any language model: which of four kinds is there.
+"""What there is to be seen in a folder of 07_make_mosaics, without any language model: which of four kinds is there.
 
 python -m benchmarks.mosaic_probe FOLDER [K ...]
 
