@@ -28,7 +28,7 @@ def run(name, out, **parameters):
 
 def compare(folder, runs, **more):
     tables = {name: folder / f"{name}.csv" for name in ("manifest", "questions", *more.pop("tables", ()))}
-    inputs = {"features": "", "truth": ""} | tables | more  # the defaults are the demo's
+    inputs = {"features": "", "truth": "", "draws": 200} | tables | more  # the defaults are the demo's
     result = run("80_compare_methods", folder / "80", answers=[str(path) for path in runs], **inputs)
     return result, folder / "80"
 

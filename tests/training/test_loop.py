@@ -126,10 +126,16 @@ def _killed_run(lm_folder, checkpoint):
     train(lm_folder, checkpoint, when=7, how=sigkill)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.fixture(scope="module", params=[1, 2])
+def uninterrupted(request, lm_folder, tmp_path_factory):
+    """Slides accumulated for a step, and the run that nothing cut."""
+    folder = tmp_path_factory.mktemp("whole")
+    return request.param, *train(lm_folder, folder / "whole.pt", accumulate=request.param)
+
+
 @pytest.mark.parametrize("when", [1, 3, 6, 10])
-def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(lm_folder, tmp_path, when, accumulate):
-    whole, table = train(lm_folder, tmp_path / "whole.pt", accumulate=accumulate)
+def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(uninterrupted, lm_folder, tmp_path, when):
+    accumulate, whole, table = uninterrupted
     with pytest.raises(Stopped):
         train(lm_folder, tmp_path / "cut.pt", when=when, how=stop, accumulate=accumulate)
     torch.rand(17)  # the global generator stands elsewhere when the run goes on
