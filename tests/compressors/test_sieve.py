@@ -74,6 +74,13 @@ def test_tokens_are_kept_tiles_and_the_means_of_what_is_left(training):
         assert (out.positions[i][out.mask[i]].diff() >= (0 if training else 1)).all() and out.span[i] == n
 
 
+def test_a_slide_shorter_than_what_is_kept_is_kept_whole_and_has_no_mean():
+    """Beside a longer one, so that its row has places that are no tile's."""
+    for n in (1, 2, 4):
+        out = sieve()(*slides(n, N))
+        assert out.kept[0][out.mask[0]].tolist() == list(range(n))
+
+
 def test_in_training_tiles_are_sparselearns_of_a_smaller_budget():
     (k1, _), batch = split(K, 0.5), slides(SHORT, N)
     own = SparseLearn(D, k1, scorer_heads=3, seed=5).double().train()
