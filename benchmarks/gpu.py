@@ -7,7 +7,7 @@ Parts run in order of worth, each in a process of its own with its own time limi
 the moment it is known (`OUT/gpu.jsonl`), so a run that is cut still tells something; `OUT/gpu.md` is the table, written
 anew after each part. Weights and slides are noise (real ones with --bags and --labels): seconds and bytes do not
 depend on them. Needs torch, transformers, peft, accelerate, h5py, scikit-learn and pytest alone: no OpenSlide, no
-notebooks, no network.
+notebooks, no network, and no installed slidesieve.
 """
 
 import argparse
@@ -72,7 +72,13 @@ def run_part(part: str, args: argparse.Namespace, *, limit_s: float) -> Iterator
     start, log = time.monotonic(), args.out / f"{part}.log"
     with log.open("w") as errors:
         child = subprocess.Popen(
-            words, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+            words,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "lib"), str(ROOT)])},
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
         )
         timer = threading.Timer(limit_s, os.killpg, (child.pid, signal.SIGKILL))
         timer.start()

@@ -2,9 +2,9 @@
 
     python -m benchmarks.kills [KILLS] [SEED]
 
-Each kill is a signal to the driver, to one of the notebooks' kernels, or SIGKILL to all at once, at any moment of a
-run's first half, early ones oftener; the next run follows at once, and may be killed in turn. Where one ends by itself,
-every output that a receipt names has the bytes of the undisturbed run's and no other file lies there; then the
+Each kill is a signal to the driver, to one of the notebooks' kernels, or SIGKILL to all at once, at a moment of chance
+within a fifth of the undisturbed length; the next run follows at once, and may be killed in turn. Where one ends by
+itself, every output that a receipt names has the bytes of the undisturbed run's and no other file lies there; then the
 experiment starts anew. After the last kill the run is left to end.
 """
 
@@ -98,7 +98,7 @@ def end_or_be_killed(
     killed = False
     while done.total() < kills:
         try:
-            return driver.wait(length * chance.random() ** 3 / 2), killed
+            return driver.wait(length * chance.random() / 5), killed
         except subprocess.TimeoutExpired:
             way = chance.choice(WAYS)
             found = kill(driver, way, chance)
@@ -148,6 +148,7 @@ def differences(run: Path, expected: Sums, names: set[str]) -> list[str]:
 def main() -> None:
     kills, seed = (int(word) for word in (sys.argv[1:] + [str(KILLS), "0"][len(sys.argv) - 1 :]))
     chance, done, ended = random.Random(seed), Counter(), 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts in the background ignore it
     with tempfile.TemporaryDirectory(dir=ROOT) as temporary:
         folder = Path(temporary)
         run, log = folder / "run", folder / "log.txt"

@@ -543,6 +543,6 @@ def test_on_a_gpu_a_cut_run_in_bf16_goes_on_where_it_was(lm_folder, tmp_path):
         run("cut.pt", when=7)
     resumed, again = run("cut.pt")
     assert whole.feature_mean.is_cuda and np.isfinite(table["loss"]).all()
-    assert again["loss"].to_numpy() == pytest.approx(table["loss"].to_numpy(), abs=1e-3)
+    assert again["loss"].tolist() == table["loss"].tolist()
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
-        assert torch.allclose(a, b, atol=1e-3)
+        assert torch.equal(a, b)

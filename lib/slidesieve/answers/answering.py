@@ -16,6 +16,7 @@ from slidesieve.features.bag import Bag, collate
 from slidesieve.features.bag_files import BagView, n_tiles
 from slidesieve.models.chat import Turn, pack
 from slidesieve.models.prefix_lm import greedy
+from slidesieve.models.reproducible import reproducible
 from slidesieve.models.vlm import VLM
 
 COUNTED = ("per_token", "letters")  # what was chosen, told in other ways than the sum over rotations
@@ -51,7 +52,7 @@ def answer(
         )
         for slide, own in views.items()
     ]
-    with evaluating(model, soft=seed is not None):
+    with evaluating(model, soft=seed is not None), reproducible(model.feature_mean.device, gradients=False):
         sums = answer_sums(model, asked, batch_tokens=batch_tokens, generator=generator_of(model, seed))
     rows = []
     for own, one, scores in zip(views.values(), asked, sums, strict=True):

@@ -31,6 +31,7 @@ from slidesieve.datasets.examples import Example
 from slidesieve.features.bag import collate
 from slidesieve.models.chat import pack
 from slidesieve.models.prefix_lm import greedy
+from slidesieve.models.reproducible import reproducible
 from slidesieve.models.vlm import VLM
 from slidesieve.provenance.files import written_whole
 from slidesieve.training.feed import Feed, Phase
@@ -153,7 +154,8 @@ def training_step(model: VLM, case: Case) -> Callable[[], object]:
 
     def step() -> None:
         set_modes(model, rates)
-        one_batch(accelerator, model, optimizer, work, settings, 0, next(numbers))
+        with reproducible(case.device, gradients=True, on=settings.deterministic):
+            one_batch(accelerator, model, optimizer, work, settings, 0, next(numbers))
 
     return step
 

@@ -27,6 +27,7 @@ from torch import nn
 from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
 from slidesieve.compressors.topk import TAU_SCHEDULES
+from slidesieve.models.reproducible import reproducible
 from slidesieve.training.feed import Feed, Phase, alignment_phases, batches
 from slidesieve.training.launch import run_in_processes
 from slidesieve.training.shares import Share
@@ -168,7 +169,10 @@ def _train(
     trained = accelerator.prepare_model(model)
     validated = validation_steps(work.steps, accumulate=settings.accumulate, evaluations=evaluations)
     share, spoken = Share(accelerator.process_index, accelerator.num_processes), 0.0
-    with recomputing(getattr(model, "lm", None), settings.gradient_checkpointing):
+    with (
+        reproducible(device, gradients=True, on=settings.deterministic),
+        recomputing(getattr(model, "lm", None), settings.gradient_checkpointing),
+    ):
         while state.step < work.steps and state.best_score < stop_at and state.validations_since_best < patience:
             before_step(model, state.step)
             set_modes(model, settings.rates)

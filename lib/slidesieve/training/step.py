@@ -28,6 +28,7 @@ class Settings(NamedTuple):
     betas: tuple[float, float] = (0.9, 0.999)  # AdamW's
     mixed_precision: str = "no"  # "no" or "bf16"
     gradient_checkpointing: bool = False  # recompute the language model's blocks in the backward pass
+    deterministic: bool = True  # on a GPU: the same seed gives the same weights, bit for bit
 
 
 class Work(Protocol):
