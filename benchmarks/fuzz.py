@@ -34,8 +34,8 @@ from slidesieve.features.bag import make_bag
 from slidesieve.features.readers import count_tiles, is_packed, read_bag
 from slidesieve.features.store import PackedStore, write_features, write_packed
 from slidesieve.provenance import receipts
-from slidesieve.provenance.attributes import read_attrs
 from slidesieve.provenance.files import ROOT
+from slidesieve.provenance.hdf5 import read_attrs
 from slidesieve.provenance.recipes import Recipe
 from slidesieve.slides.slide import View
 from slidesieve.slides.tiling import Tiling, read_tiling, write_tiling

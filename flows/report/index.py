@@ -12,11 +12,11 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-import flows.run.places as places
 from flows.plan.stages import Stage
 from flows.report.folder import PAGE, REPORT, ROWS, swapped_in
 from flows.run.board import DONE, STATUSES, Outcome
 from slidesieve.compressors.registry import FLOORS
+from slidesieve.provenance import places
 from slidesieve.provenance.files import RECEIPT, ROOT, read_json, write_json, written_whole
 
 TEMPLATES = Path(__file__).parents[1] / "templates"

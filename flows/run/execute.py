@@ -129,7 +129,7 @@ def publish(out_dir: Path, name: str, account: Account, given: list[str]) -> Non
     import nbformat
 
     from flows.run.pages import render_notebook
-    from flows.run.places import without_places
+    from slidesieve.provenance.places import without_places
 
     stem = name if account.ok else f"{name}.failed"
     partial, executed = out_dir / f"{name}.partial.ipynb", out_dir / f"{stem}.ipynb"

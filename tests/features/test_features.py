@@ -12,7 +12,7 @@ import pytest
 from slidesieve.features.bag import linspace_cap, make_bag
 from slidesieve.features.spectrum import norms, spectrum
 from slidesieve.features.store import PackedStore, read_features, write_features, write_packed
-from slidesieve.provenance.attributes import read_attrs
+from slidesieve.provenance.hdf5 import read_attrs
 from slidesieve.slides.slide import View
 from slidesieve.slides.tiling import Tiling, write_tiling
 

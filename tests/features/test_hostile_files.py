@@ -13,8 +13,7 @@ from slidesieve.features.bag import make_bag
 from slidesieve.features.bag_files import BagFiles
 from slidesieve.features.readers import count_tiles, read_bag
 from slidesieve.features.store import PackedStore, read_features, write_features, write_packed
-from slidesieve.provenance.attributes import read_attrs
-from slidesieve.provenance.hdf5 import DECLARED_BYTES, Hdf5Fault, open_hdf5
+from slidesieve.provenance.hdf5 import DECLARED_BYTES, Hdf5Fault, open_hdf5, read_attrs
 from slidesieve.slides.slide import View
 from slidesieve.slides.tiling import Tiling, read_tiling, write_tiling
 

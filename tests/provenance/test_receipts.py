@@ -327,6 +327,23 @@ def test_finish_demands_its_outputs_and_clears_the_work_folder(notebook, tmp_pat
     assert not (tmp_path / "out" / "work").exists()
 
 
+def test_what_was_given_is_told_without_this_machines_folders(notebook, tmp_path):
+    from slidesieve.provenance.files import ROOT
+
+    home, others = tmp_path / "home", tmp_path / "others"
+    for folder in (home, others):
+        folder.mkdir()
+        (folder / "m.csv").write_text("slide_id")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        patch.setenv("DATA_ROOT", str(others))
+        given = {"manifest": str(home / "m.csv"), "answers": str(others / "m.csv"), "names": [f"{ROOT}/x", "/y/z"]}
+        run(notebook, tmp_path / "out", **given)
+    told = json.loads((tmp_path / "out" / "receipt.json").read_text())["given"]
+    assert (told["manifest"], told["answers"], told["names"]) == ("~/m.csv", "DATA_ROOT/m.csv", ["x", "/y/z"])
+    assert reasons(notebook, tmp_path / "out", **given) == []
+
+
 def test_begin_names_a_wrong_stage_and_an_unset_parameter(notebook, tmp_path):
     with pytest.raises(ValueError, match=r"begin\('51_other'\) in 50_tiny.ipynb"):
         receipts.begin("51_other", {})

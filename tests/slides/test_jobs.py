@@ -19,7 +19,7 @@ from slidesieve.cohort.manifest import read_manifest
 from slidesieve.cohort.slide_loop import SkipSlide, SlidesLost, for_each_slide
 from slidesieve.features.jobs import FEATURE_CODE, EncoderChoice, StaleTiles, encode_one, fair_shares, fit_encoder
 from slidesieve.features.store import read_features
-from slidesieve.provenance.attributes import read_attrs
+from slidesieve.provenance.hdf5 import read_attrs
 from slidesieve.slides.jobs import TilesLost, WrongSlide, tile_one
 from slidesieve.slides.slide import Slide, UnreadableSlide
 from slidesieve.slides.tiling import NoTissue, TileSpec, read_tiling

@@ -16,9 +16,9 @@ import h5py
 
 from slidesieve import __version__
 from slidesieve.cohort.slide_loop import Counts, Unchecked
-from slidesieve.provenance.attributes import read_attrs
 from slidesieve.provenance.code_reach import by_meaning
 from slidesieve.provenance.files import written_whole
+from slidesieve.provenance.hdf5 import read_attrs
 
 STALE, REPLACED = ".stale", ".replaced"
 MOST_STALE = 5  # of one slide and kind that are looked at; there are more only if as many reruns have failed

@@ -19,7 +19,7 @@ from slidesieve.cohort.slide_loop import Counts, SkipSlide, Unchecked, room_in
 from slidesieve.features.bag import make_bag
 from slidesieve.features.encoders import Encoder, load_encoder
 from slidesieve.features.store import write_features
-from slidesieve.provenance.attributes import read_attrs
+from slidesieve.provenance.hdf5 import read_attrs
 from slidesieve.slides.jobs import TILE_CODE, check_lost, identify
 from slidesieve.slides.pixels import Tiles, iter_tiles
 from slidesieve.slides.slide import SlideFault, UnreadableSlide, open_slide

@@ -11,8 +11,7 @@ from jaxtyping import Float, Int
 from slidesieve.cohort.slide_files import written_hdf5
 from slidesieve.features.bag import Bag
 from slidesieve.features.file_bags import bag_of_file
-from slidesieve.provenance.attributes import TRIDENT_ATTRS
-from slidesieve.provenance.hdf5 import WHOLE, WORDS, attributes, dataset, names, open_hdf5, read
+from slidesieve.provenance.hdf5 import TRIDENT_ATTRS, WHOLE, WORDS, attributes, dataset, names, open_hdf5, read
 
 SCHEMA, SCHEMA_VERSION = "slidesieve.bag", 1
 

@@ -16,6 +16,10 @@ import numpy as np
 COMPRESSED_AT_MOST = 100  # times: features shrink to a half, places to a tenth
 DECLARED_BYTES = 64 << 20  # taken of any compressed dataset, however small it is on disk
 ATTRIBUTE_BYTES = 1 << 20
+TRIDENT_ATTRS = (  # on `coords`; all others are the file's
+    *("patch_size", "patch_size_level0", "overlap", "level0_magnification", "target_magnification"),
+    *("level0_width", "level0_height", "name"),
+)
 HEAP = b"GCOL\x01"  # a global heap's first bytes
 LARGE = 1 << 20  # bytes of a dataset that is not looked through for heaps
 NUMBERS, WHOLE, WORDS = "fiu", "iu", "S"  # kinds of dtype, as numpy's; strings of any length are S, too
@@ -83,6 +87,12 @@ def attributes(item: h5py.File | h5py.Dataset) -> dict:
                     f"most {ATTRIBUTE_BYTES:,}; write the file again"
                 )
         return {name: _plain(value) for name, value in item.attrs.items()}
+
+
+def read_attrs(path: Path) -> dict:
+    """Read the provenance of a feature or tile file without its arrays. Raises ValueError if it is damaged."""
+    with open_hdf5(path) as file:
+        return attributes(file)
 
 
 def _plain(value: object) -> object:

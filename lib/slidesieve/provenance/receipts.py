@@ -7,6 +7,7 @@ A killed kernel never reaches the last cell, so it leaves no receipt, whatever t
 Between the two the folder is held: it is ours, and nobody else's run writes to it.
 """
 
+import json
 import os
 import platform
 import resource
@@ -36,6 +37,7 @@ from slidesieve.provenance.files import (
 from slidesieve.provenance.folders import check_folder, claim
 from slidesieve.provenance.locks import let_go, take
 from slidesieve.provenance.parameters import check_parameters, read_parameters
+from slidesieve.provenance.places import without_places
 from slidesieve.provenance.recipes import Recipe, differences, recipe_of, redrawn, with_fetched_models
 
 NOTEBOOK_VARIABLE = "SLIDESIEVE_NOTEBOOK"
@@ -97,7 +99,7 @@ class Stage:
             "seconds": round(time.monotonic() - self._started, 1),
             "peak_memory_mib": self._meter.stop(),
             "environment": _environment(),
-            "given": self.parameters,
+            "given": json.loads(without_places(json.dumps(self.parameters))),
             "recipe": self.recipe._asdict(),
             "outputs": {f: _output_record(self.out_dir / f) for f in files},
         }

@@ -24,8 +24,8 @@ from slidesieve.cohort.slide_files import (
     spare_foreign,
 )
 from slidesieve.cohort.slide_loop import Counts, SkipSlide
-from slidesieve.provenance.attributes import read_attrs
 from slidesieve.provenance.files import hash_file
+from slidesieve.provenance.hdf5 import read_attrs
 from slidesieve.provenance.slide_identity import companions, slide_identity
 from slidesieve.slides.slide import SlideFault, open_slide
 from slidesieve.slides.tiling import TileSpec, tile_slide, write_tiling

@@ -16,8 +16,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
 
 from slidesieve.cohort.slide_files import written_hdf5
-from slidesieve.provenance.attributes import TRIDENT_ATTRS
-from slidesieve.provenance.hdf5 import WHOLE, attributes, dataset, open_hdf5, read
+from slidesieve.provenance.hdf5 import TRIDENT_ATTRS, WHOLE, attributes, dataset, open_hdf5, read
 from slidesieve.slides.pixels import Thumbnail, thumbnail
 from slidesieve.slides.slide import Slide, SlideFault, View, view_at
 

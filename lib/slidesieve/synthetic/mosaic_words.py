@@ -9,14 +9,14 @@ import numpy as np
 from slidesieve.synthetic.language import CODES, Sample, asked
 
 WORDS = "Which subtype is the of these there? has most tokens? How many kinds are most: 3 4 5 6 ?"
-LONGEST = 32
+LONGEST = 160  # names; short and long contexts are as frequent, by their logarithms
 
 
 def draw_mosaic(rng: np.random.Generator) -> Sample:
     """Draw 3 to 6 names, the first the most often, and ask five questions about them, or have them described."""
     m, names = int(rng.integers(3, 7)), [str(name) for name in rng.permutation(CODES.split())]
     here, absent = names[:m], names[m:]
-    size = int(rng.integers(2 * m, LONGEST + 1))
+    size = round(np.exp(rng.uniform(np.log(2 * m), np.log(LONGEST))))
     counts = np.sort(rng.multinomial(size - 2 * m, rng.dirichlet(np.ones(m))) + 1)[::-1]
     counts[0] += m  # no draw between the first and the next
     words = [word for i in rng.permutation(m) for word in [here[i]] * int(counts[i])]

@@ -8,8 +8,8 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from flows.run.execute import Account, publish
-from flows.run.places import without_places
 from slidesieve.provenance.files import ROOT
+from slidesieve.provenance.places import without_places
 
 
 def told() -> str:
