@@ -3,7 +3,7 @@
     python -m benchmarks.kills [KILLS] [SEED]
 
 Each kill is a signal to the driver, to one of the notebooks' kernels, or SIGKILL to all at once, at a moment of chance
-within a fifth of the undisturbed length; the next run follows at once, and may be killed in turn. Where one ends by
+within an eighth of the undisturbed length; the next run follows at once, and may be killed in turn. Where one ends by
 itself, every output that a receipt names has the bytes of the undisturbed run's and no other file lies there; then the
 experiment starts anew. After the last kill the run is left to end.
 """
@@ -98,7 +98,7 @@ def end_or_be_killed(
     killed = False
     while done.total() < kills:
         try:
-            return driver.wait(length * chance.random() / 5), killed
+            return driver.wait(length * chance.random() / 8), killed
         except subprocess.TimeoutExpired:
             way = chance.choice(WAYS)
             found = kill(driver, way, chance)

@@ -13,9 +13,11 @@ SHORT = 41
 LATENTS, WIDTH = 9, 16
 LOCPATH = {"latents": LATENTS, "latent_width": WIDTH, "resampler_heads": 2, "resampler_blocks": 1}
 OPTIONS = {"sparselearn": {"scorer_heads": 3}, "sieve": {"scorer_heads": 3}, "locpath": LOCPATH}
+OPTIONS |= {"cropr": {"query_heads": 3}}
 ALL = sorted(COMPRESSORS)
 MIXES = [name for name in ALL if COMPRESSORS[name].kind in ("pools", "resamples") or name == "blank"]
 MERGES = [name for name in ALL if COMPRESSORS[name].kind == "merges"]  # sums of tiles, each at the place of one
+POOL = ("attention_topk", "cropr")  # read pooled tokens in training: tests/compressors/test_attention.py
 SIEVE = "sieve"  # keeps tiles and hands on means of the rest: tests/compressors/test_sieve.py
 KEEPS_TILES = [
     name for name in ALL if name not in (*MIXES, *MERGES, SIEVE)
@@ -27,7 +29,9 @@ ORDERED = ("linspace", "tome", "visionzip_nocls")  # what they do follows the or
 # score, one denoises), a layer norm (2 d) and a head (d + 1). The mean goes through k maps of d^2 + d. TC-SSA has a
 # gate (d k + k) and for each of k slots two maps through 512 (2 * 512 d + 512 + d) and a layer norm (2 d). LoC-Path's
 # merger has four d^2 maps; its resampler of width w and M latents a lift (d w + w), M w, blocks of a cross-attention, a
-# self-attention and a feed-forward (16 w^2 + 13 w, and four layer norms of 2 w), and a last layer norm (2 w).
+# self-attention and a feed-forward (16 w^2 + 13 w, and four layer norms of 2 w), and a last layer norm (2 w). Attention
+# has two maps to 128 and one to 1. Each of Cropr's four queries has a vector, three d^2 maps, one of them with a bias,
+# a layer norm (2 d) and a feed-forward of 4 d (8 d^2 + 5 d).
 LOCPATH_AT_512 = 4 * 512**2 + 512**2 + 512 + 128 * 512 + 4 * (16 * 512**2 + 21 * 512) + 2 * 512
 PARAMETERS = {  # at d = 33, k = 7 and at d = 512, k = 32
     "all": (0, 0),
@@ -37,6 +41,8 @@ PARAMETERS = {  # at d = 33, k = 7 and at d = 512, k = 32
     "random": (0, 0),
     "sparselearn": (40_591, 9_458_689),
     "sieve": (40_591, 9_458_689),
+    "attention_topk": (2 * (D * 128 + 128) + 128, 2 * (512 * 128 + 128) + 128),
+    "cropr": (4 * (11 * D**2 + 9 * D), 4 * (11 * 512**2 + 9 * 512)),
     "tcssa": (241_059, 16_859_168),
     "text_only": (0, 0),
     "blank": (K * D, 32 * 512),
@@ -82,11 +88,13 @@ def is_spent(name: str, counts: list[int], most: list[int]) -> bool:
 def test_tokens_handed_on_by_hand(n):
     few = min(n, K)
     expected = {"all": n, "text_only": 0, "blank": K, "mean": K, "tcssa": K, "locpath": LATENTS}
-    expected |= dict.fromkeys(("linspace", "random", "sparselearn", "fps", "dpp", "coverage", "sieve", *MERGES), few)
+    keep = ("linspace", "random", "sparselearn", "fps", "dpp", "coverage", "sieve", *POOL)
+    expected |= dict.fromkeys((*keep, *MERGES), few)
     assert {name: budget(name, n) for name in expected} == expected
     assert {name: budget(name, n, training=True) for name in expected} == expected | {
         "sparselearn": n,
         "sieve": n + min(n, K // 2 + 1),
+        "cropr": max(few, 4),
     }
 
 
@@ -123,7 +131,8 @@ def test_what_stands_in_the_registry_is_true_of_the_classes():
 def test_exact_parameter_counts(d_k):
     at = 0 if d_k == (D, K) else 1
     scorer = {"scorer_heads": 3 if at == 0 else 8}
-    heads = {"sparselearn": scorer, "sieve": scorer} | ({"locpath": LOCPATH} if at == 0 else {})
+    heads = {"sparselearn": scorer, "sieve": scorer}
+    heads |= {name: OPTIONS[name] for name in ("locpath", "cropr")} if at == 0 else {}
     counts = {
         name: sum(p.numel() for p in cls(*d_k, **heads.get(name, {})).parameters()) for name, cls in COMPRESSORS.items()
     }
@@ -148,13 +157,15 @@ def test_shapes_budget_and_positions(name, training):
     assert out.span.tolist() == (list(lengths) if tiles else [budget(name, n, training) for n in lengths])
     for i in range(b):
         claimed = out.positions[i][out.mask[i]]
-        assert (claimed.diff() >= (0 if name == SIEVE and training else 1)).all()
+        assert (claimed.diff() >= (0 if name in (SIEVE, "cropr") and training else 1)).all()
         assert (claimed < out.span[i]).all() and (claimed >= 0).all()
 
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", sorted(set(ALL) - {"locpath", SIEVE}))  # latents read every token anew
 def test_weights_say_where_tokens_come_from_without_an_n_by_m_matrix(name, training):
+    if training and name in POOL:
+        pytest.skip("reads pooled tokens there: test_attention.py")
     lengths = (SHORT, N)
     out = run(name, slides(*lengths), training=training)
     assert out.weights.is_sparse or out.weights.stride(1) == 0
@@ -229,7 +240,7 @@ def test_padding_and_batch_mates_change_nothing(name, training):
     real = company.mask[0]
     assert real.sum() == alone.mask.sum()
     assert torch.equal(company.span[:1], alone.span)
-    if training and name in ("random", "tcssa"):
+    if training and name in ("random", "tcssa", *POOL):
         return
     assert torch.equal(company.positions[0][real], alone.positions[0][alone.mask[0]])
     if name == "locpath":

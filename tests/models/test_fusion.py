@@ -55,7 +55,7 @@ def test_a_fusion_puts_as_many_tokens_into_the_sequence_as_its_class_says(lm_fol
     bag = make_bag("a", np.random.default_rng(0).standard_normal((75, 33)), None, {})
     compressed = model.compress(collate([bag]), torch.Generator().manual_seed(0))
     prefix = model.prefix(compressed, pack([[model.chat.turn("a", ["b"])]]))
-    assert int(prefix.mask.sum()) == model.fusion.n_tokens(compressed.tokens.shape[1], **own)
+    assert int(prefix.mask.sum()) == model.fusion.n_tokens(int(compressed.mask.sum()), **own)
     assert prefix.embeds.shape[-1] == 24
 
 

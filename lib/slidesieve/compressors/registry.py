@@ -46,6 +46,8 @@ COMPRESSORS = Rows(
         "mean": "slidesieve.compressors.baselines.MeanPool",
         "blank": "slidesieve.compressors.baselines.Blank",
         "text_only": "slidesieve.compressors.baselines.TextOnly",
+        "attention_topk": "slidesieve.compressors.attention.AttentionTopK",
+        "cropr": "slidesieve.compressors.cropr.Cropr",
         "sparselearn": "slidesieve.compressors.sparselearn.SparseLearn",
         "sieve": "slidesieve.compressors.sieve.Sieve",
         "tcssa": "slidesieve.compressors.tcssa.TCSSA",
