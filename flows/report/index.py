@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flows.plan.stages import Stage
 from flows.report.folder import PAGE, REPORT, ROWS, swapped_in
+from flows.report.training import training_rows
 from flows.run.board import DONE, STATUSES, Outcome
 from slidesieve.compressors.registry import FLOORS
 from slidesieve.provenance import places
@@ -59,6 +60,7 @@ def _write(stages: list[Stage], outcomes: dict[str, Outcome], folder: Path, *, t
         scores=score_groups(tables.get("scores.csv", [])),
         no_scores=_no_scores(stages[-1], became[stages[-1].id]),
         selection=tables.get("selection.csv", []),
+        training=training_rows(stages),
         auc=tables.get("auc.csv", []),
         ledgers=[row for s in stages if became[s.id].status != "not run" and (row := ledger_row(s, folder))],
         figures=_copy_figures(stages[-1], folder) if compared else [],
