@@ -8,6 +8,7 @@ from typing import NamedTuple
 from flows.plan.language_models import check_language_models
 from flows.plan.methods import Method, parse_method
 from flows.plan.notebooks import NOTEBOOKS
+from flows.plan.sources import coarser, cutting_stages, sources
 from flows.plan.stages import Stage, apply_settings, check_stage_options, lies_in, make_stage, with_needs
 from slidesieve.compressors.registry import BESIDE, WITHOUT_K
 from slidesieve.provenance.files import ROOT
@@ -54,26 +55,31 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
     methods, from_slides = _methods(options), True
     if not any(lies_in(options.manifest, stage.out_dir) for stage in before):
         from_slides = check_options(options)
-    stages = [*before, *_data_stages(options, notebooks, from_slides=from_slides)]
-    features = f"{options.out}/20_extract_features" if from_slides else ""
-    tiles = f"{options.out}/10_tile_slides" if from_slides else ""
-    common = _common(options) | {"features": features, "tiles": tiles}
+    coarse = sorted({method.coarse for method, _ in methods} - {1})
+    if coarse and not from_slides:
+        raise ValueError(f"coarse={coarse[0]}: got features of all slides; tiles of another mpp need slides to be cut")
+    common = _common(options) | sources(options.out, from_slides=from_slides)
+    values = _common(options) | {"workers": options.workers}
+    stages = [*before, _stage(notebooks, options, "00_audit_manifest", "", values)]
+    stages += cutting_stages(notebooks, options.out, values, coarse) if from_slides else []
     runs: list[Run] = []
     for seed, fold in product(options.seeds, options.folds):
-        run = common | {"seed": seed, "fold": fold}
         suffix = f"s{seed}" + (f"_f{fold}" if fold >= 0 else "")
-        alignments: dict[tuple[str, ...], Stage] = {}
+        alignments: dict[tuple, Stage] = {}
         for method, k in methods:
-            if method.in_front not in alignments and _is_aligned(options, method):
-                alignments[method.in_front] = _alignment(notebooks, options, method, run, suffix)
-                stages.append(alignments[method.in_front])
-            start = alignments.get(method.in_front) if _is_aligned(options, method) else None
+            own = sources(options.out, from_slides=from_slides, coarse=method.coarse)
+            run = common | own | {"seed": seed, "fold": fold}
+            front = (method.coarse, *method.in_front)
+            if front not in alignments and _is_aligned(options, method):
+                alignments[front] = _alignment(notebooks, options, method, run, suffix)
+                stages.append(alignments[front])
+            start = alignments.get(front) if _is_aligned(options, method) else None
             branch = _branch(notebooks, options, method, run | ({"k": k} if k else {}), suffix, start)
             known = {stage.id for stage in stages}
             stages += [stage for stage in branch if stage.id not in known]  # a pre-training serves every k
             runs.append(Run(method, k, fold, branch, start))
     stages += [*_look_closely(notebooks, options, runs, common), *_compare(notebooks, options, runs, common)]
-    stages = with_needs(_apply_changes(apply_settings(stages, options.settings), runs))
+    stages = with_needs(_apply_changes(coarser(apply_settings(stages, options.settings), coarse), runs))
     check_stage_options(stages)
     check_language_models(stages, ROOT / options.manifest)
     return stages
@@ -129,6 +135,7 @@ def _is_aligned(options: Options, method: Method) -> bool:
 
 def _alignment(notebooks: Path, options: Options, method: Method, run: dict, suffix: str) -> Stage:
     named = [word.removeprefix("slide_encoder=").replace("=", "-") for word in method.in_front]
+    named += [f"coarse-{method.coarse}"] if method.coarse > 1 else []
     tag = "_".join(["-".join(["all", *named]), suffix])
     return _stage(notebooks, options, "40_align_captions", tag, run | {"compressor": "all", "start": ""})
 
@@ -164,7 +171,8 @@ def _look_closely(notebooks: Path, options: Options, runs: list[Run], common: di
     from slidesieve.models.fusion import fusion_of
 
     first, (*_, tuned, answered) = runs[0], runs[0].stages
-    look = tuned.parameters | common | {"checkpoint": tuned.out_dir, "answers": [answered.out_dir]}
+    own = {name: tuned.parameters[name] for name in ("features",) if name in tuned.parameters}
+    look = tuned.parameters | common | own | {"checkpoint": tuned.out_dir, "answers": [answered.out_dir]}
     names, kin = ["70_map_selected_tokens", "71_length_stability"], []
     if first.method.made.softens:
         names, kin = [*names, "72_soft_to_hard"], [run for run in runs[1:] if run[:3] == first[:3]]
@@ -210,12 +218,6 @@ def _apply_changes(stages: list[Stage], runs: list[Run]) -> list[Stage]:
         ids = {stage.id for stage in run.stages}
         changed |= {s.id: s for s in apply_settings([s for s in stages if s.id in ids], run.method.changes)}
     return [changed.get(stage.id, stage) for stage in stages]
-
-
-def _data_stages(options: Options, notebooks: Path, *, from_slides: bool) -> list[Stage]:
-    values = _common(options) | {"workers": options.workers, "tiles": f"{options.out}/10_tile_slides"}
-    names = ["00_audit_manifest"] + (["10_tile_slides", "20_extract_features"] if from_slides else [])
-    return [_stage(notebooks, options, name, "", values) for name in names]
 
 
 def _common(options: Options) -> dict[str, object]:

@@ -19,7 +19,8 @@ TRAINED = COMMON + (
 )
 PARAMETERS = {
     "00_audit_manifest": 'manifest: str = ""  # in+slides: manifest\n',
-    "10_tile_slides": 'manifest: str = ""  # in+slides: manifest\nworkers: int = 1  # run: processes\n',
+    "10_tile_slides": 'manifest: str = ""  # in+slides: manifest\nworkers: int = 1  # run: processes\n'
+    "mpp: float = 1.0  # micrometres\n",
     "20_extract_features": 'manifest: str = ""  # in+slides: manifest\ntiles: str = ""  # in: tiles\n',
     "30_pretrain_resampler": 'features: str = ""  # in: features\nwindow: int = 2  # side\nseed: int = 0  # seed\n',
     "40_align_captions": TRAINED + "window: int = 2  # side\nregions_first: bool = False  # regions\n",
@@ -298,7 +299,34 @@ def test_a_compressor_that_there_is_not_is_named_though_no_table_is_there_to_be_
         planned(notebooks, "sparselern:steps=7")
 
 
-@pytest.mark.parametrize("wrong", ["sparselearn:steps", "sparselearn:alignment=on", "sparselearn:stpes=70"])
+def test_a_coarse_arm_has_tiles_features_and_an_alignment_of_its_own(notebooks):
+    options = OPTIONS._replace(
+        compressors=("fps", "all:coarse=4"), settings=("10.mpp=0.5", "10.workers=2"), floors=False
+    )
+    stages = {stage.id: stage for stage in plan(options._replace(truth="data/t.csv"), notebooks=notebooks)}
+    fine, coarse = stages["10_tile_slides"], stages["10_tile_slides_coarse4"]
+    assert (fine.parameters["mpp"], coarse.parameters["mpp"], coarse.parameters["workers"]) == (0.5, 2.0, 2)
+    assert stages["20_extract_features_coarse4"].needs == ("10_tile_slides_coarse4",)
+    own = [id for id in stages if "coarse-4" in id]
+    assert own == [
+        f"{name}/all-coarse-4_s0" for name in ("40_align_captions", "50_tune_answers", "60_answer_questions")
+    ]
+    for id, stage in stages.items():
+        if "features" in stage.parameters and "/" in id:
+            assert stage.parameters["features"].endswith("_coarse4") == (id in own)
+    assert stages["60_answer_questions/all-coarse-4_s0"].parameters["method"] == "all:coarse=4"
+    assert "20_extract_features" in stages["50_tune_answers/fps_k8_s0"].needs
+
+
+def test_what_is_coarse_needs_slides(notebooks, monkeypatch):
+    monkeypatch.setattr(graph, "check_options", lambda options: False)
+    with pytest.raises(ValueError, match="coarse=4: got features of all slides"):
+        plan(OPTIONS._replace(compressors=("all:coarse=4",)), notebooks=notebooks)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["sparselearn:steps", "sparselearn:alignment=on", "sparselearn:stpes=70", "all:coarse=0"]
+)
 def test_a_faulty_method_is_refused(notebooks, wrong):
     with pytest.raises(ValueError, match=wrong.split(":")[1].split("=")[0]):
         planned(notebooks, wrong)
