@@ -9,6 +9,8 @@ sparselearn   compressors.sparselearn, token-wise scorer, no denoiser, and a gat
               not the paper's: the head; its warm-up on all clean tokens, to its own early stop; and a budget that falls
               from n/2 to k while tau falls, for a gate that starts at k/n = 0.03 shows the head nothing but noise.
               Validation and test take the hard path: exactly k raw tokens reach the head.
+sieve         the same with half of k, and as many means of what is left
+tcssa ...     slots, attention's most and Cropr's (NAMED), and the same head, learnt together
 random        k random tokens (new ones each step, fixed ones in evaluation) and the same head
 kmeans ...    the rivals without training (needle_rivals): k tokens, chosen or merged once a bag, and the same head
 gated, abmil  torchmil over all n tokens, trained until the validation AUC stops rising
@@ -30,7 +32,7 @@ import torch
 import typer
 from torch import nn
 
-from benchmarks.needle_bags import NeedleBags, found_share, needle_bags, read_slides
+from benchmarks.needle_bags import OTHER, NeedleBags, found_share, needle_bags, read_slides
 from benchmarks.needle_plots import draw
 from benchmarks.needle_rivals import NAMES, left_of
 from benchmarks.peers import mean_of_all, mean_of_needle, mean_regression
@@ -43,6 +45,12 @@ TRAIN = {1000: 600}  # training bags by n, otherwise FEWER
 FEWER, VALIDATION, TEST = 400, 200, 200
 BATCH = {1000: 8}  # bags a step by n, otherwise half
 CLASSES = 2
+NAMED = {  # what learns to compress, with its sizes
+    "tcssa": {"expert_hidden": 32, "expert_dropout": 0.5, "balance": 0.01},
+    "attention_topk": {},
+    "cropr": {"query_heads": 4},
+}
+SCORER = {"scorer_layers": 1, "scorer_width": 64, "scorer_heads": 4, "scorer_attention": "none", "denoiser": "off"}
 
 
 class Plan(NamedTuple):
@@ -69,6 +77,7 @@ def main(
     n: Annotated[int, typer.Option(help="tokens a bag")] = 1000,
     k: Annotated[str, typer.Option(help="tokens kept; a comma-separated list gives the sweep")] = "32",
     seeds: Annotated[str, typer.Option(help="comma-separated; a seed sets patients, bags and weights")] = "0,1,2",
+    hay: Annotated[str, typer.Option(help="organ of the hay: other or same")] = OTHER,
     data: Annotated[Path, typer.Option(help="packed HIPT stores of TCGA cohorts, with labels/")] = HIPT,
     lr: Annotated[float, typer.Option(help="learning rate, but for the two below")] = 5e-4,
     scorer_lr: Annotated[float, typer.Option(help="learning rate of SparseLearn's scorer")] = 1e-3,
@@ -99,28 +108,30 @@ def main(
     plan = Plan(peer, alone, gated, dropout, tau_end)
     rows = earlier_rows(out)
     for seed in asked["seed"]:
-        bags = needle_bags(slides, counts, n=n, seed=seed)
+        bags = needle_bags(slides, counts, n=n, seed=seed, hay=hay)
         for trial in models(bags, budgets, seed, plan):
-            key = {"n": n, "seed": seed, "model": trial.model, "k": trial.k, "settings": repr(trial.settings)}
+            key = {"n": n, "hay": hay, "seed": seed, "model": trial.model, "k": trial.k}
+            key |= {"settings": repr(trial.settings)}
             if (only and trial.model not in only.split(",")) or any(key.items() <= row.items() for row in rows):
                 continue
-            rows = [row for row in rows if any(row[name] != key[name] for name in ("n", "seed", "model", "k"))]
+            rows = [row for row in rows if any(row[name] != key[name] for name in ("n", "hay", "seed", "model", "k"))]
             start = time.process_time()
             rows.append(key | trial.run() | {"cpu_s": time.process_time() - start})
             pd.DataFrame(rows).to_csv(out / "needle.csv.part", index=False)
             (out / "needle.csv.part").replace(out / "needle.csv")
             print("  ".join(f"{name} {_short(rows[-1][name])}" for name in rows[-1] if name != "settings"), flush=True)
     table = pd.DataFrame(rows)
-    asked["k"] = [*budgets, 0]
+    asked |= {"k": [*budgets, 0], "hay": [hay]}
     table = table[table[list(asked)].isin(asked).all(axis="columns")].sort_values(["n", "seed"], kind="stable")
     draw(table, out)
-    print(summary(table, n=n, k=k, seeds=seeds))
+    print(summary(table, n=n, k=k, seeds=seeds, hay=hay))
 
 
 def earlier_rows(out: Path) -> list[dict]:
     """The rows of needle.csv in `out`, which is made if need be."""
     out.mkdir(parents=True, exist_ok=True)
-    return pd.read_csv(out / "needle.csv").to_dict("records") if (out / "needle.csv").exists() else []
+    rows = pd.read_csv(out / "needle.csv").to_dict("records") if (out / "needle.csv").exists() else []
+    return [{"hay": OTHER, **row} for row in rows]
 
 
 def models(bags: dict[str, NeedleBags], budgets: list[int], seed: int, plan: Plan) -> Iterator[Trial]:
@@ -135,22 +146,17 @@ def models(bags: dict[str, NeedleBags], budgets: list[int], seed: int, plan: Pla
             fitted(model, bags, plan.alone, seed=seed)
         return copy.deepcopy(heads["warm"])
 
-    def sparselearn(k: int) -> dict:
-        compressor = COMPRESSORS["sparselearn"](
-            d, k, scorer_layers=1, scorer_width=64, scorer_heads=4, scorer_attention="none", denoiser="off", seed=seed
-        )
+    def gated_selector(name: str, k: int) -> dict:
+        compressor = COMPRESSORS[name](d, k, seed=seed, **SCORER)
         steps = plan.gated.epochs * -(-len(bags["train"]) // plan.gated.batch)
         n = bags["train"].rows.shape[1]
-        annealing = Annealing(k_start=n / 2, k_end=k, tau_start=1.0, tau_end=plan.tau_end, steps=round(0.6 * steps))
+        budget, steps = {"k_start": n / 2, "k_end": compressor.k}, round(0.6 * steps)
+        annealing = Annealing(**budget, tau_start=1.0, tau_end=plan.tau_end, steps=steps)
         return learn(BagClassifier(compressor, warm_head()), bags, plan.gated, seed=seed, before_step=annealing)
 
-    def random(k: int) -> dict:
-        return learn(
-            BagClassifier(COMPRESSORS["random"](d, k, seed=seed), new_head(d, seed, plan.dropout)),
-            bags,
-            plan.alone,
-            seed=seed,
-        )
+    def together(name: str, k: int) -> dict:
+        compressor = COMPRESSORS[name](d, k, seed=seed, **NAMED.get(name, {}))
+        return learn(BagClassifier(compressor, new_head(d, seed, plan.dropout)), bags, plan.alone, seed=seed)
 
     def rival(name: str, k: int) -> dict:
         compressor = COMPRESSORS[name](d, k, seed=seed).eval()
@@ -161,9 +167,10 @@ def models(bags: dict[str, NeedleBags], budgets: list[int], seed: int, plan: Pla
         return scored(head, log, test, plan.alone) | found | chances(bags["test"], k)
 
     for k in budgets:
-        yield Trial("sparselearn", k, partial(sparselearn, k), plan[1:])
-        for name in ("random", *NAMES):
-            run = partial(rival, name, k) if name in NAMES else partial(random, k)
+        for name in ("sparselearn", "sieve"):
+            yield Trial(name, k, partial(gated_selector, name, k), plan[1:])
+        for name in ("random", *NAMED, *NAMES):
+            run = partial(rival if name in NAMES else together, name, k)
             yield Trial(name, k, run, (plan.alone, plan.dropout))
     for name in ("gated", "abmil"):
         model = bag_model("gated_abmil" if name == "gated" else name, d=d, classes=CLASSES, k=0, seed=seed)
@@ -183,7 +190,9 @@ def learn(model: nn.Module, bags: dict[str, NeedleBags], settings: Settings, *, 
     """Train on train, choose on validation, test once; with the needle's share of the kept (most attended) tokens."""
     log = fitted(model, bags, settings, seed=seed, **hooks)
     test = bags["test"]
-    recall, precision = found_share(kept_tokens(model, k), test, batch=settings.batch)
+    recall, precision = (np.nan, np.nan)
+    if isinstance(model, ABMIL) or model.compressor.keeps_tiles():
+        recall, precision = found_share(kept_tokens(model, k), test, batch=settings.batch)
     found = {"recall": recall, "precision": precision}
     return scored(model, log, test, settings) | found | chances(test, k or model.compressor.k)
 
@@ -216,17 +225,17 @@ def kept_tokens(model: nn.Module, k: int) -> Callable[..., np.ndarray]:
     """A function from a batch to the places (b k) of the tokens that reach the head, or that attention ranks first."""
     if isinstance(model, ABMIL):
         return lambda *batch: model.attention(*batch).topk(k, dim=-1).indices.numpy()
-    return lambda *batch: model.compressor(*batch).positions.numpy()
+    return lambda *batch: model.compressor(*batch).kept.numpy()
 
 
-def summary(table: pd.DataFrame, *, n: int, k: str, seeds: str) -> str:
+def summary(table: pd.DataFrame, *, n: int, k: str, seeds: str, hay: str = OTHER) -> str:
     """Medians over seeds: test AUC of each model (and k), then what sparselearn kept against chance."""
     several = "," in k
     names = table["model"] + ("@" + table["k"].astype(str)).where((table["k"] > 0) & several, "")
     auc = " ".join(
         f"{name} {value:.3f}" for name, value in table.groupby(names, sort=False)["test_auc"].median().items()
     )
-    line = f"needle n={n} k={k} seeds={seeds}: {auc}"
+    line = f"needle n={n} k={k} seeds={seeds}" + (f" hay={hay}" if hay != OTHER else "") + f": {auc}"
     kept = table[table["model"] == "sparselearn"]
     if len(kept):
         first = kept[kept["k"] == kept["k"].iloc[0]].median(numeric_only=True)

@@ -2,8 +2,11 @@
 
 The needle is at most 60 region tokens of one lung slide, squamous (label 1) or adenocarcinoma (label 0), as one run at
 a random place among the tokens of kidney, thyroid, liver and prostate slides (whole slides joined in random order, the
-last one cut). Patients, not slides, are divided 60 / 15 / 25 % into train, validation and test, for needles and hay
-alike. The tokens of all bags are rows of one array, so that a bag is n row numbers.
+last one cut). That makes the needle odd whatever its kind. In hay of the `same` organ it lies among adenocarcinomas of
+other patients instead, and nothing but what is asked for is odd: is there squamous carcinoma?
+
+Patients, not slides, are divided 60 / 15 / 25 % into train, validation and test, for needles and hay alike. The tokens
+of all bags are rows of one array, so that a bag is n row numbers.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,6 +24,8 @@ from slidesieve.features.bag import Batch
 
 HAY = ("KIDNEY", "THCA", "LIHC", "PRAD")
 KINDS, HAY_KIND = {"LUAD": 0, "LUSC": 1}, -1
+OTHER, SAME = "other", "same"  # organ of the hay
+LYING = {OTHER: HAY_KIND, SAME: KINDS["LUAD"]}
 MOST_NEEDLE = 60
 SHARES = {"train": 0.60, "validation": 0.15, "test": 0.25}  # of patients
 PATIENT = 12  # characters of a TCGA slide id
@@ -90,19 +95,21 @@ def split_patients(slides: Slides, seed: int) -> dict[str, Int[np.ndarray, " s"]
     return {name: np.flatnonzero(of_slide == name) for name in names}
 
 
-def needle_bags(slides: Slides, counts: Mapping[str, int], *, n: int, seed: int) -> dict[str, NeedleBags]:
+def needle_bags(
+    slides: Slides, counts: Mapping[str, int], *, n: int, seed: int, hay: str = OTHER
+) -> dict[str, NeedleBags]:
     """Make counts[split] bags of n tokens for each split, half of each kind; features standardised on train tokens."""
     split = split_patients(slides, seed)
     train = slides.tokens[np.concatenate([_rows(slides, s) for s in split["train"]])]
     tokens = torch.from_numpy((slides.tokens - train.mean(0)) / (train.std(0) + 1e-6))
     return {
-        name: _split_bags(slides, split[name], tokens, count, n, np.random.default_rng([seed, n, i + 1]))
+        name: _split_bags(slides, split[name], tokens, count, n, np.random.default_rng([seed, n, i + 1]), LYING[hay])
         for i, (name, count) in enumerate(counts.items())
     }
 
 
-def _split_bags(slides, members, tokens, count: int, n: int, rng: np.random.Generator) -> NeedleBags:
-    hay = members[slides.kind[members] < 0]
+def _split_bags(slides, members, tokens, count: int, n: int, rng: np.random.Generator, lying: int) -> NeedleBags:
+    hay = members[slides.kind[members] == lying]
     y = rng.permutation(np.arange(count) % 2)
     needle = np.zeros(count, int)
     for kind in KINDS.values():  # a slide comes again only after all others of its kind
@@ -119,7 +126,8 @@ def _one_bag(slides, needle: int, hay, n: int, rng: np.random.Generator):
     if len(found) > MOST_NEEDLE:
         found = np.sort(rng.choice(found, MOST_NEEDLE, replace=False))
     others, room = [], n - len(found)
-    for slide in rng.permutation(hay):
+    patient = slides.slide_id[needle][:PATIENT]
+    for slide in rng.permutation([s for s in hay if slides.slide_id[s][:PATIENT] != patient]):
         others.append(_rows(slides, slide)[:room])
         room -= len(others[-1])
         if not room:
@@ -141,12 +149,14 @@ def _rows(slides: Slides, slide: int) -> Int[np.ndarray, " m"]:
 def found_share(kept: Callable[..., Int[np.ndarray, "b k"]], bags: NeedleBags, *, batch: int) -> tuple[float, float]:
     """Return recall (share of the needle's tokens kept) and precision (share of kept ones that are the needle's).
 
-    `kept` maps a batch's (x, coords, mask) to the places of the tokens kept. Both are means over bags.
+    `kept` maps a batch's (x, coords, mask) to the places of the tokens kept, -1 for one that is none. Both are means
+    over bags.
     """
     found = []
     for part in np.array_split(np.arange(len(bags)), -(-len(bags) // batch)):
         mark = bags.is_needle[part]
-        hits = np.take_along_axis(mark, kept(*bags.batch(part)[0].tiles), axis=1)
-        found.append(np.stack([hits.sum(1) / mark.sum(1), hits.mean(1)]))
+        places = kept(*bags.batch(part)[0].tiles)
+        hits = np.take_along_axis(mark, places.clip(min=0), axis=1) & (places >= 0)
+        found.append(np.stack([hits.sum(1) / mark.sum(1), hits.sum(1) / (places >= 0).sum(-1)]))
     recall, precision = np.concatenate(found, axis=1).mean(1)
     return float(recall), float(precision)

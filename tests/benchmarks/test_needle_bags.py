@@ -105,11 +105,23 @@ def test_bags_longer_than_the_hay_are_refused(slides):
         needle_bags(slides, COUNTS, n=9999, seed=0)
 
 
+def test_hay_of_the_same_organ_is_of_other_patients_adenocarcinomas(slides):
+    of_row = np.repeat(np.arange(len(slides.kind)), slides.stop - slides.start)
+    for bags in needle_bags(slides, COUNTS, n=80, seed=3, hay="same").values():
+        for rows, mark, slide in zip(bags.rows, bags.is_needle, bags.slide, strict=True):
+            lying = set(of_row[rows[~mark]])
+            assert {int(slides.kind[s]) for s in lying} == {0} and set(of_row[rows[mark]]) == {slide}
+            assert slides.slide_id[slide][:PATIENT] not in {slides.slide_id[s][:PATIENT] for s in lying}
+
+
 def test_found_share_counts_the_needle_among_the_kept(slides):
     bags = needle_bags(slides, {"train": 3, "validation": 2, "test": 2}, n=N, seed=0)["train"]
     kept = np.arange(40)[None]
     recall, precision = found_share(lambda *batch: kept, bags, batch=1)
     hits = bags.is_needle[:, :40].sum(1)
+    few = np.where(np.arange(40) < 30, kept, -1)
+    few_hits = bags.is_needle[:, :30].sum(1)
+    assert found_share(lambda *batch: few, bags, batch=1)[1] == pytest.approx(few_hits.mean() / 30)
     assert recall == pytest.approx((hits / bags.is_needle.sum(1)).mean()) and precision == pytest.approx(
         hits.mean() / 40
     )
