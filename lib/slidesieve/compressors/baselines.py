@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from slidesieve.compressors.hashed import tile_hash
 from slidesieve.compressors.result import Compressed, Compressor, keep_tiles
 from slidesieve.compressors.topk import hard_topk
 
@@ -51,17 +52,11 @@ class RandomK(Compressor):
         mask: Bool[Tensor, "b n"],
         generator: torch.Generator | None = None,
     ) -> Compressed:
-        drawn = self.training
-        rank = torch.rand(mask.shape, generator=generator, device=x.device) if drawn else self._hash(x, coords)
+        if self.training:
+            rank = torch.rand(mask.shape, generator=generator, device=x.device)
+        else:
+            rank = tile_hash(x, self.seed, coords).float()
         return keep_tiles(x, *hard_topk(rank, self.k, mask), mask)
-
-    def _hash(self, x: Tensor, coords: Tensor) -> Float[Tensor, "b n"]:
-        place = coords[..., 0] * 73_856_093 + coords[..., 1] * 19_349_663
-        bits = (x.float() * 4096).round().long()
-        mixed = (bits * torch.arange(1, x.shape[-1] + 1, device=x.device)).sum(-1) + place + self.seed * 83_492_791
-        for multiplier in (0x45D9F3B, 0x45D9F3B):  # two rounds of an integer avalanche
-            mixed = (mixed ^ (mixed >> 16)) * multiplier & 0x7FFFFFFF
-        return (mixed ^ (mixed >> 16)).float()
 
 
 class LinspaceK(Compressor):

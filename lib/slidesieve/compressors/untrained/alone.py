@@ -15,10 +15,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from slidesieve.compressors.hashed import tile_hash
 from slidesieve.compressors.result import Compressed, Compressor, keep_tiles
 from slidesieve.compressors.untrained.remembered import Remembered
-
-MULTIPLIERS, AVALANCHE = (73_856_093, 83_492_791), 0x45D9F3B
 
 
 class Untrained(Compressor, ABC):
@@ -146,8 +145,4 @@ def drawn(x: Float[Tensor, "n d"], count: int, seed: int) -> Int[Tensor, " m"]:
     """Draw up to `count` tiles by a hash of their features and a seed, whatever their order; ascending."""
     if len(x) <= count:
         return torch.arange(len(x), device=x.device)
-    mixed = ((x.float() * 4096).round().long() * torch.arange(1, x.shape[-1] + 1, device=x.device)).sum(-1)
-    mixed = mixed * MULTIPLIERS[0] + seed * MULTIPLIERS[1]
-    for _ in range(2):
-        mixed = (mixed ^ (mixed >> 16)) * AVALANCHE & 0x7FFFFFFF
-    return (mixed ^ (mixed >> 16)).argsort(stable=True)[:count].sort().values
+    return tile_hash(x, seed).argsort(stable=True)[:count].sort().values
