@@ -156,7 +156,8 @@ def suffer(lab: Lab, name: str) -> list[Row]:
     """The rows of one fault; the first that is not ok ends it."""
     rows: list[Row] = []
     try:
-        rows += [row for how, happened in FAULTS[name](lab) for row in [_told(Row(name, how, happened, True))]]
+        for how, happened in FAULTS[name](lab):
+            rows.append(_told(Row(name, how, happened, True)))
     except (NotOk, OSError, psutil.Error, subprocess.SubprocessError) as fault:
         rows.append(_told(Row(name, "", f"{type(fault).__name__}: {' '.join(str(fault).split())}", False)))
     finally:
