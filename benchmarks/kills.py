@@ -68,6 +68,7 @@ def start(
     settings = [word for setting in SETTINGS for word in ("-p", setting)]
     command = [*before, sys.executable, "-m", "flows.experiment", *words, "--no-floors", *settings, *more]
     given = os.environ | NO_SERVER | environment
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts in the background ignore it
     with log.open("a") as out:
         return subprocess.Popen(command, cwd=root, stdout=out, stderr=out, env=given, start_new_session=True)
 
@@ -148,7 +149,6 @@ def differences(run: Path, expected: Sums, names: set[str]) -> list[str]:
 def main() -> None:
     kills, seed = (int(word) for word in (sys.argv[1:] + [str(KILLS), "0"][len(sys.argv) - 1 :]))
     chance, done, ended = random.Random(seed), Counter(), 0
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts in the background ignore it
     with tempfile.TemporaryDirectory(dir=ROOT) as temporary:
         folder = Path(temporary)
         run, log = folder / "run", folder / "log.txt"
