@@ -337,10 +337,10 @@ def test_what_was_given_is_told_without_this_machines_folders(notebook, tmp_path
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
         patch.setenv("DATA_ROOT", str(others))
-        given = {"manifest": str(home / "m.csv"), "answers": str(others / "m.csv"), "names": [f"{ROOT}/x", "/y/z"]}
+        given = {"manifest": str(home / "m.csv"), "answers": [str(others / "m.csv")], "names": [f"{ROOT}/x", "/y/z"]}
         run(notebook, tmp_path / "out", **given)
     told = json.loads((tmp_path / "out" / "receipt.json").read_text())["given"]
-    assert (told["manifest"], told["answers"], told["names"]) == ("~/m.csv", "DATA_ROOT/m.csv", ["x", "/y/z"])
+    assert (told["manifest"], told["answers"], told["names"]) == ("~/m.csv", ["DATA_ROOT/m.csv"], ["x", "/y/z"])
     assert reasons(notebook, tmp_path / "out", **given) == []
 
 
