@@ -171,7 +171,7 @@ def _look_closely(notebooks: Path, options: Options, runs: list[Run], common: di
     from slidesieve.models.fusion import fusion_of
 
     first, (*_, tuned, answered) = runs[0], runs[0].stages
-    own = {name: tuned.parameters[name] for name in ("features",) if name in tuned.parameters}
+    own = sources(options.out, from_slides=bool(common["tiles"]), coarse=first.method.coarse)
     look = tuned.parameters | common | own | {"checkpoint": tuned.out_dir, "answers": [answered.out_dir]}
     names, kin = ["70_map_selected_tokens", "71_length_stability"], []
     if first.method.made.softens:

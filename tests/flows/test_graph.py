@@ -27,7 +27,8 @@ PARAMETERS = {
     "50_tune_answers": TRAINED,
     "60_answer_questions": COMMON
     + 'checkpoint: str = ""  # in: checkpoint\nfeatures: str = ""  # in: features\nmethod: str = ""  # name\n',
-    "70_map_selected_tokens": 'checkpoint: str = ""  # in: checkpoint\n',
+    "70_map_selected_tokens": 'checkpoint: str = ""  # in: checkpoint\nfeatures: str = ""  # in: features\n'
+    'truth: str = ""  # in: planted tiles\n',
     "71_length_stability": 'checkpoint: str = ""  # in: checkpoint\n',
     "72_soft_to_hard": 'checkpoint: str = ""  # in: stage 50\ncaptions_stage: str = ""  # in: stage 40\n'
     "others: list[str] = []  # in: other seeds\n",
@@ -316,6 +317,9 @@ def test_a_coarse_arm_has_tiles_features_and_an_alignment_of_its_own(notebooks):
             assert stage.parameters["features"].endswith("_coarse4") == (id in own)
     assert stages["60_answer_questions/all-coarse-4_s0"].parameters["method"] == "all:coarse=4"
     assert "20_extract_features" in stages["50_tune_answers/fps_k8_s0"].needs
+    options = options._replace(compressors=("all:coarse=4", "fps"))  # the first is looked at closely
+    looked = next(s for s in plan(options, notebooks=notebooks) if s.id.startswith("70_map"))
+    assert looked.parameters["features"].endswith("20_extract_features_coarse4") and looked.parameters["truth"] == ""
 
 
 def test_what_is_coarse_needs_slides(notebooks, monkeypatch):
