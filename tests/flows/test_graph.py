@@ -89,7 +89,8 @@ def test_needs_follow_from_the_inputs(notebooks):
     assert by_id["40_align_captions/random_k8_s0"].needs == ("20_extract_features", "40_align_captions/all_s0")
     assert by_id["50_tune_answers/random_k8_s0"].needs == ("20_extract_features", "40_align_captions/random_k8_s0")
     assert by_id["50_tune_answers/text_only_s0"].needs == ("20_extract_features", "40_align_captions/all_s0")
-    assert by_id["70_map_selected_tokens/sparselearn_k8_s0"].needs == ("50_tune_answers/sparselearn_k8_s0",)
+    mapped = by_id["70_map_selected_tokens/sparselearn_k8_s0"]
+    assert mapped.needs == ("20_extract_features", "50_tune_answers/sparselearn_k8_s0")
     answered = tuple(
         f"60_answer_questions/{m}_s0" for m in ("sparselearn_k8", "all", "random_k8", "mean_k8", "text_only")
     )
