@@ -70,9 +70,10 @@ def evidence(kind: str, asked: list[Question], bags, ks: list[int], kinds, subty
         scores = []
         for question in asked:
             x = bags[question.slide_id]
-            weight = kinds.predict_proba(x)[:, of_kind]
-            if name in ("piece", ORACLE):
-                tokens = x[own[question.slide_id] if name == "piece" else np.argsort(-weight)[:k]]
+            if name == "piece":
+                tokens = x[own[question.slide_id]]
+            elif name == ORACLE:
+                tokens = x[np.argsort(-kinds.predict_proba(x)[:, of_kind])[:k]]
             else:
                 tokens = handed_on(name, x, k)
             weight = kinds.predict_proba(tokens)[:, of_kind]

@@ -110,11 +110,11 @@ def main(
     for seed in asked["seed"]:
         bags = needle_bags(slides, counts, n=n, seed=seed, hay=hay)
         for trial in models(bags, budgets, seed, plan):
-            key = {"n": n, "hay": hay, "seed": seed, "model": trial.model, "k": trial.k}
-            key |= {"settings": repr(trial.settings)}
+            place = {"n": n, "hay": hay, "seed": seed, "model": trial.model, "k": trial.k}
+            key = place | {"settings": repr(trial.settings)}
             if (only and trial.model not in only.split(",")) or any(key.items() <= row.items() for row in rows):
                 continue
-            rows = [row for row in rows if any(row[name] != key[name] for name in ("n", "hay", "seed", "model", "k"))]
+            rows = [row for row in rows if not place.items() <= row.items()]
             start = time.process_time()
             rows.append(key | trial.run() | {"cpu_s": time.process_time() - start})
             pd.DataFrame(rows).to_csv(out / "needle.csv.part", index=False)

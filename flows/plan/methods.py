@@ -55,11 +55,11 @@ def parse_method(text: str) -> Method:
         )
     changes = tuple(part for part in parts if part.partition("=")[0] not in (*SWITCHES, COARSE))
     switched = dict(part.split("=") for part in parts if part not in changes)
-    coarse = switched.pop(COARSE, "1")
-    if not re.fullmatch(r"[1-9]\d?", coarse):
+    coarse = switched.pop(COARSE, "")
+    if coarse and not re.fullmatch(r"[2-9]|[1-9]\d", coarse):
         raise ValueError(f"compressor {text!r}: got coarse={coarse!r}; expected how many times the mpp: 2 to 99")
     wrong = [f"{name}={value}" for name, value in switched.items() if value != "off"]
     if wrong:
         raise ValueError(f"compressor {text!r}: got {wrong[-1]!r}; {' and '.join(SWITCHES)} can only be off")
     on = {name: name not in switched for name in SWITCHES}
-    return Method(text, compressor, changes, **on, coarse=int(coarse))
+    return Method(text, compressor, changes, **on, coarse=int(coarse or 1))

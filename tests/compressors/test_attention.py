@@ -78,6 +78,17 @@ def test_attention_learns_from_pooled_tokens_alone(name):
         assert all(gradients) if learns else not any(gradients)
 
 
+@pytest.mark.parametrize("name", ["attention_topk", "cropr"])
+def test_scores_do_not_tie_where_the_rest_computes_in_bfloat16(name):
+    model, (x, coords, mask) = made(name).float(), slides(SHORT, N)
+    plain = model(x.float(), coords, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(x.float(), coords, mask)
+        again = model(x.bfloat16(), coords, mask)
+    assert torch.equal(half.scores, plain.scores) and torch.equal(half.kept, plain.kept)
+    assert again.scores.dtype == torch.float32 and again.tokens.dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("pooled", [0.0, 1.0, -1, 2])
 def test_both_kinds_of_slides_are_needed(pooled):
     with pytest.raises(ValueError, match=f"pooled = {pooled}; expected a share"):

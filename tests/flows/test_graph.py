@@ -330,7 +330,7 @@ def test_what_is_coarse_needs_slides(notebooks, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "wrong", ["sparselearn:steps", "sparselearn:alignment=on", "sparselearn:stpes=70", "all:coarse=0"]
+    "wrong", ["sparselearn:steps", "sparselearn:alignment=on", "sparselearn:stpes=70", "all:coarse=0", "all:coarse=1"]
 )
 def test_a_faulty_method_is_refused(notebooks, wrong):
     with pytest.raises(ValueError, match=wrong.split(":")[1].split("=")[0]):

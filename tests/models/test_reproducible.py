@@ -21,6 +21,14 @@ def test_within_and_no_longer(monkeypatch, gradients, asked):
     assert mode() == before == (0, True)
 
 
+def test_a_validation_within_a_training_leaves_it_as_strict_as_it_was():
+    with reproducible("cuda", gradients=True):
+        with reproducible("cuda", gradients=False):
+            assert mode() == (1, False)
+        assert mode() == (2, False)
+    assert mode() == (0, True)
+
+
 @pytest.mark.parametrize(("device", "on"), [("cpu", True), (torch.device("cpu"), True), ("cuda", False)])
 def test_elsewhere_nothing_is_touched(device, on):
     with reproducible(device, gradients=True, on=on):

@@ -54,7 +54,8 @@ class Attending(Compressor, ABC):
         mask: Bool[Tensor, "b n"],
         generator: torch.Generator | None = None,
     ) -> Compressed:
-        found = self.attend(x, coords, mask)
+        with torch.autocast(x.device.type, enabled=False):  # in bfloat16 scores tie, and ties decide what is kept
+            found = self.attend(x.to(torch.promote_types(x.dtype, torch.float32)), coords, mask)
         tiles = keep_tiles(x, found.kept, found.valid, mask)._replace(scores=found.scores)
         if not self.training:
             return tiles

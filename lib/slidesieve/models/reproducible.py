@@ -21,7 +21,8 @@ def reproducible(device: torch.device | str, *, gradients: bool, on: bool = True
         yield
         return
     os.environ.setdefault(CUBLAS, ":4096:8")
-    before = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=not gradients)
     torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what was not written
     try:
@@ -33,5 +34,5 @@ def reproducible(device: torch.device | str, *, gradients: bool, on: bool = True
             f"deterministic: {str(fault).split(',')[0]}; set deterministic to false (-p deterministic=false)"
         ) from fault
     finally:
-        torch.set_deterministic_debug_mode(before[0])
-        torch.utils.deterministic.fill_uninitialized_memory = before[1]
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filled
