@@ -1,5 +1,7 @@
 """What a rival without training costs on one slide, beside one product of its tiles with as many tokens.
 
+A slide that comes again is looked up: `again` is what that takes.
+
 python -m benchmarks.untrained [N ...]
 """
 
@@ -27,7 +29,7 @@ def seconds(work) -> float:
 def main() -> None:
     torch.set_num_threads(1)
     lengths = [int(word) for word in sys.argv[1:]] or [1_000, 10_000]
-    heads = (f"k = {K}, one thread", "tiles", "width", "seconds", "times n x n x d", "times n x k x d")
+    heads = (f"k = {K}, one thread", "tiles", "width", "seconds", "times n x n x d", "times n x k x d", "again, s")
     print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     for n in lengths:
         for d in WIDTHS:
@@ -38,10 +40,12 @@ def main() -> None:
             pairs = seconds(lambda x=x: [part @ x[0].T for part in x[0].split(256)])
             few = seconds(lambda x=x: x[0] @ x[0, :K].T)
             for name in NAMES:
-                made = COMPRESSORS[name](d, K).eval()
+                given, made = (x, coords, mask), COMPRESSORS[name](d, K).eval()
                 with torch.no_grad():
-                    took = seconds(lambda made=made, x=x, coords=coords, mask=mask: made(x, coords, mask))
-                print(f"| {name} | {n:,} | {d} | {took:.3f} | {took / pairs:.2f} | {took / few:.0f} |", flush=True)
+                    took = seconds(lambda name=name, d=d, given=given: COMPRESSORS[name](d, K).eval()(*given))
+                    again = seconds(lambda made=made, given=given: made(*given))
+                told = f"{took:.3f} | {took / pairs:.2f} | {took / few:.0f} | {again:.3f}"
+                print(f"| {name} | {n:,} | {d} | {told} |", flush=True)
 
 
 if __name__ == "__main__":
