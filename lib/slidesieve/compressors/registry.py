@@ -54,6 +54,7 @@ COMPRESSORS = Rows(
         "locpath": "slidesieve.compressors.locpath.LoCPath",
     }
 )
+TRAINING_FREE = ("grid", "fps", "dpp", "coverage", "kmeans", "tome", "visionzip_nocls")  # no selection is learnt
 FLOORS = ("random", "linspace", "mean", "blank", "text_only")  # what a method that has learnt to compress must beat
 BESIDE = ("all", "random", "mean", "text_only")  # what is trained beside every method, unasked
 WITHOUT_K = ("all", "text_only")  # keep every tile, or none, whatever k

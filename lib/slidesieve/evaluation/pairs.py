@@ -80,11 +80,15 @@ def head_to_head(
     """
     rows = []
     for pairing in pairings(answers, costs):
-        both = _together(answers, pairing)
+        both = together(answers, pairing)
         named = sorted(both["seed"].unique())
         for group, ids in question_groups(questions).items():
             part = both[both["ID"].isin(ids)]
-            numbers = _numbers(part, draws=draws, seed=seed) if _fair(pairing, both) and len(part) else (np.nan,) * 4
+            numbers = (
+                tested_numbers(part, draws=draws, seed=seed)
+                if pairing.matched and same_questions(both) and len(part)
+                else (np.nan,) * 4
+            )
             counts = (len(named), len(part), part["case_id"].nunique())
             rows.append((*pairing, pairing.matched, group, "+".join(map(str, named)), *counts, *numbers))
     table = judged(pd.DataFrame(rows, columns=COLUMNS), ["matched_by", "group"])
@@ -127,17 +131,20 @@ def _ratio(tflops: pd.Series, one: tuple[str, int], other: tuple[str, int]) -> f
     return float(tflops.get(other, np.nan) / tflops.get(one, np.nan))
 
 
-def _together(answers: pd.DataFrame, pairing: Pairing) -> pd.DataFrame:
+def together(answers: pd.DataFrame, pairing: Pairing) -> pd.DataFrame:
+    """Return the answers of both runs to the same questions at the same seeds."""
     own = answers[(answers["method"] == pairing.method) & (answers["k"] == pairing.k)]
     other = answers[(answers["method"] == pairing.other) & (answers["k"] == pairing.other_k)]
     return own.merge(other[[*ON, "correct", "covered"]], on=ON, suffixes=("", "_other"))
 
 
-def _fair(pairing: Pairing, both: pd.DataFrame) -> bool:
-    return pairing.matched and len(both) > 0 and bool((both["covered"] == both["covered_other"]).all())
+def same_questions(both: pd.DataFrame) -> bool:
+    """Say whether two runs covered the same questions, and any."""
+    return len(both) > 0 and bool((both["covered"] == both["covered_other"]).all())
 
 
-def _numbers(part: pd.DataFrame, *, draws: int, seed: int) -> tuple[float, ...]:
+def tested_numbers(part: pd.DataFrame, *, draws: int, seed: int) -> tuple[float, ...]:
+    """Return the difference in accuracy, its interval and its p."""
     own, other = part["correct"].astype(float), part["correct_other"].astype(float)
     tested = between_methods(part, own, other, draws=draws, seed=seed)
     return (*tested.estimate, tested.p)

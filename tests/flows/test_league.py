@@ -1,0 +1,69 @@
+"""The league: which methods, how long the bags, and every method's own recipe, as many trials each."""
+
+import pandas as pd
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from flows import league
+from slidesieve.compressors.registry import COMPRESSORS, WITHOUT_K
+
+
+def test_every_method_takes_part_and_none_reads_a_long_bag_whole():
+    assert sorted(league.arms(156)) == sorted(COMPRESSORS)
+    assert set(league.arms(1000)) == set(COMPRESSORS) - {"all"}
+
+
+def test_long_bags_are_placed_where_the_language_model_can_tell_places_apart():
+    words = league.settings_of(("kmeans",), tokens=4000, trials=False)
+    assert {"position_ids=scaled", "40_align_captions/all.max_tiles=160"} <= set(words)
+    assert not [w for w in league.settings_of(("kmeans",), tokens=156, trials=False) if w.startswith("position")]
+
+
+def test_trials_are_asked_about_validation_bags_of_another_seed_and_the_same_split(tmp_path):
+    assert "60.answered_split=val" in league.settings_of(("kmeans",), tokens=156, trials=True)
+    (tmp_path / "A.h5").touch()
+    how = {"tokens": 156, "made_here": True}
+    own, tried = (league.ingredients(tmp_path, "", "oncotree_code", seed=seed, **how) for seed in (0, 1))
+    assert own[0].out_dir != tried[0].out_dir and own[1] == tried[1]
+    assert {"split_seed"} & {*own[0].parameters, *tried[0].parameters} == set()
+    assert tried[0].parameters["seed"] == 1 and tried[0].parameters["subtype"] == ""
+
+
+def scores(path, **right: tuple[float, ...]):
+    rows = [
+        (name + recipe, 8, 0, "all", value)
+        for name, values in right.items()
+        for recipe, value in zip(league.TRIALS, values, strict=False)
+    ]
+    pd.DataFrame(rows, columns=["method", "k", "seed", "group", "accuracy"]).to_csv(path, index=False)
+    return path
+
+
+def test_each_method_gets_the_recipe_that_did_best(tmp_path):
+    path = scores(tmp_path / "s.csv", kmeans=(0.5, 0.6, 0.4), fps=(0.5, 0.5, 0.5), text_only=(0.2, 0.2, 0.3))
+    words = league.recipes(("kmeans", "fps", "text_only"), path)
+    first, third = (league.TRIALS[i].split(":")[1:] for i in (1, 2))
+    assert words == (
+        *(f"40_align_captions/kmeans.{change}" for change in first),
+        *(f"50_tune_answers/kmeans.{change}" for change in first),
+        *(f"50_tune_answers/text_only.{change}" for change in third),
+    )
+    assert "text_only" in WITHOUT_K
+
+
+def test_a_method_tried_less_often_than_the_others_is_refused(tmp_path):
+    path = scores(tmp_path / "s.csv", kmeans=(0.5, 0.6, 0.4), fps=(0.5,))
+    with pytest.raises(ValueError, match="fps was tried 1 times of 3"):
+        league.recipes(("kmeans", "fps"), path)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"), [(["--tokens", "157"], "156, 1000, 4000"), (["--tokens", "156"], "no .h5 file")]
+)
+def test_what_cannot_be_made_is_refused_before_anything_runs(tmp_path, words, told):
+    app = typer.Typer()
+    app.command()(league.main)
+    result = CliRunner().invoke(app, ["--stores", str(tmp_path), "--out", str(tmp_path / "out"), *words])
+    assert result.exit_code == 2 and told in result.output
+    assert not (tmp_path / "out").exists()
