@@ -7,21 +7,27 @@ from slidesieve.provenance.files import ROOT
 
 ANSWERED, BATCHES = "60_answer_questions", ("batch", "mae_batch")
 PARTS = ("alignment, all tiles", "pre-training", "captions", "questions")
+RATES = {"lr_projector": "projector", "lr_compressor": "compressor", "lr_lora": "language model"}
 
 
 def training_rows(stages: list[Stage]) -> list[dict[str, str]]:
     """One row for each method and k: steps x slides a step of each part, the fewest to the most over its runs.
 
-    An empty cell is a part that the method does not have, and ? one of which nothing is known so far.
+    Beside them the peak learning rates on questions, which is where recipes that were tuned differ. An empty cell is a
+    part that the method does not have, and ? one of which nothing is known so far.
     """
     made = {stage.out_dir: stage for stage in stages}
     runs: dict[tuple[str, str], list[dict[str, str]]] = {}
+    rates: dict[tuple[str, str], str] = {}
     for stage in stages:
         if stage.notebook.stem == ANSWERED:
-            runs.setdefault(_name(stage, made), []).append(_parts(stage, made))
+            name = _name(stage, made)
+            runs.setdefault(name, []).append(_parts(stage, made))
+            rates.setdefault(name, _rates(next(_behind(stage, made), stage)))
     return [
         {"method": method, "k": k, "runs": str(len(own))}
         | {part: _range([run[part] for run in own if part in run]) for part in PARTS}
+        | {"learning rates": rates[method, k]}
         for (method, k), own in runs.items()
     ]
 
@@ -64,6 +70,11 @@ def _steps(stage: Stage) -> str:
     accumulate = int(values.get("accumulate", 1))
     slides = next(int(values[name]) for name in BATCHES if name in values) * accumulate
     return f"{-(-batches // accumulate)} x {slides}"
+
+
+def _rates(tuned: Stage) -> str:
+    values = values_of(tuned)
+    return ", ".join(f"{part} {values[name]:g}" for name, part in RATES.items() if name in values)
 
 
 def _range(told: list[str]) -> str:

@@ -15,7 +15,7 @@ from slidesieve.datasets.questions import read_questions
 from slidesieve.evaluation.auroc import auc_scores, common_options, mean_pool_baseline, option_probability
 from slidesieve.evaluation.floors import WITHOUT_A_MODEL, floor_answers, heuristic_rows
 from slidesieve.evaluation.pairs import paired
-from slidesieve.evaluation.scores import scores, selection_scores, soft_and_hard
+from slidesieve.evaluation.scores import over_seeds, scores, selection_scores, soft_and_hard
 from slidesieve.features.bag_files import load_bags
 
 
@@ -216,3 +216,16 @@ def test_floors_and_scores_pool_folds_so_that_each_question_counts_once(tmp_path
     table = scores(joined, questions, draws=20, seed=0)
     assert (table.loc[table["group"] == "all", "n_questions"] == len(questions)).all()
     assert not table.duplicated([*RUN, "group"]).any()
+
+
+def test_over_seeds_every_answer_counts_once(cohort):
+    folders = [write_run(cohort, "sparselearn", k=7, seed=s, accuracy=a) for s, a in enumerate((0.9, 0.5, 0.7))]
+    answers, questions = read(cohort, *folders)
+    table = over_seeds(answers, questions, draws=50, seed=0).set_index(["method", "group"])
+    own = answers[answers["method"] == "sparselearn"]
+    row = table.loc[("sparselearn", "evidence")]
+    part = own[own["broad"] == "Evidence"]
+    assert row["accuracy"] == pytest.approx(part["correct"].mean())
+    assert row["n_questions"] == part["ID"].nunique() == len(part) / 3
+    assert row["seeds"] == "0+1+2" and row["n_seeds"] == 3 and row["k"] == 7
+    assert row["ci_low"] <= row["accuracy"] <= row["ci_high"]

@@ -35,6 +35,7 @@ def test_each_part_has_the_steps_that_were_taken(tmp_path):
     tuned = stage(tmp_path, "50", "text_only_s0", compressor="text_only")
     stages += [tuned, stage(tmp_path, "60", "text_only_s0", checkpoint=tuned.out_dir)]
     none = dict.fromkeys(("alignment, all tiles", "pre-training", "captions"), "")
+    none["learning rates"] = "projector 0.0003, compressor 0.001, language model 0.001"
     assert training_rows(stages) == [
         {"method": "all", "k": "", "runs": "2"} | none | {"captions": "55 x 8 to 70 x 8", "questions": "300 x 16"},
         {"method": "tcssa", "k": "8", "runs": "2"}
@@ -48,7 +49,8 @@ def test_each_part_has_the_steps_that_were_taken(tmp_path):
 
 
 def test_a_variant_stands_under_its_own_name(tmp_path):
-    aligned, tuned, answered = branch(tmp_path, "sparselearn", 0, start=None, batches=3, k=4)
+    aligned, tuned, answered = branch(tmp_path, "sparselearn", 0, start=None, batches=3, k=4, lr_projector=1e-4)
     answered = stage(tmp_path, "60", "named", checkpoint=tuned.out_dir, method="sparselearn:gate=scale")
     (row,) = training_rows([aligned, tuned, answered])
     assert (row["method"], row["k"]) == ("sparselearn:gate=scale", "4")
+    assert row["learning rates"].startswith("projector 0.0001, ")

@@ -64,6 +64,25 @@ def scores(answers: pd.DataFrame, questions: Sequence[Question], *, draws: int, 
     return pd.DataFrame(rows, columns=columns)
 
 
+def over_seeds(answers: pd.DataFrame, questions: Sequence[Question], *, draws: int, seed: int) -> pd.DataFrame:
+    """Return a row for each method, k and group: accuracy over all seeds' answers, controls and floors among them.
+
+    The interval is over patients and, from five seeds on, over seeds. The columns are those of `scores`, with `seeds`
+    and `n_seeds` for seed; `n_questions` counts each once.
+    """
+    rows = []
+    for run, table in answers.groupby(["method", "k"], sort=False):
+        named = sorted(table["seed"].unique())
+        for group, ids in question_groups(questions).items():
+            part = table[table["ID"].isin(ids)]
+            if len(part):
+                estimate = accuracy_of_runs(part, draws=draws, seed=seed)
+                counts = (len(named), part["ID"].nunique(), part["Slide"].nunique(), part["covered"].mean())
+                rows.append((*run, "+".join(map(str, named)), group, *counts, *estimate))
+    columns = ["method", "k", "seeds", "group", "n_seeds", "n_questions", "n_slides", "coverage", "accuracy"]
+    return pd.DataFrame(rows, columns=[*columns, "ci_low", "ci_high"])
+
+
 def soft_and_hard(scored: pd.DataFrame) -> pd.DataFrame:
     """Return method, k, seed, group, soft, hard and their gap (soft - hard) for each method scored both ways."""
     on = [*RUN, "group"]

@@ -14,10 +14,10 @@ def run_name(method: str, k: int) -> str:
     return f"{method.replace('_', ' ')}, k = {k}" if k else method.replace("_", " ")
 
 
-def method_scores(ax: Axes, scores: pd.DataFrame, *, floors: Sequence[str], title: str) -> Axes:
-    """Draw one group's accuracies, a dot and 95 % interval for each seed, floors as vertical lines.
+def method_scores(ax: Axes, scores: pd.DataFrame, *, floors: Sequence[str], title: str, of: str = "one seed") -> Axes:
+    """Draw one group's accuracies, a dot and 95 % interval for each row of a run (`of` says what that is).
 
-    A method's wrong-slide control stands on its line as a hollow square.
+    Floors are vertical lines. A method's wrong-slide control stands on its line as a hollow square.
     """
     is_floor, control = scores["method"].isin(floors), scores["method"].str.endswith("_wrong_slide")
     shown, controls = scores[~is_floor & ~control], scores[control]
@@ -28,7 +28,7 @@ def method_scores(ax: Axes, scores: pd.DataFrame, *, floors: Sequence[str], titl
     for place, part in _lines(shown, names):
         offset = place + np.linspace(-0.12, 0.12, len(part)) * (len(part) > 1)
         low, value, high = (100 * part[column] for column in ("ci_low", "accuracy", "ci_high"))
-        label = "one seed, 95 % interval" if place == 0 else None
+        label = f"{of}, 95 % interval" if place == 0 else None
         interval(ax, offset, low, high, value=value, color=BLUE, markersize=5, label=label)
     hollow = controls.assign(method=controls["method"].str.removesuffix("_wrong_slide"))
     for i, (place, part) in enumerate(_lines(hollow, names)):
