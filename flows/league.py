@@ -28,20 +28,18 @@ MODEL = "store/llm/mosaics"
 READ_WHOLE = 160  # tokens that the language model has learnt to read; longer bags are never read whole
 SPAN = 512  # places that it has learnt to tell apart, or nearly so many
 LENGTHS = {  # tokens of a bag: what else 07 is told
-    156: {"bags": [300, 50, 100]},
+    156: {"bags": [2000, 50, 100]},
     1000: {"bags": [1200, 80, 120], "fillers_again": True},
     4000: {"bags": [300, 16, 80], "fillers_again": True, "numbers": [6]},
 }
 TRIAL_SEED = 1  # of the bags on which recipes are tried; patients of a test bag are in none of them
-TRIALS = (  # recipes, the same for every method
-    "",
-    ":lr_projector=0.001:lr_compressor=0.003",
-    ":lr_projector=0.0001:lr_compressor=0.0003",
-)
+TRIALS = ("", ":lr_projector=0.001:lr_compressor=0.003")  # recipes, the same for every method
 SETTINGS = (  # of every method: steps, and learning rates that stand in TRIALS where they are tried
     "beta2=0.98",
-    "40.evaluations=13",
-    "50.evaluations=5",
+    "40.steps=300",
+    "40.evaluations=6",
+    "50.steps=300",
+    "50.evaluations=4",
     "60.generate=0",
 )
 

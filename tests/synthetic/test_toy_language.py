@@ -6,6 +6,8 @@ import torch
 from transformers import AutoTokenizer
 
 from slidesieve.models.chat import ChatFormat
+from slidesieve.models.language_model import load_lm
+from slidesieve.provenance.files import ROOT
 from slidesieve.synthetic import language, mosaic_words, pretraining
 from slidesieve.synthetic.classes import CLASSES, DECOYS, FINDINGS, GRADES, TISSUES
 
@@ -143,3 +145,12 @@ def fails_at(last: int, gradients):
         return gradients(work, *given, step=step, **how)
 
     return failing
+
+
+def test_the_leagues_own_model_still_reads_mosaics_in_words():
+    """Its tables are of these weights: what loads them, or draws the questions, may not turn them into another."""
+    lm, tokenizer = load_lm(str(ROOT / "reports/league/language_model"))
+    table = pretraining.exam(lm, tokenizer, samples=40, seed=1, with_context=True, mosaics=1.0).set_index("question")
+    assert (
+        table.loc[["Is ... there?", "Which of these is there?", "Which subtype is the ... ?"], "accuracy"] > 0.9
+    ).all()
