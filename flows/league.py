@@ -4,7 +4,7 @@
 
 Mosaics and a language model that knows their words are made first; then the plan is printed with its cost, and the
 experiment is run. With `--trials` it is not the league that is run, but as many recipes of every method, asked about
-validation bags of another seed; `--tuned OUT/80_compare_methods/scores.csv` then gives each method its best.
+validation bags of another seed; `--tuned OUT/80_compare_methods/over_seeds.csv` then gives each method its best.
 """
 
 import csv
@@ -54,7 +54,7 @@ def main(
     seeds: Annotated[str, typer.Option(help="comma-separated")] = "0,1,2,3,4",
     compressors: Annotated[str, typer.Option(help="comma-separated; empty: all, as far as bags are not too long")] = "",
     trials: Annotated[bool, typer.Option("--trials", help="try every recipe, on validation bags")] = False,
-    tuned: Annotated[Path | None, typer.Option(help="scores.csv of such trials; empty: the first recipe")] = None,
+    tuned: Annotated[Path | None, typer.Option(help="over_seeds.csv of such trials; empty: the first recipe")] = None,
     llm: Annotated[str, typer.Option(help="another language model than the one made here")] = "",
     workers: Annotated[int, typer.Option(help="notebooks side by side")] = 2,
     threads: Annotated[int, typer.Option(help="threads of each; 0: cores / workers")] = 0,
@@ -115,7 +115,7 @@ def recipes(names: tuple[str, ...], tuned: Path | None) -> tuple[str, ...]:
     if tuned is None:
         return ()
     if not tuned.exists():
-        raise ValueError(f"--tuned {tuned}: not found; expected the scores.csv of a run with --trials")
+        raise ValueError(f"--tuned {tuned}: not found; expected the over_seeds.csv of a run with --trials")
     found = defaultdict(list)
     for row in csv.DictReader(tuned.read_text(encoding="utf-8").splitlines()):
         if row["group"] == "all":
