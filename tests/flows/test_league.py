@@ -41,20 +41,20 @@ def scores(path, **right: tuple[float, ...]):
 
 
 def test_each_method_gets_the_recipe_that_did_best(tmp_path):
-    path = scores(tmp_path / "s.csv", kmeans=(0.5, 0.6, 0.4), fps=(0.5, 0.5, 0.5), text_only=(0.2, 0.2, 0.3))
+    path = scores(tmp_path / "s.csv", kmeans=(0.5, 0.6), fps=(0.5, 0.5), text_only=(0.2, 0.3))
     words = league.recipes(("kmeans", "fps", "text_only"), path)
-    first, third = (league.TRIALS[i].split(":")[1:] for i in (1, 2))
+    faster = league.TRIALS[1].split(":")[1:]
     assert words == (
-        *(f"40_align_captions/kmeans.{change}" for change in first),
-        *(f"50_tune_answers/kmeans.{change}" for change in first),
-        *(f"50_tune_answers/text_only.{change}" for change in third),
+        *(f"40_align_captions/kmeans.{change}" for change in faster),
+        *(f"50_tune_answers/kmeans.{change}" for change in faster),
+        *(f"50_tune_answers/text_only.{change}" for change in faster),
     )
     assert "text_only" in WITHOUT_K
 
 
 def test_a_method_tried_less_often_than_the_others_is_refused(tmp_path):
-    path = scores(tmp_path / "s.csv", kmeans=(0.5, 0.6, 0.4), fps=(0.5,))
-    with pytest.raises(ValueError, match="fps was tried 1 times of 3"):
+    path = scores(tmp_path / "s.csv", kmeans=(0.5, 0.6), fps=(0.5,))
+    with pytest.raises(ValueError, match="fps was tried 1 times of 2"):
         league.recipes(("kmeans", "fps"), path)
 
 
