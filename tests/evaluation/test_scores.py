@@ -15,7 +15,7 @@ from slidesieve.datasets.questions import read_questions
 from slidesieve.evaluation.auroc import auc_scores, common_options, mean_pool_baseline, option_probability
 from slidesieve.evaluation.floors import WITHOUT_A_MODEL, floor_answers, heuristic_rows
 from slidesieve.evaluation.pairs import paired
-from slidesieve.evaluation.scores import over_seeds, scores, selection_scores, soft_and_hard
+from slidesieve.evaluation.scores import in_words, over_seeds, scores, selection_scores, soft_and_hard
 from slidesieve.features.bag_files import load_bags
 
 
@@ -229,3 +229,5 @@ def test_over_seeds_every_answer_counts_once(cohort):
     assert row["n_questions"] == part["ID"].nunique() == len(part) / 3
     assert row["seeds"] == "0+1+2" and row["n_seeds"] == 3 and row["k"] == 7
     assert row["ci_low"] <= row["accuracy"] <= row["ci_high"]
+    told = in_words(table.reset_index()).loc[("sparselearn", 7), "evidence"]
+    assert told == f"{100 * row['accuracy']:.1f} ({100 * row['ci_low']:.0f} to {100 * row['ci_high']:.0f})"

@@ -83,6 +83,13 @@ def over_seeds(answers: pd.DataFrame, questions: Sequence[Question], *, draws: i
     return pd.DataFrame(rows, columns=[*columns, "ci_low", "ci_high"])
 
 
+def in_words(pooled: pd.DataFrame) -> pd.DataFrame:
+    """Set out a table of `over_seeds` for reading: a row a method and k, a column a group, per cent and interval."""
+    numbers = (100 * pooled[["accuracy", "ci_low", "ci_high"]]).to_numpy()
+    said = pooled.assign(said=[f"{value:.1f} ({low:.0f} to {high:.0f})" for value, low, high in numbers])
+    return said.pivot_table(index=["method", "k"], columns="group", values="said", aggfunc="first", sort=False)
+
+
 def soft_and_hard(scored: pd.DataFrame) -> pd.DataFrame:
     """Return method, k, seed, group, soft, hard and their gap (soft - hard) for each method scored both ways."""
     on = [*RUN, "group"]

@@ -1,11 +1,15 @@
 """Figures of methods side by side: differences between matched runs, and accuracy against operations."""
 
+from collections.abc import Mapping, Sequence
+from itertools import product
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from slidesieve.figures.style import GREY, METHODS, clean, interval, looks, told_apart
+from slidesieve.figures.style import GREY, METHODS, clean, interval, legend_below, looks, panels, told_apart
 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 
@@ -33,6 +37,18 @@ def differences(ax: Axes, table: pd.DataFrame, *, title: str) -> Axes:
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.tick_params(labelbottom=True)  # the panel below may be empty
     return clean(ax, grid="x")
+
+
+def both_ways(table: pd.DataFrame, groups: Sequence[str], titles: Mapping[str, str]) -> Figure:
+    """Draw the differences of a table of pairings: a column a group, a row a way of matching and its title."""
+    rows = table.groupby(["matched_by", "group"]).size().max()
+    shape = {"columns": len(groups), "width": 5.2, "height": 1.2 + 0.5 * rows}
+    drawn, axes = panels(len(titles) * len(groups), **shape, sharey=False)
+    for ax, (by, group) in zip(axes, product(titles, groups), strict=True):
+        part = table[(table["matched_by"] == by) & (table["group"] == group)]
+        differences(ax, part, title=f"{group}, {titles[by]}")
+    legend_below(drawn)
+    return drawn
 
 
 def accuracy_by_operations(ax: Axes, scores: pd.DataFrame, costs: pd.DataFrame, *, title: str) -> Axes:
