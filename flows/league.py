@@ -18,6 +18,7 @@ import typer
 from flows.demo import TOY_SIZES
 from flows.experiment import conduct, faults_explained, print_plan
 from flows.plan.graph import Options, plan
+from flows.plan.methods import parse_method
 from flows.plan.notebooks import NOTEBOOKS
 from flows.plan.stages import Stage, make_stage
 from flows.run.notebook import portable
@@ -66,26 +67,30 @@ def main(
     with faults_explained():
         if tokens not in LENGTHS:
             raise ValueError(f"tokens: got {tokens}; expected one of {', '.join(map(str, LENGTHS))}")
+        names = tuple(compressors.split(",")) if compressors else arms(tokens)
+        asked = tuple(name + recipe for name in names for recipe in TRIALS) if trials else names
+        for name in asked:  # before bags and a language model are made
+            parse_method(name)
+        settings = (*settings_of(names, tokens=tokens, trials=trials), *recipes(names, tuned), *parameter)
         own = {"workers": workers, "threads": threads or max(1, (os.cpu_count() or 1) // workers), "device": device}
         seed = TRIAL_SEED if trials else 0
         before = ingredients(stores, labels, subtype, tokens=tokens, seed=seed, made_here=not llm)
         prepared = conduct(before, f"{portable(out)}/made", title="mosaics", workers=workers, threads=own["threads"])
         if prepared:
             raise typer.Exit(prepared)
-        names = tuple(compressors.split(",")) if compressors else arms(tokens)
         cohort = before[0].out_dir
         options = Options(
             manifest=f"{cohort}/manifest.csv",
             questions=f"{cohort}/questions.csv",
             captions=f"{cohort}/captions.csv",
             truth=f"{cohort}/truth.csv",
-            compressors=tuple(name + recipe for name in names for recipe in TRIALS) if trials else names,
+            compressors=asked,
             out=portable(out),
             k=tuple(int(n) for n in k.split(",")),
             seeds=tuple(int(n) for n in seeds.split(",")),
             llm=llm or MODEL,
             floors=False,
-            settings=(*settings_of(names, tokens=tokens, trials=trials), *recipes(names, tuned), *parameter),
+            settings=settings,
             **own,
         )
         stages = plan(options)

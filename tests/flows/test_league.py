@@ -59,7 +59,13 @@ def test_a_method_tried_less_often_than_the_others_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"), [(["--tokens", "157"], "156, 1000, 4000"), (["--tokens", "156"], "no .h5 file")]
+    ("words", "told"),
+    [
+        (["--tokens", "157"], "156, 1000, 4000"),
+        (["--tokens", "156"], "no .h5 file"),
+        (["--compressors", "kmaens"], "did you mean"),
+        (["--tuned", "none.csv"], "not found; expected the over_seeds.csv"),
+    ],
 )
 def test_what_cannot_be_made_is_refused_before_anything_runs(tmp_path, words, told):
     app = typer.Typer()
