@@ -26,20 +26,24 @@ from slidesieve.compressors.registry import FLOORS, TRAINING_FREE, WITHOUT_K
 
 LEARNED = ("attention_topk", "cropr", "sparselearn", "sieve", "tcssa", "locpath")
 MODEL = "store/llm/mosaics"
-READ_WHOLE = 160  # tokens that the language model has learnt to read; longer bags are never read whole
-SPAN = 512  # places that it has learnt to tell apart, or nearly so many
+READ_WHOLE = 156  # tokens of the bags on which reading is learnt; longer ones are never read whole
+SPAN = 512  # places that the language model has learnt to tell apart, or nearly so many
 LENGTHS = {  # tokens of a bag: what else 07 is told
-    156: {"bags": [2000, 50, 100]},
-    1000: {"bags": [1200, 80, 120], "fillers_again": True},
-    4000: {"bags": [300, 16, 80], "fillers_again": True, "numbers": [6]},
+    READ_WHOLE: {"bags": [8000, 50, 100]},
+    1000: {"bags": [4000, 80, 120], "fillers_again": True},
+    4000: {"bags": [1000, 16, 80], "fillers_again": True, "numbers": [6]},
 }
+READ = {"manifest": "manifest", "captions": "questions"}  # tables of those on which reading is learnt
 TRIAL_SEED = 1  # of the bags on which recipes are tried; patients of a test bag are in none of them
-TRIALS = ("", ":lr_projector=0.001:lr_compressor=0.003")  # recipes, the same for every method
-SETTINGS = (  # of every method: steps, and learning rates that stand in TRIALS where they are tried
+TRIALS = ("", ":lr_projector=0.001:lr_compressor=0.001")  # recipes, the same for every method
+SETTINGS = (  # of every method: steps, and learning rates; others that are tried stand in TRIALS
     "beta2=0.98",
+    "lr_compressor=0.0003",
+    "40_align_captions/all.whole_steps=1000",
+    "40.criterion=1",
     "40.steps=300",
-    "40.evaluations=6",
-    "50.steps=300",
+    "40.evaluations=4",
+    "50.steps=400",
     "50.evaluations=4",
     "60.generate=0",
 )
@@ -82,7 +86,6 @@ def main(
         options = Options(
             manifest=f"{cohort}/manifest.csv",
             questions=f"{cohort}/questions.csv",
-            captions=f"{cohort}/captions.csv",
             truth=f"{cohort}/truth.csv",
             compressors=asked,
             out=portable(out),
@@ -107,11 +110,16 @@ def arms(tokens: int) -> tuple[str, ...]:
 
 
 def settings_of(names: tuple[str, ...], *, tokens: int, trials: bool) -> tuple[str, ...]:
-    """What all stages are told, as `-p` takes it: sizes for tokens of some hundred numbers, places that are read."""
+    """What all stages are told, as `-p` takes it: sizes for tokens of some hundred numbers, places that are read.
+
+    Longer bags are read by what has learnt to read short ones, all tokens of them, patients divided in the same way.
+    """
     sizes = TOY_SIZES | {"sieve": TOY_SIZES["sparselearn"]}
     words = [*SETTINGS, *dict.fromkeys(word for name in names for word in sizes.get(name.partition(":")[0], ()))]
     if tokens > READ_WHOLE:
-        words += ["position_ids=scaled", f"position_span={SPAN}", f"40_align_captions/all.max_tiles={READ_WHOLE}"]
+        short = cohort_of(READ_WHOLE, TRIAL_SEED if trials else 0)
+        words += ["position_ids=scaled", f"position_span={SPAN}"]
+        words += [f"40_align_captions/all.{name}={short}/{table}.csv" for name, table in READ.items()]
     return (*words, *(("60.answered_split=val",) if trials else ()))
 
 
@@ -148,15 +156,21 @@ def ingredients(
         "stores": [portable(path) for path in found],
         "labels": [portable(Path(path)) for path in filter(None, labels.split(","))],
         "subtype": subtype if labels else "",
-        "tokens": tokens,
         "seed": seed,
-        **LENGTHS[tokens],
     }
-    cohort = f"store/mosaics/{tokens}" + (f"_s{seed}" if seed else "")
+    made = []
+    for n in dict.fromkeys((tokens, READ_WHOLE)):
+        offered = asked | {"tokens": n} | LENGTHS[n]
+        id = "07_make_mosaics" if n == tokens else f"07_make_mosaics/{n}"
+        made.append(make_stage(NOTEBOOKS / "07_make_mosaics.ipynb", id=id, out_dir=cohort_of(n, seed), offered=offered))
     words = {"mosaics": 0.8, "steps": 6000, "exam_samples": 1000, "threads": 1}
-    made = make_stage(NOTEBOOKS / "07_make_mosaics.ipynb", id="07_make_mosaics", out_dir=cohort, offered=asked)
     model = make_stage(NOTEBOOKS / "02_pretrain_toy_lm.ipynb", id="02_pretrain_toy_lm", out_dir=MODEL, offered=words)
-    return (made, model) if made_here else (made,)
+    return (*made, model) if made_here else tuple(made)
+
+
+def cohort_of(tokens: int, seed: int) -> str:
+    """The folder of the mosaics of this length."""
+    return f"store/mosaics/{tokens}" + (f"_s{seed}" if seed else "")
 
 
 if __name__ == "__main__":

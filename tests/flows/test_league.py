@@ -14,9 +14,12 @@ def test_every_method_takes_part_and_none_reads_a_long_bag_whole():
     assert set(league.arms(1000)) == set(COMPRESSORS) - {"all"}
 
 
-def test_long_bags_are_placed_where_the_language_model_can_tell_places_apart():
-    words = league.settings_of(("kmeans",), tokens=4000, trials=False)
-    assert {"position_ids=scaled", "40_align_captions/all.max_tiles=160"} <= set(words)
+def test_long_bags_are_placed_where_places_are_told_apart_and_read_by_what_has_learnt_on_short_ones():
+    for trials, short in ((False, "store/mosaics/156"), (True, "store/mosaics/156_s1")):
+        words = league.settings_of(("kmeans",), tokens=4000, trials=trials)
+        learnt = "40_align_captions/all.manifest", "40_align_captions/all.captions"
+        tables = f"{short}/manifest.csv", f"{short}/questions.csv"
+        assert {"position_ids=scaled", *(f"{k}={v}" for k, v in zip(learnt, tables, strict=True))} <= set(words)
     assert not [w for w in league.settings_of(("kmeans",), tokens=156, trials=False) if w.startswith("position")]
 
 
@@ -28,6 +31,8 @@ def test_trials_are_asked_about_validation_bags_of_another_seed_and_the_same_spl
     assert own[0].out_dir != tried[0].out_dir and own[1] == tried[1]
     assert {"split_seed"} & {*own[0].parameters, *tried[0].parameters} == set()
     assert tried[0].parameters["seed"] == 1 and tried[0].parameters["subtype"] == ""
+    long = league.ingredients(tmp_path, "", "oncotree_code", seed=1, tokens=1000, made_here=False)
+    assert [stage.out_dir for stage in long] == ["store/mosaics/1000_s1", tried[0].out_dir]
 
 
 def scores(path, **right: tuple[float, ...]):

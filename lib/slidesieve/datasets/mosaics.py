@@ -127,27 +127,33 @@ def make_mosaics(
 
 
 def owners(mosaics: Sequence[Mosaic], case: Mapping[str, str]) -> pd.DataFrame:
-    """One row a token: bag, its index there, role, kind, subtype, and the slide, row and patient that it is from."""
+    """One row a run: bag, its tokens `start` to `stop` there, role, kind, subtype, and whose they are.
+
+    `source_start` is the row of the first in `source_slide`.
+    """
     rows = []
     for mosaic in mosaics:
-        index = 0
+        start = 0
         for piece in mosaic.pieces:
-            for run in piece.runs:
-                for row in range(run.start, run.stop):
-                    rows.append((mosaic.name, index, *piece[:3], run.slide_id, row, case[run.slide_id]))
-                    index += 1
-    columns = ["slide_id", "index", "role", "kind", "subtype", "source_slide", "source_row", "source_case"]
+            for slide, first, last in piece.runs:
+                stop = start + last - first
+                rows.append((mosaic.name, start, stop, *piece[:3], slide, first, case[slide]))
+                start = stop
+    columns = ["slide_id", "start", "stop", "role", "kind", "subtype", "source_slide", "source_start", "source_case"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def truth_table(owned: pd.DataFrame) -> pd.DataFrame:
     """The tokens of small pieces as planted evidence: slide_id, x_px0, y_px0, kind (the role), name (the tissue).
 
-    A bag without places stands on a line (`features.bag`).
+    `owned` as `owners` gives it. A bag without places stands on a line (`features.bag`).
     """
-    small = owned[owned["role"].isin(SMALL)]
-    place = {"x_px0": small["index"], "y_px0": 0}
-    return pd.DataFrame({"slide_id": small["slide_id"], **place, "kind": small["role"], "name": small["kind"]})
+    rows = [
+        (run.slide_id, index, 0, run.role, run.kind)
+        for run in owned[owned["role"].isin(SMALL)].itertuples()
+        for index in range(run.start, run.stop)
+    ]
+    return pd.DataFrame(rows, columns=["slide_id", "x_px0", "y_px0", "kind", "name"])
 
 
 class _Stock:

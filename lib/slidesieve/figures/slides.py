@@ -71,10 +71,12 @@ def owner_strips(ax: Axes, owned: pd.DataFrame) -> Axes:
     names = list(owned["slide_id"].unique())
     for role, colour in ROLES.items():
         part = owned[owned["role"] == role]
-        left, place = part["index"], part["slide_id"].map(names.index)
-        ax.barh(place, 1, left=left, height=0.8, color=colour, linewidth=0, label=role)
+        place = part["slide_id"].map(names.index)
+        ax.barh(
+            place, part["stop"] - part["start"], left=part["start"], height=0.8, color=colour, linewidth=0, label=role
+        )
     ax.set(xlabel="token", ylabel="mosaic", yticks=range(len(names)), yticklabels=range(1, len(names) + 1))
-    ax.set_xlim(0, owned["index"].max() + 1)
+    ax.set_xlim(0, owned["stop"].max())
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.legend(frameon=False, ncols=len(ROLES), loc="lower center", bbox_to_anchor=(0.5, 1))
     return clean(ax)

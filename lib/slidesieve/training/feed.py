@@ -16,6 +16,9 @@ from slidesieve.models.token_budget import batches as within_budget
 from slidesieve.models.vlm import VLM
 
 
+MOST_KNOWN = 4096  # examples whose turns are kept
+
+
 class Phase(NamedTuple):
     """So many batches of these examples, `batch` slides at a time, over all processes together."""
 
@@ -45,7 +48,7 @@ class Feed:
                 raise ValueError(f"training: {len(missing)} slides have no features ({missing[:3]}); run 20 for them")
         self.model, self.bags, self.phases, self.seed, self.max_tiles = model, bags, phases, seed, max_tiles
         self.steps = sum(phase.steps for phase in phases)
-        self._answer_tokens: dict[Example, int] = {}
+        self._known: dict[Example, list[Turn]] = {}
 
     def __call__(self, step: int, shard: int = 0, shards: int = 1) -> tuple[Batch, Texts]:
         """One of `shards` equal parts of a step's slides."""
@@ -73,10 +76,7 @@ class Feed:
 
     def answer_tokens(self, step: int) -> int:
         """How many tokens all shards of a step are asked to predict."""
-        for example in (chosen := self._chosen(step)):
-            if example not in self._answer_tokens:
-                self._answer_tokens[example] = sum(len(a) for turn in self._turns(example) for a in turn.answers)
-        return sum(self._answer_tokens[example] for example in chosen)
+        return sum(len(a) for example in self._chosen(step) for turn in self._turns(example) for a in turn.answers)
 
     def check_shards(self, shards: int) -> None:
         """Raise ValueError if some phase's batch cannot be divided over so many processes."""
@@ -108,7 +108,11 @@ class Feed:
         return bag_of(example, self.bags, self.max_tiles)
 
     def _turns(self, example: Example) -> list[Turn]:
-        return [self.model.chat.turn(prompt, [answer]) for prompt, answer in example.turns]
+        if example not in self._known:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[example] = [self.model.chat.turn(prompt, [answer]) for prompt, answer in example.turns]
+        return self._known[example]
 
 
 def alignment_phases(
