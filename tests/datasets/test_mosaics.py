@@ -87,6 +87,15 @@ def test_a_patient_is_in_one_bag_or_comes_again_as_filler_only(made):
         assert runs["start"].tolist() == [0, *runs["stop"][:-1]] and (runs["start"] < runs["stop"]).all()
 
 
+def test_runs_are_told_token_by_token(made):
+    owned = mosaics.owners(made, CASE)
+    naive = [(r.slide_id, i, r.role, r.kind, r.subtype) for r in owned.itertuples() for i in range(r.start, r.stop)]
+    assert list(mosaics.by_token(owned).itertuples(index=False, name=None)) == naive
+    planted = [row for row in naive if row[2] in SMALL]
+    truth = mosaics.truth_table(owned)
+    assert list(truth.itertuples(index=False, name=None)) == [(s, i, 0, role, kind) for s, i, role, kind, _ in planted]
+
+
 def test_the_same_seed_makes_the_same_and_another_others():
     how = {"tokens": 79, "sizes": SIZES}
     first, again, other = (make_mosaics(SLIDES, {"test": 4}, seed=s, **how) for s in (1, 1, 2))

@@ -143,17 +143,21 @@ def owners(mosaics: Sequence[Mosaic], case: Mapping[str, str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def by_token(owned: pd.DataFrame) -> pd.DataFrame:
+    """One row a token of what `owners` gives a row a run: `index` in the bag in place of start and stop."""
+    rows = owned.loc[owned.index.repeat(owned["stop"] - owned["start"])]
+    rows = rows.assign(index=rows["start"] + rows.groupby(level=0).cumcount()).reset_index(drop=True)
+    return rows[["slide_id", "index", "role", "kind", "subtype"]]
+
+
 def truth_table(owned: pd.DataFrame) -> pd.DataFrame:
     """The tokens of small pieces as planted evidence: slide_id, x_px0, y_px0, kind (the role), name (the tissue).
 
     `owned` as `owners` gives it. A bag without places stands on a line (`features.bag`).
     """
-    rows = [
-        (run.slide_id, index, 0, run.role, run.kind)
-        for run in owned[owned["role"].isin(SMALL)].itertuples()
-        for index in range(run.start, run.stop)
-    ]
-    return pd.DataFrame(rows, columns=["slide_id", "x_px0", "y_px0", "kind", "name"])
+    small = by_token(owned[owned["role"].isin(SMALL)])
+    place = {"x_px0": small["index"], "y_px0": 0}
+    return pd.DataFrame({"slide_id": small["slide_id"], **place, "kind": small["role"], "name": small["kind"]})
 
 
 class _Stock:
