@@ -9,6 +9,7 @@ from tiny_models import write_model_and_cohort
 
 from flows.plan.graph import Options, plan
 from flows.plan.stages import changes_of, values_of
+from slidesieve.cost import plan_table, plan_work
 from slidesieve.cost.plan_cost import Cost
 from slidesieve.cost.plan_table import COUNTED, Planned, costs, report, rows, write_plan
 from slidesieve.provenance.files import ROOT
@@ -46,6 +47,31 @@ def test_tokens_and_steps_by_hand(planned):
     assert answers.optimiser_steps is None and answers.training_tokens is None
     assert (answers.validation_tokens - (8 + 40)) % 2 == 0  # hard and soft, each with its text
     assert set(found) == {id for id in due if id[:2] in ("40", "50", "60")}
+
+
+def test_tables_are_read_once_for_all_stages_that_are_fed_alike(planned, monkeypatch):
+    class Seen(dict):
+        def __getitem__(self, name):
+            looked_at.add(name)
+            return super().__getitem__(name)
+
+        def get(self, name, default=None):
+            looked_at.add(name)
+            return super().get(name, default)
+
+    def read(kind, values, *, complete):
+        kinds.append(kind)
+        return plan_work.read_data(kind, Seen(values), complete=complete)
+
+    stages, _ = planned
+    more = [stage._replace(id=f"{stage.id}_again") for stage in stages if stage.id[:2] in ("40", "50", "60")]
+    looked_at, kinds = set(), []
+    monkeypatch.setattr(plan_table, "read_data", read)
+    found = costs([*stages, *more], {stage.id: ["never ran"] for stage in [*stages, *more]})
+    assert kinds == ["40", "50", "60"] and all(
+        found[f"{id}_again"] == found[id] for id in found if id + "_again" in found
+    )
+    assert looked_at <= {*plan_work.READ, "compressor", "regions_first"}
 
 
 def test_a_plan_is_read_and_kept(planned):

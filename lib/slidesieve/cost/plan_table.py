@@ -16,7 +16,7 @@ import torch
 from slidesieve.cost.plan_cost import Cost, stage_cost
 from slidesieve.cost.plan_pretraining import pretraining_cost
 from slidesieve.cost.plan_sizes import inherited, language_model, saved_values
-from slidesieve.cost.plan_work import local_or_id, read_data
+from slidesieve.cost.plan_work import fed_alike, local_or_id, read_data
 from slidesieve.models.options import defaults_of
 from slidesieve.provenance.files import resolve, written_whole
 
@@ -37,7 +37,7 @@ class Planned(NamedTuple):
 
 def costs(stages: Sequence[Planned], due: Mapping[str, Sequence[str]]) -> dict[str, Cost]:
     """Each due stage's cost; of all stages are needed what models start from. `due` gives ids and reasons."""
-    found, made = {}, {}
+    found, made, fed = {}, {}, {}
     complete = not any(id.startswith("20_") for id in due)
     for stage in stages:
         kind = stage.id[:2]
@@ -47,7 +47,9 @@ def costs(stages: Sequence[Planned], due: Mapping[str, Sequence[str]]) -> dict[s
         made[stage.folder] = values
         if stage.id not in due or kind not in KINDS:
             continue
-        data = read_data(kind, values, complete=complete)
+        if (alike := fed_alike(kind, values)) not in fed:
+            fed[alike] = read_data(kind, values, complete=complete)
+        data = fed[alike]
         if kind == "30":
             found[stage.id] = pretraining_cost(values, data)
         else:

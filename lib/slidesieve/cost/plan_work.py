@@ -88,6 +88,21 @@ def read_data(kind: str, values: Mapping[str, object], *, complete: bool) -> Dat
     return Data(work, head, d, tuple(assumed))
 
 
+READ = (
+    "manifest", "fold", "features", "captions", "answer_form", "slide_prompt", "region_prompt", "questions",
+    "instructions", "answered_split", "lm", "chat_template", "max_tiles", "rotations",
+)  # fmt: skip
+
+
+def fed_alike(kind: str, values: Mapping[str, object]) -> tuple:
+    """What `read_data` depends on: stages of which this is the same are fed the same."""
+    return kind, *(values.get(name) for name in READ), kind == "40" and _begins_on_regions(values)
+
+
+def _begins_on_regions(values: Mapping[str, object]) -> bool:
+    return values["compressor"] == "all" or bool(values["regions_first"])
+
+
 def _slides_to_learn(values, split, cohort) -> dict[str, list]:
     names = {"train": "train", "validation": "val"}
     return {name: [slide for slide, part in split.items() if part == own] for name, own in names.items()}
@@ -97,7 +112,7 @@ def _captions(values, split, cohort) -> dict[str, list]:
     table = _examples(str(resolve(values["captions"])), *(values[n] for n in FORMS))
     train = [e for e in table if split.get(e.slide_id) == "train"]
     regions = [e for e in train if e.box]
-    taught = regions if values["compressor"] == "all" or values["regions_first"] else []
+    taught = regions if _begins_on_regions(values) else []
     held = [e for e in table if split.get(e.slide_id) == "val" and not e.box]
     return {"regions": taught, "train": [e for e in train if not e.box], "validation": held}
 

@@ -146,7 +146,7 @@ def load_bags(
     checked when they are read.
     """
     paths = _paths(manifest, features_dir, slide_ids)
-    for slide_id, path in paths.items():
+    for path, slide_id in {path: slide_id for slide_id, path in paths.items()}.items():
         check_exists(path, slide_id)
     files = _Files(paths, most_tiles)
     return BagFiles(paths, files.read, count=files.count, memory_bytes=memory_bytes)
@@ -156,7 +156,9 @@ def load_available_bags(
     manifest: Manifest, features_dir: Path | None, slide_ids: Iterable[str], *, most_tiles: int = 0
 ) -> BagFiles:
     """Bags of those slides that have features; what is left out is the caller's to count and to say."""
-    present = [slide_id for slide_id, path in _paths(manifest, features_dir, slide_ids).items() if path.exists()]
+    paths = _paths(manifest, features_dir, slide_ids)
+    there = {path: path.exists() for path in set(paths.values())}
+    present = [slide_id for slide_id, path in paths.items() if there[path]]
     return load_bags(manifest, features_dir, present, most_tiles=most_tiles)
 
 
@@ -206,10 +208,11 @@ def _bytes(bag: Bag) -> int:
 def _paths(manifest: Manifest, features_dir: Path | None, slide_ids: Iterable[str]) -> dict[str, Path]:
     """Where each slide's bag lies, there or not; the table is gone through once."""
     given = dict(zip(manifest.table["slide_id"], manifest.table["feature_path"], strict=True))
+    stores = {named: manifest.root / named for named in set(given.values())}  # one for all slides of a packed store
     paths = {}
     for slide_id in slide_ids:
         named = given[slide_id] if slide_id in given else row_of(manifest, slide_id)["feature_path"]
         if not named and features_dir is None:
             raise ValueError(f"{slide_id}: no feature_path and no features folder; run 20_extract_features")
-        paths[slide_id] = manifest.root / named if named else Path(features_dir) / f"{slide_id}.h5"
+        paths[slide_id] = stores[named] if named else Path(features_dir) / f"{slide_id}.h5"
     return paths

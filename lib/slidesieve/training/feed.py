@@ -15,7 +15,6 @@ from slidesieve.models.token_budget import Size, chunks, text_tokens
 from slidesieve.models.token_budget import batches as within_budget
 from slidesieve.models.vlm import VLM
 
-
 MOST_KNOWN = 4096  # examples whose turns are kept
 
 
