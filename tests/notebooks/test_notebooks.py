@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from papermill import inspect_notebook
 
+from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.provenance.files import ROOT
 from slidesieve.provenance.parameters import ROLES, read_cells, read_parameters
 
@@ -89,3 +90,13 @@ def test_it_holds_no_paths_of_a_machine_no_magics_and_no_classes(notebook):
 def test_it_is_short(notebook):
     lines = [line for cell in code_cells(notebook) for line in cell.splitlines() if line.strip()]
     assert len(read_cells(notebook)) <= 40 and len(lines) <= 160
+
+
+@pytest.mark.parametrize("name", ["40_align_captions", "50_tune_answers"])
+def test_a_temperature_is_part_of_the_recipe_of_what_softens_and_of_nothing_else(name):
+    parameters = read_parameters(ROOT / "notebooks" / f"{name}.ipynb")
+    given = {known.name: known.default for known in parameters.values()}
+    cooled = [known for word, known in parameters.items() if word.startswith(("tau_", "budget_"))]
+    assert len(cooled) == 4 + (name == "40_align_captions")
+    for compressor, made in COMPRESSORS.items():
+        assert {known.is_read(given | {"compressor": compressor}) for known in cooled} == {made.softens}, compressor

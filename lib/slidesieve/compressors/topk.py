@@ -30,7 +30,7 @@ def standardize(scores: Float[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> Floa
     return centred / (variance + VARIANCE_EPS).sqrt()
 
 
-def soft_topk(scores: Float[Tensor, "b n"], *, k: int, tau: float, mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+def soft_topk(scores: Float[Tensor, "b n"], *, k: float, tau: float, mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n"]:
     """Return weights in [0, 1] that sum to k on every slide and sharpen to the hard top-k as tau -> 0.
 
     A slide with at most k real tiles keeps them all (weight 1, no gradient); padding gets weight 0.
@@ -105,7 +105,7 @@ class _SoftTopK(torch.autograd.Function):
         return f * (grad - mean) / ctx.tau, None, None, None
 
 
-def threshold(z: Float[Tensor, "b n"], k: int, mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b 1"]:
+def threshold(z: Float[Tensor, "b n"], k: float, mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b 1"]:
     """Solve sum_i F(z_i - b) = k exactly, in O(n log n); z is -inf on padding.
 
     With j tokens above b the sum is j - e^b P/2 + e^-b S/2 (P = sum of e^-z above, S = sum of e^z below):
@@ -122,7 +122,7 @@ def threshold(z: Float[Tensor, "b n"], k: int, mask: Bool[Tensor, "b n"]) -> Flo
     none = torch.full_like(z[:, :1], -math.inf)
     log_p = torch.cat([none, log_above], dim=-1).gather(-1, j)
     log_s = torch.cat([log_from, none], dim=-1).gather(-1, j)
-    excess = (j - k).to(z.dtype)
+    excess = j.to(z.dtype) - k
     root = (excess.square() + (log_p + log_s).exp()).sqrt()
     above = (root + excess).log() - log_p  # each form where it does not cancel
     below = log_s - (root - excess).log()
