@@ -142,12 +142,9 @@ def _split_faults(table: pd.DataFrame) -> list[str]:
     used = table[table["split"] != ""]
     kinds = {s.isdigit() for s in used["split"]}
     faults = ["split mixes fold numbers with train/val/test; use one kind"] if len(kinds) == 2 else []
-    splits = used[used["case_id"] != ""].groupby("case_id")["split"].unique()
-    return faults + [
-        f"case {case}: slides in splits {', '.join(sorted(s))}; a case is in one only"
-        for case, s in splits.items()
-        if len(s) > 1
-    ]
+    pairs = used.loc[used["case_id"] != "", ["case_id", "split"]].drop_duplicates()
+    torn = pairs[pairs["case_id"].duplicated(keep=False)].groupby("case_id")["split"]
+    return faults + [f"case {case}: slides in splits {', '.join(sorted(s))}; a case is in one only" for case, s in torn]
 
 
 def _is_positive(text: str) -> bool:

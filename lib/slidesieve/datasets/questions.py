@@ -57,11 +57,11 @@ class Caption(NamedTuple):
 def read_questions(path: str | Path) -> list[Question]:
     """Read a question table in file order; raise ValueError listing every fault, with its line in the file."""
     table = _read_table(path, COLUMNS)
-    faults = _id_faults(table)
-    for line, row in enumerate(table.to_dict("records"), start=2):
+    faults, rows = _id_faults(table), table.astype(object).to_dict("records")
+    for line, row in enumerate(rows, start=2):
         faults += [f"line {line}: {fault}" for fault in _question_faults(row)]
     raise_faults(path, faults)
-    return [_question(row) for row in table.to_dict("records")]
+    return [_question(row) for row in rows]
 
 
 def read_captions(path: str | Path) -> list[Caption]:
@@ -69,11 +69,11 @@ def read_captions(path: str | Path) -> list[Caption]:
     table = _read_table(path, ("ID", "Slide", "Caption")).reindex(
         columns=["ID", "Slide", *BOX_COLUMNS, "Caption"], fill_value=""
     )
-    faults = _id_faults(table)
-    for line, row in enumerate(table.to_dict("records"), start=2):
+    faults, rows = _id_faults(table), table.astype(object).to_dict("records")
+    for line, row in enumerate(rows, start=2):
         faults += [f"line {line}: {fault}" for fault in _caption_faults(row)]
     raise_faults(path, faults)
-    return [Caption(row["ID"], row["Slide"], _box(row), row["Caption"]) for row in table.to_dict("records")]
+    return [Caption(row["ID"], row["Slide"], _box(row), row["Caption"]) for row in rows]
 
 
 def check_slides(asked: Sequence[AboutSlide], manifest: Manifest) -> None:
