@@ -133,12 +133,10 @@ def owners(mosaics: Sequence[Mosaic], case: Mapping[str, str]) -> pd.DataFrame:
     """
     rows = []
     for mosaic in mosaics:
-        start = 0
-        for piece in mosaic.pieces:
-            for slide, first, last in piece.runs:
-                stop = start + last - first
-                rows.append((mosaic.name, start, stop, *piece[:3], slide, first, case[slide]))
-                start = stop
+        stop = 0
+        for piece, (slide, first, last) in ((piece, run) for piece in mosaic.pieces for run in piece.runs):
+            start, stop = stop, stop + last - first
+            rows.append((mosaic.name, start, stop, *piece[:3], slide, first, case[slide]))
     columns = ["slide_id", "start", "stop", "role", "kind", "subtype", "source_slide", "source_start", "source_case"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -146,18 +144,18 @@ def owners(mosaics: Sequence[Mosaic], case: Mapping[str, str]) -> pd.DataFrame:
 def by_token(owned: pd.DataFrame) -> pd.DataFrame:
     """One row a token of what `owners` gives a row a run: `index` in the bag in place of start and stop."""
     rows = owned.loc[owned.index.repeat(owned["stop"] - owned["start"])]
-    rows = rows.assign(index=rows["start"] + rows.groupby(level=0).cumcount()).reset_index(drop=True)
-    return rows[["slide_id", "index", "role", "kind", "subtype"]]
+    rows = rows.assign(index=rows["start"] + rows.groupby(level=0).cumcount())
+    return rows[["slide_id", "index", "role", "kind", "subtype"]].reset_index(drop=True)
 
 
 def truth_table(owned: pd.DataFrame) -> pd.DataFrame:
     """The tokens of small pieces as planted evidence: slide_id, x_px0, y_px0, kind (the role), name (the tissue).
 
-    `owned` as `owners` gives it. A bag without places stands on a line (`features.bag`).
+    `owned` as `owners` gives it. A bag without places stands on a line.
     """
-    small = by_token(owned[owned["role"].isin(SMALL)])
-    place = {"x_px0": small["index"], "y_px0": 0}
-    return pd.DataFrame({"slide_id": small["slide_id"], **place, "kind": small["role"], "name": small["kind"]})
+    small = by_token(owned[owned["role"].isin(SMALL)]).assign(y_px0=0)
+    small = small.rename(columns={"index": "x_px0", "role": "kind", "kind": "name"})
+    return small[["slide_id", "x_px0", "y_px0", "kind", "name"]]
 
 
 class _Stock:
