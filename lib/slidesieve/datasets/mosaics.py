@@ -134,9 +134,9 @@ def owners(mosaics: Sequence[Mosaic], case: Mapping[str, str]) -> pd.DataFrame:
     rows = []
     for mosaic in mosaics:
         stop = 0
-        for piece, (slide, first, last) in ((piece, run) for piece in mosaic.pieces for run in piece.runs):
+        for of, (slide, first, last) in ((piece, run) for piece in mosaic.pieces for run in piece.runs):
             start, stop = stop, stop + last - first
-            rows.append((mosaic.name, start, stop, *piece[:3], slide, first, case[slide]))
+            rows.append((mosaic.name, start, stop, *of[:3], slide, first, case[slide]))
     columns = ["slide_id", "start", "stop", "role", "kind", "subtype", "source_slide", "source_start", "source_case"]
     return pd.DataFrame(rows, columns=columns)
 
