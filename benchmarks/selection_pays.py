@@ -75,9 +75,8 @@ def main() -> None:
         bags[slide] = make_bag(slide, bag.x, np.stack([place, marked], 1), {})
     model = load_model(stage / "model", str(lm))
     ways = {"clean": Handed(k, alpha=None), "even": Handed(k, alpha=0.0)}
-    ways |= {f"piece {alpha}": Handed(k, alpha=alpha) for alpha in ALPHAS} | {
-        "piece": Handed(k, alpha=None, alone=True)
-    }
+    ways |= {f"piece {alpha}": Handed(k, alpha=alpha) for alpha in ALPHAS}
+    ways["piece"] = Handed(k, alpha=None, alone=True)
     rows = {}
     for name, way in ways.items():
         model.compressor, found = way, []

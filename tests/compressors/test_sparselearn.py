@@ -56,18 +56,6 @@ def torch_layer(block: nn.Module, width: int) -> nn.TransformerEncoderLayer:
     return layer
 
 
-@pytest.mark.parametrize("widening", [1.0, 2.5, 30.0])
-def test_a_wider_budget_is_shared_in_training_and_k_are_kept_in_evaluation(widening):
-    model, x, mask = sparselearn(), tiles(), torch.ones(2, N, dtype=torch.bool)
-    mask[1, 40:] = False
-    model.widening = widening
-    soft = model.train()(x, coords(), mask, generator())
-    shares = torch.sparse.sum(soft.weights, dim=(1, 2)).to_dense().double()
-    real = mask.sum(-1).double()
-    assert torch.allclose(shares, torch.minimum(real, torch.full_like(real, K * widening)), atol=1e-4)
-    assert model.eval()(x, coords(), mask).mask.sum(-1).tolist() == [K, K]
-
-
 # --- the variance-preserving gate
 
 

@@ -96,7 +96,7 @@ def test_it_is_short(notebook):
 def test_a_temperature_is_part_of_the_recipe_of_what_softens_and_of_nothing_else(name):
     parameters = read_parameters(ROOT / "notebooks" / f"{name}.ipynb")
     given = {known.name: known.default for known in parameters.values()}
-    cooled = [known for word, known in parameters.items() if word.startswith(("tau_", "budget_"))]
-    assert len(cooled) == 4 + (name == "40_align_captions")
+    cooled = [known for word, known in parameters.items() if word.startswith("tau_")]
+    assert len(cooled) == 4
     for compressor, made in COMPRESSORS.items():
         assert {known.is_read(given | {"compressor": compressor}) for known in cooled} == {made.softens}, compressor

@@ -510,17 +510,6 @@ def test_tau_cools_as_told(lm_folder):
     assert float(model.compressor.tau) == pytest.approx(0.775)
 
 
-def test_a_budget_narrows_to_k_with_tau(lm_folder):
-    model, _ = model_and_feed(lm_folder)
-    cool, found = cooling(1.0, 0.1, 10, budget_start=9.0), []
-    for step in (0, 5, 10, 25):
-        cool(model, step)
-        found.append(model.compressor.widening)
-    assert found == pytest.approx([9.0, 3.0, 1.0, 1.0])
-    with pytest.raises(ValueError, match=r"budget_start: got 0\.5; expected 1"):
-        cooling(1.0, 0.1, 10, budget_start=0.5)
-
-
 def test_what_is_watched_stands_beside_the_score(lm_folder, tmp_path):
     model, feed = model_and_feed(lm_folder)
     table = fit(

@@ -23,8 +23,6 @@ Departures
   tokens pass an affine-free layer norm first, in training and in evaluation alike (`standardise` leaves it as it is).
 - Block count, width and temperature are not published (2 blocks as in the same group's DiffPrune; see the arguments).
 - The denoiser starts as the identity (both its branches end in zeros). Slides of at most k tiles are not gated.
-- At a small k/n the gate shows a reader little but noise, and a scorer learns nothing from it. The budget in training
-  may be wider than k at first (`widening`, in k; the loop narrows it). Ours; 1 unless asked for.
 - The text calls the scorer both a transformer encoder and "localized"; `scorer_attention` offers both readings.
 - The paper keeps original indices; `models.positions` has these and others, which hold on longer slides.
 """
@@ -75,7 +73,7 @@ class SparseLearn(Compressor):
         ):
             if value not in get_args(allowed):
                 raise ValueError(f"sparselearn: {name} {value!r}; expected one of {get_args(allowed)}")
-        self.k, self.gate, self.widening = k, gate, 1.0
+        self.k, self.gate = k, gate
         self.register_buffer("tau", torch.tensor(tau))  # saved with the weights: the schedule's last word
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -107,11 +105,11 @@ class SparseLearn(Compressor):
     def _shares(
         self, scores: Float[Tensor, "b n"], mask: Bool[Tensor, "b n"], generator: torch.Generator | None
     ) -> Float[Tensor, "b n"]:
-        """Each tile's share alpha of the budget; they sum to k, or to `widening` times it."""
-        z, budget = standardize(scores, mask), self.k * self.widening
+        """Each tile's share alpha of the budget; they sum to k."""
+        z = standardize(scores, mask)
         if self.gate == "gumbel-ste":
-            return draw_hard(z / self.tau, k=round(budget), mask=mask, generator=generator)
-        return soft_topk(z, k=budget, tau=float(self.tau), mask=mask)
+            return draw_hard(z / self.tau, k=self.k, mask=mask, generator=generator)
+        return soft_topk(z, k=self.k, tau=float(self.tau), mask=mask)
 
     def _soft(
         self,

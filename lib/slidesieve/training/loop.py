@@ -121,21 +121,15 @@ def fit(
 
 
 def cooling(
-    tau_start: float, tau_end: float, steps: int, *, schedule: str = "cosine", budget_start: float = 1.0
+    tau_start: float, tau_end: float, steps: int, *, schedule: str = "cosine"
 ) -> Callable[[nn.Module, int], None]:
-    """Lower a selector's temperature over `steps`: by a "cosine", "linear", or not at all ("constant", tau_start).
-
-    Its budget falls with it, from `budget_start` times k to k, geometrically. Ours, and off at 1.
-    """
+    """Lower a selector's temperature over `steps`: by a "cosine", "linear", or not at all ("constant", tau_start)."""
     if schedule not in TAU_SCHEDULES:
         raise ValueError(f"schedule of tau: got {schedule!r}; expected one of {sorted(TAU_SCHEDULES)}")
-    if budget_start < 1:
-        raise ValueError(f"budget_start: got {budget_start}; expected 1 (k from the first step on) or more")
 
     def cool(model: nn.Module, step: int) -> None:
         if hasattr(model.compressor, "tau"):
             model.compressor.tau.fill_(TAU_SCHEDULES[schedule](step, steps, tau_start, tau_end))
-            model.compressor.widening = budget_start ** max(1 - step / max(steps, 1), 0)
 
     return cool
 
