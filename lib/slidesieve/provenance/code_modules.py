@@ -1,6 +1,7 @@
 """Modules of ours, read without being imported: what each defines, and where a dotted name leads."""
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from slidesieve.provenance.syntax import parse
 
 PACKAGE = "slidesieve"
 ON_IMPORT = "on import"
+QUOTED = re.compile(rf"""["']{PACKAGE}\.""")
 Import = ast.Import | ast.ImportFrom
 Compound = ast.If | ast.Try | ast.For | ast.With
 
@@ -37,6 +39,10 @@ class Library:
         """Read a module; a folder without `__init__.py` defines nothing."""
         path = self.files.get(name)
         return _read(name, path, path.stat().st_mtime_ns) if path else Module(name, name, {}, {}, [])
+
+    def quotes_itself(self, name: str) -> bool:
+        """Say whether a module holds a word that may be a dotted name of ours: few do, and a table has several."""
+        return bool(QUOTED.search(self.files[name].read_text(encoding="utf-8")))
 
 
 def library(root: Path) -> Library:

@@ -47,8 +47,8 @@ class Reach(NamedTuple):
 def reach(notebook: Path, picks: Picks, root: Path = LIBRARY) -> tuple[str, Reach]:
     """The hash of a notebook's own code (parameters cell left out) and sentences, and what the code reaches."""
     ours = library(root)
-    tables = _tables(ours)
-    picks = {name: words & tables[name] for name, words in picks.items() if name in tables}
+    rows = _tables(ours).rows
+    picks = {name: words & rows[name] for name, words in picks.items() if name in rows}
     own = sort_statements("", "", "\n".join(_code_cells(notebook)))
     statements = dict.fromkeys([*own.on_import, *(s for many in own.defined.values() for s in many)])
     said = what_is_said(own, sorted(statements, key=lambda s: s.lineno), picks, ours)
@@ -73,7 +73,7 @@ def _follow(
     names: Iterable[str], picks: Picks, ours: Library, *, stop_at_figures: bool, known: Iterable[str] = ()
 ) -> tuple[dict[str, str], set[str]]:
     """Hash what `names` reach but for what is `known`; figures are handed back where they are no part of it."""
-    found, todo, figures = dict.fromkeys(known, ""), set(names), set()
+    found, todo, figures, tables = dict.fromkeys(known, ""), set(names), set(), _tables(ours).holders
     while todo:
         full = todo.pop()
         module, name, _ = follow_name(full, ours)
@@ -84,7 +84,7 @@ def _follow(
         elif not name:  # a module as a value
             todo |= {f"{module}.{each}" for each in ours.module(module).defined}
         else:
-            said = _said_by(full, ours, frozenset(picks.items() if _has_table(full, ours) else ()))
+            said = _said_by(full, ours, frozenset(picks.items() if full in tables else ()))
             found[full] = _hash(said.words)
             todo |= (said.names | _done_on_import(module, ours)) - found.keys()
     return {full: digest for full, digest in found.items() if digest}, figures
@@ -102,33 +102,38 @@ def _said_by(full: str, ours: Library, picks: frozenset[tuple[str, frozenset[str
     return what_is_said(*_statements(full, ours), dict(picks), ours)
 
 
-@lru_cache(maxsize=1 << 14)
-def _has_table(full: str, ours: Library) -> bool:
-    """Say whether a definition holds a table of dotted names: what a stage picks matters to no other."""
-    return any(_rows_of_ours(node, ours) for s in _statements(full, ours)[1] for node in ast.walk(s))
-
-
 def _statements(full: str, ours: Library) -> tuple[Module, list[ast.stmt]]:
     name, _, last = full.rpartition(".")
     module = ours.module(name)
     return module, module.on_import if last == ON_IMPORT else module.defined[last]
 
 
-def _rows_of_ours(node: ast.AST, ours: Library) -> frozenset[str]:
-    rows = table_of(node) if isinstance(node, ast.Dict) else {}
-    return frozenset(rows if any(is_definition(dotted, ours) for dotted in rows.values()) else ())
+class Tables(NamedTuple):
+    """Tables of dotted names: parameter -> the rows that it may pick; and the definitions that hold one."""
+
+    rows: dict[str, frozenset[str]]
+    holders: frozenset[str]
 
 
 @lru_cache(maxsize=8)
-def _tables(ours: Library) -> dict[str, frozenset[str]]:
-    """Parameter -> the rows that it may pick, of each table of dotted names."""
-    found = {}
-    for name in ours.files:
-        for defined, statements in ours.module(name).defined.items():
-            for node in ast.walk(ast.Module(body=statements, type_ignores=[])):
-                if rows := _rows_of_ours(node, ours):
-                    found[parameter_of(defined)] = rows
-    return found
+def _tables(ours: Library) -> Tables:
+    """Find every table; what a stage picks matters to no definition but those that hold one."""
+    rows, holders = {}, set()
+    for name in filter(ours.quotes_itself, ours.files):
+        module = ours.module(name)
+        for defined, statements in (*module.defined.items(), (ON_IMPORT, module.on_import)):
+            for found in filter(None, (_rows_of_ours(s, ours) for s in statements)):
+                holders.add(f"{name}.{defined}")
+                if defined != ON_IMPORT:
+                    rows[parameter_of(defined)] = found
+    return Tables(rows, frozenset(holders))
+
+
+def _rows_of_ours(statement: ast.stmt, ours: Library) -> frozenset[str]:
+    """The rows of a statement's last table of which a word leads to a definition of ours."""
+    tables = [table_of(node) for node in ast.walk(statement) if isinstance(node, ast.Dict)]
+    ours_of = [rows for rows in tables if any(is_definition(dotted, ours) for dotted in rows.values())]
+    return frozenset(ours_of[-1] if ours_of else ())
 
 
 def _code_cells(notebook: Path) -> list[str]:
