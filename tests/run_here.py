@@ -15,6 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from flows.run.notebook import portable
+from slidesieve.figures import style
 from slidesieve.provenance import receipts
 from slidesieve.provenance.files import ROOT
 from slidesieve.provenance.locks import let_go
@@ -55,6 +56,7 @@ def _as_in_a_kernel(notebook: Path) -> Iterator[InteractiveShell]:
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
         patch.chdir(ROOT)
         patch.setenv(receipts.NOTEBOOK_VARIABLE, str(notebook))
+        patch.setattr(style, "DPI", 40)  # drawn all the same, in a third of the time
         try:
             yield shell
         finally:

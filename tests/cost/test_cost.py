@@ -1,12 +1,10 @@
 """Measured cost: what is told of memory, of failures and of parameters; bytes by formula; the notebook."""
 
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from run_alone import run_alone
 from torch import nn
 
 from slidesieve.cost import activations, measure
@@ -28,9 +26,7 @@ def peak_of_two_blocks() -> tuple[dict[str, float], float]:
 
 
 def test_memory_is_the_peak_and_what_it_is_above():
-    """In a process of its own, as cases are measured: what other tests left in this one's heap is not counted."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        memory, left = pool.submit(peak_of_two_blocks).result()
+    memory, left = run_alone(peak_of_two_blocks)
     assert memory["above_mib"] == pytest.approx(150, abs=8)
     assert memory["peak_mib"] > left + 150 - 40
 
