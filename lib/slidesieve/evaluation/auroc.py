@@ -91,7 +91,8 @@ def _pooled_scores(
     seed: int,
 ) -> Iterator[tuple]:
     """Yield fold, slides, AUROC and its interval of one question."""
-    label = {q.slide_id: common_options(questions).index(q.options[q.answer]) for q in questions}
+    options = common_options(questions)
+    label = {q.slide_id: options.index(q.options[q.answer]) for q in questions}
     for fold, part in answers.drop_duplicates(["fold", "ID"]).groupby("fold"):
         train = [s for s in label if split[fold].get(s) == "train" and s in pooled]
         held = part[part["Slide"].isin(list(pooled))]

@@ -5,6 +5,7 @@ training seed does is in none of these; `verdicts` speaks of methods.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.stats import binomtest, norm
 LEVEL = 0.95
 Z = float(norm.ppf((1 + LEVEL) / 2))
 DRAWS_AT_ONCE = 250
+KEPT = 2**21  # weights of a resampling that are kept, 16 MiB
 
 
 class Estimate(NamedTuple):
@@ -106,7 +108,22 @@ def _per_patient(
 
 
 def resampled_weights(n: int, *, draws: int, seed: int) -> Iterator[Float[np.ndarray, "r n"]]:
-    """Yield how often each of n patients is drawn, a block of resamplings at a time (memory stays linear in n)."""
+    """Yield how often each of n patients is drawn, a block of resamplings at a time (memory stays linear in n).
+
+    Blocks of few patients are kept: a table asks for the same ones thousands of times.
+    """
+    return iter(_kept_weights(n, draws, seed)) if n * draws <= KEPT else _weights(n, draws, seed)
+
+
+@lru_cache(maxsize=16)
+def _kept_weights(n: int, draws: int, seed: int) -> tuple[Float[np.ndarray, "r n"], ...]:
+    kept = tuple(_weights(n, draws, seed))
+    for block in kept:
+        block.flags.writeable = False
+    return kept
+
+
+def _weights(n: int, draws: int, seed: int) -> Iterator[Float[np.ndarray, "r n"]]:
     generator = np.random.default_rng(seed)
     for start in range(0, draws, DRAWS_AT_ONCE):
         size = min(DRAWS_AT_ONCE, draws - start)
