@@ -6,7 +6,7 @@ import torch
 from benchmarks.needle_bags import NeedleBags
 from slidesieve.compressors.result import Compressor
 
-NAMES = ("kmeans", "coverage", "fps", "dpp", "tome", "visionzip_nocls")  # bags have no places: no grid
+NAMES = ("kmeans", "outlier", "coverage", "fps", "dpp", "tome", "visionzip_nocls")  # bags have no places: no grid
 BATCH = 50
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from slidesieve.compressors.registry import BESIDE, COMPRESSORS, FLOORS, WITHOUT_K
+from slidesieve.compressors.registry import BESIDE, COMPRESSORS, FLOORS, TRAINING_FREE, WITHOUT_K
 from slidesieve.compressors.result import Compressed
 from slidesieve.models.fusion import fusion_of
 
@@ -35,7 +35,8 @@ ORDERED = ("linspace", "tome", "visionzip_nocls")  # what they do follows the or
 LOCPATH_AT_512 = 4 * 512**2 + 512**2 + 512 + 128 * 512 + 4 * (16 * 512**2 + 21 * 512) + 2 * 512
 PARAMETERS = {  # at d = 33, k = 7 and at d = 512, k = 32
     "all": (0, 0),
-    **dict.fromkeys(("linspace", "fps", "dpp", "coverage", "kmeans", "tome", "visionzip_nocls", "grid"), (0, 0)),
+    "linspace": (0, 0),
+    **dict.fromkeys(TRAINING_FREE, (0, 0)),
     "locpath": (4 * D**2 + D * 16 + 16 + 9 * 16 + 16 * 16**2 + 21 * 16 + 2 * 16, LOCPATH_AT_512),
     "mean": (7_854, 8_404_992),
     "random": (0, 0),
@@ -88,7 +89,7 @@ def is_spent(name: str, counts: list[int], most: list[int]) -> bool:
 def test_tokens_handed_on_by_hand(n):
     few = min(n, K)
     expected = {"all": n, "text_only": 0, "blank": K, "mean": K, "tcssa": K, "locpath": LATENTS}
-    keep = ("linspace", "random", "sparselearn", "fps", "dpp", "coverage", "sieve", *POOL)
+    keep = ("linspace", "random", "sparselearn", "outlier", "fps", "dpp", "coverage", "sieve", *POOL)
     expected |= dict.fromkeys((*keep, *MERGES), few)
     assert {name: budget(name, n) for name in expected} == expected
     assert {name: budget(name, n, training=True) for name in expected} == expected | {

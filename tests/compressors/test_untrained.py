@@ -14,6 +14,7 @@ from slidesieve.compressors.untrained.dpp import greedy_map
 from slidesieve.compressors.untrained.fps import farthest_points, most_apart
 from slidesieve.compressors.untrained.grid import Grid, cells
 from slidesieve.compressors.untrained.kmeans import KMeans, clusters
+from slidesieve.compressors.untrained.outlier import Outliers
 from slidesieve.compressors.untrained.remembered import Remembered
 from slidesieve.compressors.untrained.tome import merged
 from slidesieve.compressors.untrained.visionzip import VisionZip, salience
@@ -39,6 +40,15 @@ def test_farthest_points_are_those_of_a_search_over_all_pairs(seed, k):
         free = [i for i in range(N) if i not in taken]
         taken.append(max(free, key=lambda i: min(1 - u[i] @ u[j] for j in taken)))
     assert farthest_points(torch.from_numpy(u), k).tolist() == taken
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("k", [1, 7, N - 1])
+def test_outliers_are_the_tiles_farthest_from_the_mean(seed, k):
+    x = tiles(seed=seed)
+    far = {i: math.dist(x[i].tolist(), x.mean(0).tolist()) for i in range(N)}
+    farthest = sorted(far, key=lambda i: -far[i])[:k]
+    assert Outliers(D, k)(*bag(x)).kept[0].tolist() == sorted(farthest)
 
 
 @pytest.mark.parametrize("seed", range(5))

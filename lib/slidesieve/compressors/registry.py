@@ -37,6 +37,7 @@ COMPRESSORS = Rows(
         "random": "slidesieve.compressors.baselines.RandomK",
         "linspace": "slidesieve.compressors.baselines.LinspaceK",
         "grid": "slidesieve.compressors.untrained.grid.Grid",
+        "outlier": "slidesieve.compressors.untrained.outlier.Outliers",
         "fps": "slidesieve.compressors.untrained.fps.FarthestPoints",
         "dpp": "slidesieve.compressors.untrained.dpp.Determinantal",
         "coverage": "slidesieve.compressors.untrained.coverage.Coverage",
@@ -54,7 +55,7 @@ COMPRESSORS = Rows(
         "locpath": "slidesieve.compressors.locpath.LoCPath",
     }
 )
-TRAINING_FREE = ("grid", "fps", "dpp", "coverage", "kmeans", "tome", "visionzip_nocls")  # no selection is learnt
+TRAINING_FREE = ("grid", "outlier", "fps", "dpp", "coverage", "kmeans", "tome", "visionzip_nocls")  # nothing is learnt
 FLOORS = ("random", "linspace", "mean", "blank", "text_only")  # what a method that has learnt to compress must beat
 BESIDE = ("all", "random", "mean", "text_only")  # what is trained beside every method, unasked
 WITHOUT_K = ("all", "text_only")  # keep every tile, or none, whatever k
