@@ -15,7 +15,7 @@ from slidesieve.datasets.questions import read_questions
 from slidesieve.evaluation.auroc import auc_scores, common_options, mean_pool_baseline, option_probability
 from slidesieve.evaluation.floors import WITHOUT_A_MODEL, floor_answers, heuristic_rows
 from slidesieve.evaluation.pairs import paired
-from slidesieve.evaluation.scores import in_words, over_seeds, scores, selection_scores, soft_and_hard
+from slidesieve.evaluation.scores import best_first, in_words, over_seeds, scores, selection_scores, soft_and_hard
 from slidesieve.features.bag_files import load_bags
 
 
@@ -33,6 +33,13 @@ def read(cohort, *folders):
 def splits(cohort, answers):
     manifest = read_manifest(cohort / "manifest.csv")
     return {fold: split_of(manifest, fold) for fold in answers["fold"].unique().tolist()}
+
+
+def test_the_best_of_all_questions_comes_first_with_all_its_rows():
+    rows = [("a", 8, 0, "all", 0.5), ("b", 8, 0, "all", 0.6), ("b", 4, 0, "all", 0.7), ("a", 8, 1, "all", 0.6)]
+    rows += [("a", 8, 0, "rare", 0.9), ("b", 8, 0, "rare", 0.1), ("c", 0, 0, "all", 0.55), ("b", 4, 0, "rare", 0.2)]
+    table = best_first(pd.DataFrame(rows, columns=["method", "k", "seed", "group", "accuracy"]))
+    assert list(map(rows.index, table.itertuples(index=False, name=None))) == [2, 7, 1, 5, 0, 3, 4, 6]
 
 
 def test_scores_are_shares_of_right_answers_in_each_group(cohort):

@@ -194,14 +194,14 @@ AUCS = pd.DataFrame(
 
 def test_every_fold_is_a_dot_and_their_mean_a_bar():
     ax = scores.fold_aucs(fresh(), AUCS)
-    assert names(ax.yaxis) == ["tcssa, k = 8", "all", "mean, k = 4"]
-    assert dots(ax, "o") == [[(0.71, -0.2), (0.77, 0), (0.62, 0.2)], [(0.82, 0.8), (0.85, 1.2)], [(0.43, 2)]]
-    means = [[(0.7, -0.35), (0.7, 0.35)], [(0.835, 0.65), (0.835, 1.35)], [(0.43, 1.65), (0.43, 2.35)]]
+    assert names(ax.yaxis) == ["all", "tcssa, k = 8", "mean, k = 4"]
+    assert dots(ax, "o") == [[(0.82, -0.2), (0.85, 0.2)], [(0.71, 0.8), (0.77, 1), (0.62, 1.2)], [(0.43, 2)]]
+    means = [[(0.835, -0.35), (0.835, 0.35)], [(0.7, 0.65), (0.7, 1.35)], [(0.43, 1.65), (0.43, 2.35)]]
     assert [points(line) for line in ax.lines if same_color(line.get_color(), RED)] == means
 
 
 def test_no_information_is_a_line_at_one_half():
     ax = scores.fold_aucs(fresh(), AUCS)
     assert rules(ax, "x") == [("no information", 0.5)] and hex_of(curve(ax, "no information").get_color()) == GREY
-    assert legend(ax) == ["one fold", "mean", "no information"]
+    assert named(ax) == ["one run", "mean", "no information"]
     assert titles(ax) == ("AUROC", "") and outside(ax) == [] and ax.get_ylim() == (2.6, -0.6)

@@ -83,6 +83,13 @@ def over_seeds(answers: pd.DataFrame, questions: Sequence[Question], *, draws: i
     return pd.DataFrame(rows, columns=[*columns, "ci_low", "ci_high"])
 
 
+def best_first(scored: pd.DataFrame) -> pd.DataFrame:
+    """Put the rows of the method and k with most right answers of all questions first, and so on."""
+    whole = scored[scored["group"] == "all"].groupby(["method", "k"], sort=False)["accuracy"].mean()
+    place = whole.rank(ascending=False, method="first")
+    return scored.iloc[np.argsort(place.loc[pd.MultiIndex.from_frame(scored[["method", "k"]])], kind="stable")]
+
+
 def in_words(pooled: pd.DataFrame) -> pd.DataFrame:
     """Set out a table of `over_seeds` for reading: a row a method and k, a column a group, per cent and interval."""
     numbers = (100 * pooled[["accuracy", "ci_low", "ci_high"]]).to_numpy()

@@ -76,17 +76,17 @@ def soft_and_hard(ax: Axes, pairs: pd.DataFrame) -> Axes:
 
 
 def fold_aucs(ax: Axes, aucs: pd.DataFrame) -> Axes:
-    """Draw each run's AUROC in every fold as a dot, and its mean over folds and seeds as a bar."""
-    names = list(dict.fromkeys(map(run_name, aucs["method"], aucs["k"])))
+    """Draw each run's AUROC of every fold and seed as a dot, their mean as a bar; the highest mean on top."""
+    means = aucs.groupby(["method", "k"], sort=False)["auc"].mean().sort_values(ascending=False, kind="stable")
+    names = [run_name(*run) for run in means.index]
     for place, part in _lines(aucs, names):
         jitter = place + np.linspace(-0.2, 0.2, len(part)) * (len(part) > 1)
-        ax.plot(part["auc"], jitter, "o", color=BLUE, alpha=0.7, markersize=4, label="one fold" if not place else None)
+        ax.plot(part["auc"], jitter, "o", color=BLUE, alpha=0.7, markersize=4, label=None if place else "one run")
         ax.plot([part["auc"].mean()] * 2, [place - 0.35, place + 0.35], color=RED, label=None if place else "mean")
     ax.axvline(0.5, color=GREY, linestyle="--", linewidth=1.2, label="no information")
     ax.set(xlabel="AUROC", yticks=range(len(names)), yticklabels=names)
     ax.tick_params(labelbottom=True)  # the panel below may be empty
     ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
     return clean(ax, grid="x")
 
 
