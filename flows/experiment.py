@@ -34,7 +34,7 @@ class StageFailed(Exception):
     """A stage failed: what Prefect shows; the account is on the board."""
 
 
-def conduct(stages: list[Stage], out: str, *, title: str, workers: int, threads: int = 1) -> int:
+def conduct(stages: list[Stage], out: str, *, title: str, workers: int, threads: int = 1, tuning: str = "") -> int:
     """Bring every stage up to date and write the report; return the exit code: 130 after Ctrl-C, 143 after SIGTERM.
 
     Raises ValueError or FileNotFoundError, before anything runs, if a parameter is wrong, an input absent, or a folder
@@ -60,7 +60,7 @@ def conduct(stages: list[Stage], out: str, *, title: str, workers: int, threads:
             finish_pages(ROOT / stage.out_dir, stage.notebook.stem)
         board.outcomes = {s.id: Outcome("skipped") for s in stages}
         board.say(f"all {len(stages)} stages are up to date: nothing to run")
-    index = report_on(stages, board, ROOT / out, title=title)
+    index = report_on(stages, board, ROOT / out, title=title, tuning=tuning)
     counts = {s: sum(o.status == s for o in board.outcomes.values()) for s in STATUSES}
     board.say(", ".join(f"{n} {s}" for s, n in counts.items() if n))
     for id, outcome in board.outcomes.items():
@@ -71,11 +71,11 @@ def conduct(stages: list[Stage], out: str, *, title: str, workers: int, threads:
     return stopped or int(not index or any(counts[status] for status in ("failed", "interrupted", "not run")))
 
 
-def report_on(stages: list[Stage], board: Board, out: Path, *, title: str) -> Path | None:
+def report_on(stages: list[Stage], board: Board, out: Path, **words: str) -> Path | None:
     """Write the report and return its page; on a disk that is full or takes nothing, say so: the stages stand."""
     try:
         with held(out):
-            return write_report(stages, board.outcomes, out, title=title)
+            return write_report(stages, board.outcomes, out, **words)
     except OSError as fault:
         board.say(f"NO REPORT: {type(fault).__name__}: {fault}; make room for it, and run again")
         return None

@@ -21,22 +21,24 @@ from slidesieve.provenance import places
 from slidesieve.provenance.files import RECEIPT, ROOT, read_json, write_json, written_whole
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
-TABLES = ("scores.csv", "selection.csv", "auc.csv")
+TABLES = ("scores.csv", "over_seeds.csv", "best_rival.csv", "selection.csv", "auc.csv")
 WHEN = "%d %B %Y, %H:%M %Z"
 GREY_ROWS = (*FLOORS, "majority", "longest", "chance")
 
 
-def write_report(stages: list[Stage], outcomes: dict[str, Outcome], out: Path, *, title: str) -> Path:
+def write_report(stages: list[Stage], outcomes: dict[str, Outcome], out: Path, *, title: str, tuning: str = "") -> Path:
     """Write out/report/ from what the stages left in their folders; return the path of its index.html.
+
+    `tuning` says how recipes were chosen.
 
     Raises ValueError if there is a folder of that name that is not ours.
     """
     with swapped_in(out / REPORT) as folder:
-        _write(stages, outcomes, folder, title=title)
+        _write(stages, outcomes, folder, title=title, tuning=tuning)
     return out / REPORT / PAGE
 
 
-def _write(stages: list[Stage], outcomes: dict[str, Outcome], folder: Path, *, title: str) -> None:
+def _write(stages: list[Stage], outcomes: dict[str, Outcome], folder: Path, *, title: str, tuning: str) -> None:
     (folder / "notebooks").mkdir(parents=True)
     became = {stage.id: outcomes.get(stage.id, Outcome("not run")) for stage in stages}
     rows = [_stage_row(stage, became[stage.id], folder) for stage in stages]
@@ -57,10 +59,12 @@ def _write(stages: list[Stage], outcomes: dict[str, Outcome], folder: Path, *, t
         counts=Counter(row["status"] for row in rows),
         statuses=STATUSES,
         stages=rows,
-        scores=score_groups(tables.get("scores.csv", [])),
+        scores=score_groups(score_rows(tables)),
         no_scores=_no_scores(stages[-1], became[stages[-1].id]),
+        verdicts=verdict_groups(tables.get("best_rival.csv", [])),
         selection=tables.get("selection.csv", []),
         training=training_rows(stages),
+        tuning=tuning,
         auc=tables.get("auc.csv", []),
         ledgers=[row for s in stages if became[s.id].status != "not run" and (row := ledger_row(s, folder))],
         figures=_copy_figures(stages[-1], folder) if compared else [],
@@ -68,6 +72,36 @@ def _write(stages: list[Stage], outcomes: dict[str, Outcome], folder: Path, *, t
     with written_whole(folder / PAGE) as aside:
         aside.write_text(page, encoding="utf-8")
     write_json(folder / ROWS, rows)
+
+
+def score_rows(tables: dict[str, list[dict[str, str]]]) -> list[dict[str, str]]:
+    """A row a run; where some method has several seeds, a row a method and k, of all its seeds together."""
+    pooled = tables.get("over_seeds.csv", [])
+    if any(int(row["n_seeds"]) > 1 for row in pooled):
+        return [row | {"seed": f"{row['n_seeds']} seeds" if row["n_seeds"] != "1" else row["seeds"]} for row in pooled]
+    return tables.get("scores.csv", [])
+
+
+def verdict_groups(rows: list[dict[str, str]]) -> list[dict[str, object]]:
+    """Each learned method beside the best that needs no training, a table a kind of question, in per cent points."""
+    names = sorted({row["group"] for row in rows}, key=lambda g: (g != "evidence", g != "all", g))
+    return [{"name": name, "rows": [_verdict(row) for row in rows if row["group"] == name]} for name in names]
+
+
+def _verdict(row: dict[str, str]) -> dict[str, str]:
+    difference, low, high = (
+        f"{100 * float(row[n]):+.1f}" if row[n] else "" for n in ("difference", "ci_low", "ci_high")
+    )
+    other = f"{row['other']}, k = {row['other_k']}" if row["other_k"] not in ("0", row["k"]) else row["other"]
+    return {
+        "method": row["method"],
+        "k": row["k"],
+        "at": "the same k" if row["matched_by"] == "k" else "no more operations",
+        "best without training": other,
+        "difference": difference,
+        "95 % interval": f"{low} to {high}" if low else "",
+        "verdict": row["verdict"],
+    }
 
 
 def score_groups(rows: list[dict[str, str]]) -> list[dict[str, object]]:

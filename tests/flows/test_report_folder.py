@@ -143,3 +143,27 @@ def test_a_receipt_that_is_damaged_shows_no_scores_and_stops_no_report(stages):
     (Path(stages[-1].out_dir) / "receipt.json").write_text("{")
     page = report(stages, {"10_tiles": Outcome("ran"), "80_compare": Outcome("failed")}).read_text()
     assert "No scores of this run: 80_compare failed. Those of an earlier run, of " in page
+
+
+POOLED = "method,k,seeds,group,n_seeds,n_questions,n_slides,coverage,accuracy,ci_low,ci_high\n"
+BEST = "matched_by,method,k,other,other_k,group,difference,ci_low,ci_high,verdict\n"
+
+
+def test_several_seeds_stand_in_one_row_with_their_verdicts_and_the_tuning(stages):
+    last = Path(stages[-1].out_dir)
+    (last / "over_seeds.csv").write_text(f"{POOLED}sparselearn,8,0,all,1,300,128,1.0,0.61,0.5,0.7\n")
+    assert "0.840" in report(stages).read_text()  # one seed: its own row
+    (last / "over_seeds.csv").write_text(
+        f"{POOLED}sparselearn,8,0+1+2+3+4,all,5,300,128,1.0,0.62,0.5,0.7\nmajority,0,0,all,1,300,128,1.0,0.33,0.3,0.4\n"
+    )
+    (last / "best_rival.csv").write_text(
+        f"{BEST}k,sparselearn,8,kmeans,8,all,-0.1234,-0.2,-0.05,below\n"
+        "operations,sparselearn,8,fps,32,all,0.01,,,\nk,sparselearn,8,fps,8,evidence,0.02,-0.01,0.05,not told apart\n"
+    )
+    outcomes, out = RAN, Path(stages[0].out_dir).parent
+    page = write_report(stages, outcomes, out, title="tiny", tuning="Of two recipes the better.").read_text()
+    assert "0.840" not in page and "0.620" in page and "5 seeds" in page and "0.330" in page
+    assert all(word in page for word in ("-12.3", "-20.0 to -5.0", "below", "fps, k = 32", "not told apart"))
+    assert page.index("not told apart") < page.index("-12.3")  # evidence first
+    shown = page.index("Learned, beside the best without training")
+    assert shown < page.index("<h2>Stages") and (out / "report" / "best_rival.csv").exists()
