@@ -36,9 +36,7 @@ LENGTHS = {  # tokens of a bag: what else 07 is told
 READ = {"manifest": "manifest", "captions": "questions"}  # tables of those on which reading is learnt
 TRIAL_SEED = 1  # of the bags on which recipes are tried; patients of a test bag are in none of them
 TRIALS = ("", ":lr_projector=0.001:lr_compressor=0.001")  # recipes, the same for every method
-TUNED = (
-    f"Of {len(TRIALS)} recipes each method has that with more right answers about validation bags of another seed."
-)
+TUNED = f"Of {len(TRIALS)} recipes each method has that with more right answers about validation bags of another seed."
 UNTUNED = "Nothing was tuned: every method has the first recipe."
 SETTINGS = (  # of every method: steps, and learning rates; others that are tried stand in TRIALS
     "beta2=0.98",
