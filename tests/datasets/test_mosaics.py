@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from slidesieve.cohort.manifest import read_manifest
+from slidesieve.cohort.splits import published_splits
 from slidesieve.datasets import mosaic_questions, mosaic_sources, mosaics
+from slidesieve.datasets.labels import label_slides, read_labels
 from slidesieve.datasets.mosaics import MAIN, OTHER, RARE, SMALL, SUBTYPE, make_mosaics, sides_of, sizes_of
 from slidesieve.datasets.questions import read_questions
 from slidesieve.features.bag import make_bag
@@ -231,5 +233,16 @@ def test_the_tables_are_read_as_any_cohorts(made, tmp_path):
     mosaic_sources.manifest_table(made, source="here").to_csv(tmp_path / "m.csv", index=False)
     assert {q.slide_id for q in read_questions(tmp_path / "q.csv")} == {m.name for m in made}
     assert read_manifest(tmp_path / "m.csv").cases == {m.name: m.name for m in made}
+    mosaic_sources.class_table(made).to_csv(tmp_path / "c.csv", index=False)
+    mosaic_sources.split_table(made).to_csv(tmp_path / "splits_0.csv")
+    labels, right = read_labels(tmp_path / "c.csv"), {}
+    for kind, subtypes in SUBTYPES.items():
+        classes = label_slides(labels, label=kind, stored=[m.name for m in made], most=None)
+        right |= dict(zip(classes["slide_id"], classes["label"], strict=True))
+        assert set(classes["label"]) == set(subtypes)
+    assert right == {m.name: piece.subtype for m in made for piece in m.of(SUBTYPE)}
+    (split,) = published_splits(tmp_path, [m.name for m in made], [0])
+    assert [len(side) for side in split[1:]] == [sum(m.side == name for m in made) for name in mosaics.SIDES]
+    assert set(split.test) == {m.name for m in made if m.side == "test"}
     caption = mosaic_questions.caption_table(made[:1])["Caption"][0]
     assert caption.split()[:2] == ["most:", made[0].of(MAIN)[0].kind]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from slidesieve.cohort.manifest import COLUMNS
 from slidesieve.cohort.splits import tcga_case
 from slidesieve.datasets.labels import SUFFIXES, read_labels
-from slidesieve.datasets.mosaics import Mosaic, Run
+from slidesieve.datasets.mosaics import SIDES, SUBTYPE, Mosaic, Run
 from slidesieve.datasets.questions import LETTERS
 from slidesieve.features.bag import Bag, make_bag
 from slidesieve.features.store import PackedStore
@@ -75,6 +75,20 @@ def manifest_table(mosaics: Sequence[Mosaic], *, source: str) -> pd.DataFrame:
     names = [mosaic.name for mosaic in mosaics]
     sides = [mosaic.side for mosaic in mosaics]
     return table.assign(slide_id=names, case_id=names, feature_path="store.h5", split=sides, source=source)
+
+
+def class_table(mosaics: Sequence[Mosaic]) -> pd.DataFrame:
+    """Return a label table: a column a kind, with the subtype of the small piece of that kind, "" where it has none."""
+    told = [(mosaic, piece) for mosaic in mosaics for piece in mosaic.of(SUBTYPE) if piece.subtype]
+    rows = [{"case_id": m.name, "slide_id": m.name, piece.kind: piece.subtype} for m, piece in told]
+    names = sorted({piece.kind for _, piece in told})
+    return pd.DataFrame(rows, columns=["case_id", "slide_id", *names]).fillna("")
+
+
+def split_table(mosaics: Sequence[Mosaic]) -> pd.DataFrame:
+    """Return the mosaics' sides as published split files have them: columns train, val, test of slide ids."""
+    sides = {side: pd.Series([m.name for m in mosaics if m.side == side], dtype=object) for side in SIDES}
+    return pd.DataFrame(sides)
 
 
 def _labelled(labels: Sequence[Path], wanted: Sequence[str]) -> pd.DataFrame:
