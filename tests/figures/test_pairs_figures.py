@@ -119,6 +119,6 @@ def test_every_compressor_has_a_line_of_its_own():
     shares, tflops = np.linspace(0.31, 0.77, len(runs)), np.geomspace(0.003, 2.9, len(runs))
     ax = pairs.accuracy_by_operations(fresh(), runs.assign(accuracy=shares), runs.assign(tflops=tflops), title="")
     looks = {(hex_of(c.lines[0].get_color()), c.lines[0].get_marker()) for c in ax.containers}
-    assert len(looks) == len(COMPRESSORS) == 19
+    assert len(looks) == len(COMPRESSORS) == 20
     expected = zip(rounded(1000 * tflops), rounded(100 * shares), strict=True)
     assert centres(ax) == list(expected) and outside(ax) == []

@@ -39,7 +39,7 @@ TINY = (
 )
 ENCODED = "sparselearn:slide_encoder=longnet"
 APART = {"10_tile_slides", "80_compare_methods"}
-COHORT = {"n_train": 12, "n_val": 3, "n_test": 5, "regions_per_slide": 2, "workers": 0}
+COHORT = {"seed": 0, "n_train": 12, "n_val": 3, "n_test": 5, "regions_per_slide": 2, "workers": 0}
 LM = {"steps": 2, "batch": 4, "exam_samples": 3, "width": 32}
 
 
@@ -67,7 +67,7 @@ def road(tmp_path_factory, atlas):
     stages = plan(options, before=before)
     board = Board(say=lambda text: None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slidesieve.synthetic.atlas.draw_atlas", lambda seed: atlas if seed == 0 else None)
+        patch.setattr("slidesieve.synthetic.atlas.draw_atlas", lambda seed: {0: atlas}[seed])
         for stage in stages:
             if stage.id in APART:
                 run_stage(stage, board, threads=1)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 TOLS = ("#332288", "#8C564B", "#117733", "#999933", "#882255", "#44AA99", "#AA4499", "#6699CC", "#661100", "#DDCC77")
-TOLS += ("#EE3377", "#BBCC33")
+TOLS += ("#EE3377", "#BBCC33", "#BB5566")
 METHODS = (*CYCLE, *TOLS)  # a colour for each compressor that there is
 GREY, PALE = "#6B6B6B", "#D9D9D9"
 DPI = 130
