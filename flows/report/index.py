@@ -83,23 +83,28 @@ def score_rows(tables: dict[str, list[dict[str, str]]]) -> list[dict[str, str]]:
 
 
 def verdict_groups(rows: list[dict[str, str]]) -> list[dict[str, object]]:
-    """Each learned method beside the best that needs no training, a table a kind of question, in per cent points."""
-    names = sorted({row["group"] for row in rows}, key=lambda g: (g != "evidence", g != "all", g))
-    return [{"name": name, "rows": [_verdict(row) for row in rows if row["group"] == name]} for name in names]
+    """Each learned method beside the best that needs no training, a table a kind of question, in per cent points.
+
+    A rival that is the best at the same k and for no more operations, with the same verdict, stands there once.
+    """
+    groups: dict[str, dict[tuple[str, ...], dict[str, str]]] = {}
+    for row in sorted(rows, key=lambda row: (row["group"] != "evidence", row["group"] != "all", row["group"])):
+        told = _verdict(row)
+        key = tuple(value for name, value in told.items() if name != "at")
+        known = groups.setdefault(row["group"], {}).setdefault(key, told)
+        if known is not told:
+            known["at"] += f", and {told['at']}"
+    return [{"name": name, "rows": list(found.values())} for name, found in groups.items()]
 
 
 def _verdict(row: dict[str, str]) -> dict[str, str]:
-    difference, low, high = (
-        f"{100 * float(row[n]):+.1f}" if row[n] else "" for n in ("difference", "ci_low", "ci_high")
-    )
-    other = f"{row['other']}, k = {row['other_k']}" if row["other_k"] not in ("0", row["k"]) else row["other"]
+    points = [f"{100 * float(row[name]):+.1f}" for name in ("difference", "ci_low", "ci_high") if row[name]]
     return {
         "method": row["method"],
         "k": row["k"],
+        "best without training": row["other"] + (f", k = {row['other_k']}" if row["other_k"] != row["k"] else ""),
         "at": "the same k" if row["matched_by"] == "k" else "no more operations",
-        "best without training": other,
-        "difference": difference,
-        "95 % interval": f"{low} to {high}" if low else "",
+        "difference (95 % interval)": "{} ({} to {})".format(*points) if len(points) == 3 else "".join(points[:1]),
         "verdict": row["verdict"],
     }
 

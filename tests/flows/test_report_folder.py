@@ -158,12 +158,14 @@ def test_several_seeds_stand_in_one_row_with_their_verdicts_and_the_tuning(stage
     )
     (last / "best_rival.csv").write_text(
         f"{BEST}k,sparselearn,8,kmeans,8,all,-0.1234,-0.2,-0.05,below\n"
-        "operations,sparselearn,8,fps,32,all,0.01,,,\nk,sparselearn,8,fps,8,evidence,0.02,-0.01,0.05,not told apart\n"
+        "operations,sparselearn,8,kmeans,8,all,-0.1234,-0.2,-0.05,below\noperations,tcssa,8,fps,32,all,0.01,,,\n"
+        "k,sparselearn,8,fps,8,evidence,0.02,-0.01,0.05,not told apart\n"
     )
-    outcomes, out = RAN, Path(stages[0].out_dir).parent
-    page = write_report(stages, outcomes, out, title="tiny", tuning="Of two recipes the better.").read_text()
+    out = Path(stages[0].out_dir).parent
+    page = write_report(stages, RAN, out, title="tiny", tuning="Of two recipes the better.").read_text()
     assert "0.840" not in page and "0.620" in page and "5 seeds" in page and "0.330" in page
-    assert all(word in page for word in ("-12.3", "-20.0 to -5.0", "below", "fps, k = 32", "not told apart"))
+    assert page.count("-12.3 (-20.0 to -5.0)") == 1 and "the same k, and no more operations" in page
+    assert all(word in page for word in ("below", "fps, k = 32", "not told apart", "Of two recipes the better."))
     assert page.index("not told apart") < page.index("-12.3")  # evidence first
     shown = page.index("Learned, beside the best without training")
     assert shown < page.index("<h2>Stages") and (out / "report" / "best_rival.csv").exists()
