@@ -88,13 +88,17 @@ def verdict_groups(rows: list[dict[str, str]]) -> list[dict[str, object]]:
     A rival that is the best at the same k and for no more operations, with the same verdict, stands there once.
     """
     groups: dict[str, dict[tuple[str, ...], dict[str, str]]] = {}
-    for row in sorted(rows, key=lambda row: (row["group"] != "evidence", row["group"] != "all", row["group"])):
+    for row in sorted(rows, key=lambda row: _reading_order(row["group"])):
         told = _verdict(row)
         key = tuple(value for name, value in told.items() if name != "at")
         known = groups.setdefault(row["group"], {}).setdefault(key, told)
         if known is not told:
             known["at"] += f", and {told['at']}"
     return [{"name": name, "rows": list(found.values())} for name, found in groups.items()]
+
+
+def _reading_order(group: str) -> tuple[bool, bool, str]:
+    return group != "evidence", group != "all", group
 
 
 def _verdict(row: dict[str, str]) -> dict[str, str]:
@@ -111,7 +115,7 @@ def _verdict(row: dict[str, str]) -> dict[str, str]:
 
 def score_groups(rows: list[dict[str, str]]) -> list[dict[str, object]]:
     """Order scores for reading: evidence, then all, then the other groups; each best method first."""
-    groups = sorted({row["group"] for row in rows}, key=lambda g: (g != "evidence", g != "all", g))
+    groups = sorted({row["group"] for row in rows}, key=_reading_order)
     return [{"name": g, "rows": sorted(map(_score, _of(rows, g)), key=lambda s: -s["accuracy"])} for g in groups]
 
 
