@@ -151,9 +151,10 @@ def _named_files(table: Path, *, slides: bool) -> dict[str, str]:
     A slide that cannot be read is left out, as an absent one is: the stage's ledger says so.
     """
     with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"slide_id", "feature_path"} <= rows[0].keys():
-        return {}
+        reader = csv.DictReader(file)
+        if not {"slide_id", "feature_path"} <= set(reader.fieldnames or ()):  # questions, which may be many
+            return {}
+        rows = list(reader)
     root = Path(os.environ.get("DATA_ROOT") or table.parent)
     features = {row["feature_path"] for row in rows if row["feature_path"]}
     hashes = {p: hash_file(root / p)[:16] for p in sorted(features) if (root / p).is_file()}
