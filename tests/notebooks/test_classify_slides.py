@@ -14,8 +14,9 @@ from slidesieve.evaluation.auroc import BASELINE
 from slidesieve.features.bag import collate, make_bag
 from slidesieve.features.bag_files import open_features
 from slidesieve.features.store import write_packed
+from slidesieve.mil import folds
 from slidesieve.mil.folds import fold_predictions, kept
-from slidesieve.mil.models import bag_model
+from slidesieve.mil.models import bag_model, with_options
 from slidesieve.mil.training import Settings
 from slidesieve.provenance.files import ROOT
 
@@ -75,6 +76,33 @@ def test_a_finished_fold_is_not_trained_again(cohort, tmp_path):
     pd.testing.assert_frame_equal(first, again)
     other = kept(tmp_path / "b.csv", predict)
     pd.testing.assert_frame_equal(first, other)  # the seed is the run
+
+
+def test_a_soft_selection_cools_as_its_schedule_says(cohort, tmp_path, monkeypatch):
+    table, bags = table_of(cohort), open_features(cohort / "store.h5")
+    (split,) = grouped_splits(table, by="patient", folds=[0], n_folds=3, seed=0)
+    taus, fit = [], folds.fit_bags
+
+    def fit_and_look(net, *sides, before_step, **how):
+        def look(model, step):
+            before_step(model, step)
+            taus.append(float(model.compressor.tau))
+
+        return fit(net, *sides, before_step=look, **how)
+
+    monkeypatch.setattr(folds, "fit_bags", fit_and_look)
+    how = {"k": 3, "seed": 0, "settings": Settings(1e-3, 2, 2, 8), "save_minutes": 10, "device": "cpu"}
+    how |= {"options": {"scorer_layers": 1, "scorer_heads": 1, "denoiser": "off"}, "checkpoint": tmp_path / "c.pt"}
+    fold_predictions("sparselearn", split, table, bags, tau=(1.0, 0.1, 0.5), **how)
+    steps = 2 * -(-len(split.train) // 8)
+    assert taus[0] == 1.0 and taus[-1] == pytest.approx(0.1)
+    assert taus.count(taus[-1]) >= steps - round(0.5 * steps) and taus == sorted(taus, reverse=True)
+
+
+def test_baselines_take_the_options_that_they_have_too():
+    given, own = {"means": 2, "scorer_layers": 1}, {"scorer_layers": 1}
+    told = with_options("sieve", given, ["sparselearn", "kmeans", "gated_abmil", "sieve"])
+    assert told == {"sieve": given, "sparselearn": own, "kmeans": {}, "gated_abmil": {}}
 
 
 @pytest.mark.parametrize("name", ["abmil", "gated_abmil", "transmil", "tcssa"])

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from slidesieve.compressors.result import Compressor
 from slidesieve.cost.counted import hollow
-from slidesieve.cost.methods import METHODS, Method, Sizes, own_options, visual_tokens
+from slidesieve.cost.methods import METHODS, Method, Sizes, visual_tokens
 from slidesieve.cost.models import DECODERS, Case, decoder, made_of, slide
 from slidesieve.features.bag import collate
 from slidesieve.models.chat import Turn, pack
 from slidesieve.models.cross_attention import LatentReader
 from slidesieve.models.fusion import Fusion
+from slidesieve.models.options import own_options
 
 WEIGHT_BYTES, LEARNED_BYTES = 2, 16
 FEW = 256  # tiles

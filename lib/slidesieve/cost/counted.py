@@ -21,9 +21,10 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 
 from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.compressors.result import Compressed, keep_tiles
-from slidesieve.cost.methods import Decoder, Method, Sizes, own_options
+from slidesieve.cost.methods import Decoder, Method, Sizes
 from slidesieve.models.chat import Turn, pack
 from slidesieve.models.longnet import SLIDE_ENCODERS
+from slidesieve.models.options import own_options
 from slidesieve.models.prefix_lm import Prefix, greedy
 
 SHORTEST, FEW = 64, 16  # tiles of the shortest slide; tokens of the shortest text, and of a slide behind it

@@ -3,12 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from torch import nn
-
 from slidesieve.compressors.registry import COMPRESSORS, named
 from slidesieve.compressors.result import Compressor
 from slidesieve.models.fusion import Fusion, fusion_of
-from slidesieve.models.options import options_of
 
 PREFIX = "slidesieve.models.fusion.Projector"
 
@@ -126,12 +123,6 @@ def method_named(name: str) -> Method:
     if name not in METHODS:
         raise ValueError(f"method: got {name!r}; expected one of {', '.join(METHODS)}")
     return METHODS[name]
-
-
-def own_options(made: type[nn.Module], options: Mapping[str, object]) -> dict[str, object]:
-    """Those of the options that a class knows."""
-    known = options_of(made)
-    return {name: value for name, value in options.items() if name in known}
 
 
 def handed_on(method: Method, sizes: Sizes, *, training: bool = False) -> tuple[int, int]:

@@ -12,11 +12,12 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
 from slidesieve.compressors.result import Compressor
-from slidesieve.cost.methods import Decoder, Sizes, method_named, own_options
+from slidesieve.cost.methods import Decoder, Sizes, method_named
 from slidesieve.features.bag import Bag, make_bag
 from slidesieve.models.fusion import Fusion
 from slidesieve.models.language_model import leave_out_cudnn_attention
 from slidesieve.models.longnet import SLIDE_ENCODERS
+from slidesieve.models.options import own_options
 from slidesieve.models.vlm import VLM
 
 # "small" keeps Qwen2's shape (feed-forward of several widths, grouped keys) at a size that a CPU trains at 4,096 tokens

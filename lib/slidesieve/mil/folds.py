@@ -17,7 +17,10 @@ from slidesieve.features.bag import Bag, Batch, collate
 from slidesieve.features.standardised import Moments
 from slidesieve.mil.models import bag_model
 from slidesieve.mil.scores import of_fold
-from slidesieve.mil.training import Settings, bag_logits, fit_bags
+from slidesieve.mil.training import Settings, bag_logits, fit_bags, steps_an_epoch
+from slidesieve.training.loop import cooling
+
+TAU = (1.0, 0.1, 0.6)  # as stage 40 has it
 
 
 class Bags:
@@ -77,8 +80,11 @@ def fold_predictions(
     checkpoint: Path,
     save_minutes: float,
     device: str,
+    tau: tuple[float, float, float] = TAU,
 ) -> pd.DataFrame:
     """Return rows `model, fold, slide_id, case_id, label, p_<class> ...` of the test slides.
+
+    `tau`: first and last temperature of a soft selection, and the share of all steps in which it falls.
 
     A training cut off goes on from its `checkpoint`, on `device` "cpu" or "cuda". `model` is one of
     slidesieve.mil.models, or the mean-pool baseline of slidesieve.evaluation.auroc.
@@ -90,7 +96,11 @@ def fold_predictions(
         probability = _mean_pool(split, bags, y)
     else:
         net, sides = untrained(model, split, table, bags, k=k, seed=seed, options=options)
-        fit_bags(net, *sides[:2], settings, seed=seed, checkpoint=checkpoint, save_minutes=save_minutes, device=device)
+        how = {"seed": seed, "checkpoint": checkpoint, "save_minutes": save_minutes, "device": device}
+        if hasattr(net, "compressor"):
+            steps = settings.epochs * steps_an_epoch(len(split.train), settings.batch)
+            how["before_step"] = cooling(*tau[:2], round(tau[2] * steps))
+        fit_bags(net, *sides[:2], settings, **how)
         probability = softmax(bag_logits(net, sides[2], batch=settings.batch), axis=1)
     told = rows.loc[split.test, ["case_id"]].reset_index().assign(label=y[split.test].to_numpy())
     told.insert(0, "fold", split.fold)

@@ -12,6 +12,7 @@ on SparseLearn's soft path m_i = alpha_i, so that what the gate has turned into 
 path m_i = 1 and the term vanishes. So the head reads k raw tokens at the temperature's limit and in evaluation alike.
 """
 
+from collections.abc import Sequence
 from importlib import import_module
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.compressors.result import Compressed
-from slidesieve.models.options import check_options, options_of
+from slidesieve.models.options import check_options, options_of, own_options
 
 ATTENTION = ("abmil", "gated_abmil", "transmil")
 LIFTED = 256
@@ -41,6 +42,14 @@ def bag_model(name: str, *, d: int, classes: int, k: int, seed: int, options: di
         check_options(options_of(COMPRESSORS[name]), options or {}, of=name)
         compressor = COMPRESSORS[name](d, k, seed=seed, **(options or {}))
         return BagClassifier(compressor, GatedAttentionHead(d, classes))
+
+
+def with_options(compressor: str, options: dict, baselines: Sequence[str]) -> dict[str, dict]:
+    """A model and its options for each name: a baseline takes those of the compressor's that it has too."""
+    others = [name for name in baselines if name != compressor]
+    return {compressor: options} | {
+        name: own_options(COMPRESSORS[name], options) if name in COMPRESSORS else {} for name in others
+    }
 
 
 class ABMIL(nn.Module):

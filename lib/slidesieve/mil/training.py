@@ -119,7 +119,7 @@ class ClassLoss:
 
     def __init__(self, train: LabelledBags, settings: Settings):
         self.train, self.batch = train, settings.batch
-        self.per_epoch = -(-len(train) // settings.batch)
+        self.per_epoch = steps_an_epoch(len(train), settings.batch)
         self.steps = settings.epochs * self.per_epoch
         weights = class_weights(train.y) if settings.balanced else torch.ones(train.y.max() + 1)
         self.weights = weights.double()
@@ -153,6 +153,11 @@ class ClassLoss:
         loss = (told * self.weights[y].to(told)).sum() / mass + aux_loss * len(own) / len(chosen)
         accelerator.backward(loss * processes)  # gradients are averaged over processes
         return float(accelerator.reduce(loss.detach(), "sum"))
+
+
+def steps_an_epoch(bags: int, batch: int) -> int:
+    """As many as take every bag once."""
+    return -(-bags // batch)
 
 
 def bags_of_step(bags: int, step: int, per_epoch: int, seed: int) -> Int[np.ndarray, " b"]:

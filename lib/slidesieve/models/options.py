@@ -33,6 +33,12 @@ def all_options_of(compressor: str) -> dict[str, Option]:
     return options_of(made) | options_of(fusion_of(made))
 
 
+def own_options(made: type[nn.Module], options: Mapping[str, object]) -> dict[str, object]:
+    """Those of the options that a class knows."""
+    known = options_of(made)
+    return {name: value for name, value in options.items() if name in known}
+
+
 def defaults_of(compressor: str) -> dict[str, object]:
     """The options' defaults; None where the width of the features decides."""
     return {name: option.default for name, option in all_options_of(compressor).items()}
