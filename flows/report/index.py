@@ -4,7 +4,6 @@ Everything that index.html links to is copied into the folder; links are relativ
 of this run, or was up to date in it: where the comparison did not end well, there are no scores.
 """
 
-import csv
 import shutil
 from collections import Counter
 from datetime import UTC, datetime
@@ -14,16 +13,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flows.plan.stages import Stage
 from flows.report.folder import PAGE, REPORT, ROWS, swapped_in
+from flows.report.tables import over_seeds, read_table, readable, score_groups, score_rows, verdict_groups
 from flows.report.training import training_rows
 from flows.run.board import DONE, STATUSES, Outcome
-from slidesieve.compressors.registry import FLOORS
 from slidesieve.provenance import places
 from slidesieve.provenance.files import RECEIPT, ROOT, read_json, write_json, written_whole
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 TABLES = ("scores.csv", "over_seeds.csv", "best_rival.csv", "selection.csv", "auc.csv")
 WHEN = "%d %B %Y, %H:%M %Z"
-GREY_ROWS = (*FLOORS, "majority", "longest", "chance")
 
 
 def write_report(stages: list[Stage], outcomes: dict[str, Outcome], out: Path, *, title: str, tuning: str = "") -> Path:
@@ -62,61 +60,16 @@ def _write(stages: list[Stage], outcomes: dict[str, Outcome], folder: Path, *, t
         scores=score_groups(score_rows(tables)),
         no_scores=_no_scores(stages[-1], became[stages[-1].id]),
         verdicts=verdict_groups(tables.get("best_rival.csv", [])),
-        selection=tables.get("selection.csv", []),
+        selection=over_seeds(tables.get("selection.csv", []), "recall"),
         training=training_rows(stages),
         tuning=tuning,
-        auc=tables.get("auc.csv", []),
+        auc=over_seeds(tables.get("auc.csv", []), "auc"),
         ledgers=[row for s in stages if became[s.id].status != "not run" and (row := ledger_row(s, folder))],
         figures=_copy_figures(stages[-1], folder) if compared else [],
     )
     with written_whole(folder / PAGE) as aside:
         aside.write_text(page, encoding="utf-8")
     write_json(folder / ROWS, rows)
-
-
-def score_rows(tables: dict[str, list[dict[str, str]]]) -> list[dict[str, str]]:
-    """A row a run; where some method has several seeds, a row a method and k, of all its seeds together."""
-    pooled = tables.get("over_seeds.csv", [])
-    if any(int(row["n_seeds"]) > 1 for row in pooled):
-        return [row | {"seed": f"{row['n_seeds']} seeds" if row["n_seeds"] != "1" else row["seeds"]} for row in pooled]
-    return tables.get("scores.csv", [])
-
-
-def verdict_groups(rows: list[dict[str, str]]) -> list[dict[str, object]]:
-    """Each learned method beside the best that needs no training, a table a kind of question, in per cent points.
-
-    A rival that is the best at the same k and for no more operations, with the same verdict, stands there once.
-    """
-    groups: dict[str, dict[tuple[str, ...], dict[str, str]]] = {}
-    for row in sorted(rows, key=lambda row: _reading_order(row["group"])):
-        told = _verdict(row)
-        key = tuple(value for name, value in told.items() if name != "at")
-        known = groups.setdefault(row["group"], {}).setdefault(key, told)
-        if known is not told:
-            known["at"] += f", and {told['at']}"
-    return [{"name": name, "rows": list(found.values())} for name, found in groups.items()]
-
-
-def _reading_order(group: str) -> tuple[bool, bool, str]:
-    return group != "evidence", group != "all", group
-
-
-def _verdict(row: dict[str, str]) -> dict[str, str]:
-    points = [f"{100 * float(row[name]):+.1f}" for name in ("difference", "ci_low", "ci_high") if row[name]]
-    return {
-        "method": row["method"],
-        "k": row["k"],
-        "best without training": row["other"] + (f", k = {row['other_k']}" if row["other_k"] != row["k"] else ""),
-        "at": "the same k" if row["matched_by"] == "k" else "no more operations",
-        "difference (95 % interval)": "{} ({} to {})".format(*points) if len(points) == 3 else "".join(points[:1]),
-        "verdict": row["verdict"],
-    }
-
-
-def score_groups(rows: list[dict[str, str]]) -> list[dict[str, object]]:
-    """Order scores for reading: evidence, then all, then the other groups; each best method first."""
-    groups = sorted({row["group"] for row in rows}, key=_reading_order)
-    return [{"name": g, "rows": sorted(map(_score, _of(rows, g)), key=lambda s: -s["accuracy"])} for g in groups]
 
 
 def ledger_row(stage: Stage, folder: Path) -> dict[str, object] | None:
@@ -129,20 +82,6 @@ def ledger_row(stage: Stage, folder: Path) -> dict[str, object] | None:
     rows = {row["slide_id"]: row for row in read_table(target)}.values()
     faults = [row for row in rows if row["status"] != "ok"]
     return {"stage": stage.id, "counts": Counter(r["status"] for r in rows), "faults": faults, "file": target.name}
-
-
-def readable(text: str) -> str:
-    """Round a table's number to three decimals; leave words and whole numbers as they are."""
-    try:
-        return text if text.lstrip("-").isdigit() else f"{float(text):.3f}"
-    except ValueError:
-        return text
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """Read a CSV as rows of strings."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _stage_row(stage: Stage, outcome: Outcome, folder: Path) -> dict[str, object]:
@@ -217,13 +156,3 @@ def _copy_figures(last: Stage, folder: Path) -> list[str]:
     for figure in figures:
         shutil.copy(figure, folder / figure.name)
     return [figure.name for figure in figures]
-
-
-def _of(rows: list[dict[str, str]], group: str) -> list[dict[str, str]]:
-    return [row for row in rows if row["group"] == group]
-
-
-def _score(row: dict[str, str]) -> dict[str, object]:
-    numbers = {n: float(row[n]) for n in ("accuracy", "ci_low", "ci_high", "coverage")}
-    floor = row["method"].startswith(GREY_ROWS) or row["method"].endswith("_wrong_slide")
-    return row | numbers | {"floor": floor}

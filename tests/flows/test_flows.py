@@ -21,7 +21,8 @@ from tiny_notebooks import write_notebook
 from flows import server
 from flows.experiment import conduct
 from flows.plan.stages import Stage, with_needs
-from flows.report.index import readable, score_groups, write_report
+from flows.report.index import write_report
+from flows.report.tables import readable, score_groups
 from flows.run.board import Board, Outcome, drive, pending
 from flows.server import PREFECT
 from slidesieve.provenance.files import ROOT

@@ -1,0 +1,110 @@
+"""The report's tables as they are read: all seeds of a method in one row, the best first, verdicts in points."""
+
+import csv
+from pathlib import Path
+from statistics import fmean
+
+from slidesieve.compressors.registry import FLOORS
+
+GREY_ROWS = (*FLOORS, "majority", "longest", "chance")
+RUN = ("seed", "fold", "ci_low", "ci_high")  # columns that belong to a single run
+
+
+def over_seeds(rows: list[dict[str, str]], score: str) -> list[dict[str, object]]:
+    """A row a method, k and group with the mean of every number over seeds, and the least and the most `score`.
+
+    The best score stands first. Rows of one seed each stay as they are, with their own intervals. Cells that are empty
+    take no part in a mean.
+    """
+    found: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for row in rows:
+        found.setdefault(tuple(row.get(name, "") for name in ("group", "method", "k")), []).append(row)
+    if all(len(runs) == 1 for runs in found.values()):
+        return list(rows)
+    return sorted((_together(runs, score) for runs in found.values()), key=lambda row: _place(row, score))
+
+
+def _together(runs: list[dict[str, str]], score: str) -> dict[str, object]:
+    values = [float(row[score]) for row in runs if row[score]]
+    told = {"method": runs[0]["method"], "k": runs[0]["k"], "seeds": str(len(runs))}
+    for name in runs[0]:
+        if name in told or name in RUN:
+            continue
+        cells = [row[name] for row in runs if row[name]]
+        told[name] = cells[0] if len(set(cells)) == 1 else f"{fmean(map(float, cells))}" if cells else ""
+        if name == score:
+            told |= {"least": f"{min(values)}", "most": f"{max(values)}"} if values else {"least": "", "most": ""}
+    return told
+
+
+def _place(row: dict[str, object], score: str) -> tuple[str, float]:
+    return row.get("group", ""), -float(row[score] or "-inf")
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Read a CSV as rows of strings."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def readable(text: str) -> str:
+    """Round a table's number to three decimals; leave words and whole numbers as they are."""
+    try:
+        return text if text.lstrip("-").isdigit() else f"{float(text):.3f}"
+    except ValueError:
+        return text
+
+
+def score_rows(tables: dict[str, list[dict[str, str]]]) -> list[dict[str, str]]:
+    """A row a run; where some method has several seeds, a row a method and k, of all its seeds together."""
+    pooled = tables.get("over_seeds.csv", [])
+    if any(int(row["n_seeds"]) > 1 for row in pooled):
+        return [row | {"seed": f"{row['n_seeds']} seeds" if row["n_seeds"] != "1" else row["seeds"]} for row in pooled]
+    return tables.get("scores.csv", [])
+
+
+def verdict_groups(rows: list[dict[str, str]]) -> list[dict[str, object]]:
+    """Each learned method beside the best that needs no training, a table a kind of question, in per cent points.
+
+    A rival that is the best at the same k and for no more operations, with the same verdict, stands there once.
+    """
+    groups: dict[str, dict[tuple[str, ...], dict[str, str]]] = {}
+    for row in sorted(rows, key=lambda row: _reading_order(row["group"])):
+        told = _verdict(row)
+        key = tuple(value for name, value in told.items() if name != "at")
+        known = groups.setdefault(row["group"], {}).setdefault(key, told)
+        if known is not told:
+            known["at"] += f", and {told['at']}"
+    return [{"name": name, "rows": list(found.values())} for name, found in groups.items()]
+
+
+def _reading_order(group: str) -> tuple[bool, bool, str]:
+    return group != "evidence", group != "all", group
+
+
+def _verdict(row: dict[str, str]) -> dict[str, str]:
+    points = [f"{100 * float(row[name]):+.1f}" for name in ("difference", "ci_low", "ci_high") if row[name]]
+    return {
+        "method": row["method"],
+        "k": row["k"],
+        "best without training": row["other"] + (f", k = {row['other_k']}" if row["other_k"] != row["k"] else ""),
+        "at": "the same k" if row["matched_by"] == "k" else "no more operations",
+        "difference (95 % interval)": "{} ({} to {})".format(*points) if len(points) == 3 else "".join(points[:1]),
+        "verdict": row["verdict"],
+    }
+
+
+def score_groups(rows: list[dict[str, str]]) -> list[dict[str, object]]:
+    """Order scores for reading: evidence, then all, then the other groups; each best method first."""
+    groups = sorted({row["group"] for row in rows}, key=_reading_order)
+    return [{"name": g, "rows": sorted(map(_score, _of(rows, g)), key=lambda s: -s["accuracy"])} for g in groups]
+
+
+def _of(rows: list[dict[str, str]], group: str) -> list[dict[str, str]]:
+    return [row for row in rows if row["group"] == group]
+
+
+def _score(row: dict[str, str]) -> dict[str, object]:
+    numbers = {n: float(row[n]) for n in ("accuracy", "ci_low", "ci_high", "coverage")}
+    floor = row["method"].startswith(GREY_ROWS) or row["method"].endswith("_wrong_slide")
+    return row | numbers | {"floor": floor}
