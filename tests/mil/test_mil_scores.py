@@ -9,20 +9,22 @@ from slidesieve.mil.scores import (
     Predictions,
     confusion,
     difference,
+    paired_table,
     read_predictions,
     score,
+    score_table,
     weighted_auroc,
     weighted_balanced_accuracy,
     weighted_kappa,
 )
 
 
-def predictions(fold: int = 0, *, n: int = 61, classes: int = 3, skill: float = 1.0, seed: int = 0) -> Predictions:
-    rng = np.random.default_rng([seed, fold])
+def predictions(fold: int = 0, *, n: int = 61, classes: int = 3, skill: float = 1.0, run: int = 0) -> Predictions:
+    rng = np.random.default_rng([run, fold])
     label = np.arange(n) % classes
     odds = np.exp(rng.standard_normal((n, classes)) + skill * np.eye(classes)[label])
     cases = np.array([f"case-{i // 2 + 1000 * fold}" for i in range(n)])
-    return Predictions(fold, cases, label, odds / odds.sum(1, keepdims=True))
+    return Predictions(run, fold, cases, label, odds / odds.sum(1, keepdims=True))
 
 
 @pytest.mark.parametrize("classes", [2, 3, 6])
@@ -45,7 +47,7 @@ def test_a_weight_is_a_slide_repeated_so_often(classes):
 
 def test_confusion_counts_by_class_and_by_answer():
     p = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]])
-    part = Predictions(0, np.array(list("abcd")), np.array([0, 0, 1, 1]), p)
+    part = Predictions(0, 0, np.array(list("abcd")), np.array([0, 0, 1, 1]), p)
     assert confusion(part, np.array([[1.0, 2.0, 3.0, 4.0]]))[0].tolist() == [[1, 2], [4, 3]]
 
 
@@ -74,13 +76,59 @@ def test_a_difference_is_paired():
 
 def test_a_class_that_a_draw_misses_is_left_out_of_it():
     label = np.array([0] * 20 + [1])
-    part = Predictions(0, np.arange(21).astype(str), label, np.stack([1 - label * 0.9, label * 0.9], 1))
+    part = Predictions(0, 0, np.arange(21).astype(str), label, np.stack([1 - label * 0.9, label * 0.9], 1))
     assert np.isfinite(score([part], "auroc", draws=200, seed=0)).all()
 
 
 def test_a_table_becomes_predictions_fold_by_fold():
-    rows = [("m", f, f"s{i}", f"c{i}", i % 2, 0.4, 0.6) for f in (1, 0) for i in (2, 1, 0)]
-    table = pd.DataFrame(rows, columns=["model", "fold", "slide_id", "case_id", "label", "p_LUAD", "p_LUSC"])
+    rows = [("m", r, f, f"s{i}", f"c{i}", i % 2, 0.4, 0.6) for r in (3, 2) for f in (1, 0) for i in (2, 1, 0)]
+    table = pd.DataFrame(rows, columns=["model", "seed", "fold", "slide_id", "case_id", "label", "p_LUAD", "p_LUSC"])
     (parts,) = read_predictions(table).values()
-    assert [part.fold for part in parts] == [0, 1] and parts[0].case_id.tolist() == ["c0", "c1", "c2"]
+    assert [part[:2] for part in parts] == [(2, 0), (2, 1), (3, 0), (3, 1)] and parts[0].case_id.tolist() == [
+        "c0",
+        "c1",
+        "c2",
+    ]
     assert parts[0].label.tolist() == [0, 1, 0] and parts[0].probability.shape == (3, 2)
+
+
+def table_of(skills: dict[str, float], *, seeds: int, noise: float = 0.0) -> pd.DataFrame:
+    """Answers of some models to the same slides; `noise` is what a seed adds to a model's skill."""
+    rng, rows = np.random.default_rng(5), []
+    for model, skill in skills.items():
+        for seed in range(seeds):
+            part = predictions(n=300, classes=2, skill=skill + noise * rng.standard_normal(), run=seed)
+            rows += [
+                (model, seed, 0, f"s{i:03}", case, y, *p)
+                for i, (case, y, p) in enumerate(zip(part.case_id, part.label, part.probability, strict=True))
+            ]
+    columns = ["model", "seed", "fold", "slide_id", "case_id", "label", "p_a", "p_b"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_seeds_are_averaged_and_five_of_them_widen_the_interval():
+    table = table_of({"m": 1.0}, seeds=5, noise=1.0)
+    found = score_table(table, draws=400, seed=0).set_index("metric").loc["auroc"]
+    each = [roc_auc_score(part["label"], part["p_b"]) for _, part in table.groupby("seed")]
+    assert found["value"] == pytest.approx(np.mean(each)) and (found["seeds"], found["folds"]) == (5, 1)
+    spread = np.std(each, ddof=1) / np.sqrt(5)
+    assert found["high"] - found["low"] > 2 * 2.7 * spread  # t of 4 degrees of freedom is 2.78; patients add to it
+    four = score_table(table[table["seed"] < 4], draws=400, seed=0).set_index("metric").loc["auroc"]
+    assert (
+        four["value"] == pytest.approx(np.mean(each[:4])) and four["high"] - four["low"] < found["high"] - found["low"]
+    )
+
+
+def test_a_verdict_on_models_needs_five_seeds():
+    skills = {"good": 1.5, "poor": 0.2, "same": 1.5}
+    few, many = (
+        paired_table(table_of(skills, seeds=s, noise=0.05), model="good", draws=400, seed=0).set_index(
+            ["baseline", "metric"]
+        )
+        for s in (3, 5)
+    )
+    assert few.loc[("poor", "auroc"), "verdict"] == "above in these runs"
+    assert (
+        many.loc[("poor", "auroc"), "verdict"] == "above" and many.loc[("same", "auroc"), "verdict"] == "not told apart"
+    )
+    assert (many["n_seeds"] == 5).all() and many.loc[("poor", "auroc"), "above"] == 5

@@ -8,7 +8,7 @@ import pytest
 import torch
 from run_here import run_here
 
-from slidesieve.cohort.splits import grouped_splits
+from slidesieve.cohort.splits import Split, check_classes, grouped_splits
 from slidesieve.datasets.labels import label_slides
 from slidesieve.evaluation.auroc import BASELINE
 from slidesieve.features.bag import collate, make_bag
@@ -52,17 +52,18 @@ def table_of(cohort):
 def test_the_notebook_scores_every_model_on_the_same_slides(cohort, tmp_path):
     given = {"features": str(cohort / "store.h5"), "labels": str(cohort / "labels.csv"), "label_column": "grade"}
     given |= {"folds": [0, 1], "n_folds": 3, "k": 5, "options": {"expert_hidden": 16}, "epochs": 12, "lr": 3e-3}
-    given |= {"baselines": [BASELINE, "random"], "draws": 100}
+    given |= {"baselines": [BASELINE, "random"], "draws": 100, "seeds": [0, 3]}
     result = run_here(NOTEBOOK, tmp_path / "65", given)
     assert result.status == "ran", result.error
     scores = pd.read_csv(tmp_path / "65/scores.csv").set_index(["model", "metric"])
     assert scores.loc[("tcssa", "auroc"), "value"] > 0.9
     assert (scores["low"] <= scores["value"]).all() and (scores["value"] <= scores["high"]).all()
     told = pd.read_csv(tmp_path / "65/predictions.csv")
-    assert told.groupby(["model", "fold"])["slide_id"].apply(tuple).groupby("fold").nunique().eq(1).all()
+    assert told.groupby(["model", "seed", "fold"])["slide_id"].apply(tuple).groupby("fold").nunique().eq(1).all()
     assert np.allclose(told.filter(like="p_").sum(axis=1), 1, atol=1e-6)
     paired = pd.read_csv(tmp_path / "65/paired.csv")
     assert set(paired["baseline"]) == {BASELINE, "random"} and (paired["folds"] == 2).all()
+    assert (told.groupby("model")["seed"].unique().map(set) == {0, 3}).all() and (paired["n_seeds"] == 2).all()
 
 
 def test_a_finished_fold_is_not_trained_again(cohort, tmp_path):
@@ -105,7 +106,7 @@ def test_baselines_take_the_options_that_they_have_too():
     assert told == {"sieve": given, "sparselearn": own, "kmeans": {}, "gated_abmil": {}}
 
 
-@pytest.mark.parametrize("name", ["abmil", "gated_abmil", "transmil", "tcssa"])
+@pytest.mark.parametrize("name", ["abmil", "gated_abmil", "transmil", "tcssa", "locpath"])
 def test_padding_and_batch_mates_do_not_change_a_slides_logits(cohort, name):
     bags = open_features(cohort / "store.h5")
     model = bag_model(name, d=D, classes=3, k=5, seed=0).eval()
@@ -124,6 +125,34 @@ def test_unknown_models_and_splits_are_told(cohort, tmp_path):
     assert result.status == "failed" and "no such folder; expected one of splits_<fold>.csv, patient or site" in str(
         result.error
     )
+
+
+def test_classes_are_those_of_the_slides_that_a_fold_names(cohort, tmp_path):
+    table = pd.read_csv(cohort / "labels.csv", dtype=str)
+    slide, other = table["slide_id"].str.removesuffix(".svs"), table["grade"] == "grade 2"
+    table.loc[other, "grade"] = [f"rare {i % 9}" for i in range(int(other.sum()))]  # eleven classes, two in the folds
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    named = slide[~other].tolist()
+    sides = {"train": named[:24], "val": named[24:32], "test": named[32:]}
+    (tmp_path / "splits").mkdir()
+    pd.DataFrame({name: pd.Series(side) for name, side in sides.items()}).to_csv(tmp_path / "splits/splits_0.csv")
+    given = {"features": str(cohort / "store.h5"), "labels": str(tmp_path / "labels.csv"), "label_column": "grade"}
+    given |= {"splits": str(tmp_path / "splits"), "folds": [0], "k": 5, "epochs": 1, "draws": 50}
+    given |= {"compressor": "random", "baselines": []}
+    result = run_here(NOTEBOOK, tmp_path / "65", given)
+    assert result.status == "ran", result.error
+    told = pd.read_csv(tmp_path / "65/predictions.csv")
+    assert [name for name in told if name.startswith("p_")] == ["p_grade 0", "p_grade 1"]
+    assert told["slide_id"].tolist() == sides["test"]
+
+
+def test_a_side_without_a_class_is_named_before_any_training(cohort):
+    table = table_of(cohort)
+    sides = [table["slide_id"][table["label"].isin(some)].tolist() for some in (["grade 0", "grade 1"], ["grade 0"])]
+    with pytest.raises(ValueError, match=r"fold 4: no 'grade 1' in val; fold 4: no 'grade 1' in test; use fewer folds"):
+        check_classes([Split(4, sides[0], sides[1], sides[1])], table)
+    with pytest.raises(ValueError, match="no slide with grade grade 7; got grade 0, grade 1, grade 2"):
+        label_slides(pd.read_csv(cohort / "labels.csv"), label="grade", stored=["s00", "s02", "s04"], only=["grade 7"])
 
 
 def test_an_option_that_a_compressor_does_not_have_is_named():

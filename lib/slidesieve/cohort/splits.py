@@ -68,6 +68,19 @@ def grouped_splits(table: pd.DataFrame, *, by: str, folds: Sequence[int], n_fold
     ]
 
 
+def check_classes(splits: Sequence[Split], table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `table` that some fold names. Raises ValueError if a side lacks one of their classes."""
+    named = table[table["slide_id"].isin({slide for split in splits for side in split[1:] for slide in side})]
+    label, faults = named.set_index("slide_id")["label"], []
+    for split in splits:
+        for name, side in zip(SIDES, split[1:], strict=True):
+            faults += [f"fold {split.fold}: no {c!r} in {name}" for c in sorted(set(label) - set(label[side]))]
+    if faults:
+        shown = "; ".join(faults[:5]) + f"; and {len(faults) - 5} more" * (len(faults) > 5)
+        raise ValueError(f"folds: {shown}; use fewer folds, another cut, or leave such classes out (classes)")
+    return named.reset_index(drop=True)
+
+
 def audit_splits(splits: Sequence[Split], table: pd.DataFrame) -> pd.DataFrame:
     """Count each fold's slides, and its test slides whose patient, or site, is also in training."""
     rows = table.set_index("slide_id")

@@ -38,12 +38,18 @@ def open_store(path: Path | None) -> PackedStore:
 
 
 def label_slides(
-    labels: pd.DataFrame, *, label: str, stored: Sequence[str], most: int | None = len(LETTERS)
+    labels: pd.DataFrame,
+    *,
+    label: str,
+    stored: Sequence[str],
+    most: int | None = len(LETTERS),
+    only: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return `slide_id, case_id, site, label` of the slides that have both a label and stored features, by slide_id.
 
-    File suffixes of slide_id are dropped; a missing `site` column gives empty sites. Raises ValueError for a missing
-    column, a slide labelled twice, a label count outside 2 to `most`, or no slide in common.
+    File suffixes of slide_id are dropped; a missing `site` column gives empty sites; `only` these labels are taken, if
+    any are named. Raises ValueError for a missing column, a slide labelled twice, a label count outside 2 to `most`,
+    no slide in common, or a label named that no slide has.
     """
     missing = [name for name in ("slide_id", "case_id", label) if name not in labels.columns]
     if missing:
@@ -62,6 +68,10 @@ def label_slides(
             f"labels: none of {len(labels)} slides with a {label} is in the store "
             f"(label {labels['slide_id'].iloc[0]!r}, store {stored[0]!r}); expected the same slide_id"
         )
+    if absent := sorted(set(only) - set(table["label"])):
+        there = ", ".join(sorted(table["label"].unique()))
+        raise ValueError(f"labels: no slide with {label} {', '.join(absent)}; got {there}; correct the name")
+    table = table[table["label"].isin(only)] if only else table
     _check_labels(table, most)
     return table.reset_index(drop=True)
 

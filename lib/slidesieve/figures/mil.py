@@ -10,14 +10,14 @@ NAMES = {"auroc": "AUROC", "balanced_accuracy": "balanced accuracy", "kappa": "q
 
 
 def fold_scores(ax: Axes, folds: pd.DataFrame, scores: pd.DataFrame, *, metric: str) -> Axes:
-    """Draw each model's score in every fold as a dot, and the mean over folds with its 95 % interval."""
+    """Draw each model's score in every fold (and of every seed) as a dot, and their mean with its 95 % interval."""
     models = list(dict.fromkeys(scores["model"]))
     for place, model in enumerate(models):
         part = folds[folds["model"] == model]
         one = scores[(scores["model"] == model) & (scores["metric"] == metric)].iloc[0]
         jitter = place - 0.22 + np.linspace(-0.08, 0.08, len(part)) * (len(part) > 1)
-        ax.plot(part[metric], jitter, "o", color=BLUE, alpha=0.7, markersize=4, label=None if place else "one fold")
-        how = {"color": RED, "markersize": 5, "capsize": 3, "label": None if place else "mean over folds, 95 %"}
+        ax.plot(part[metric], jitter, "o", color=BLUE, alpha=0.7, markersize=4, label=None if place else "one training")
+        how = {"color": RED, "markersize": 5, "capsize": 3, "label": None if place else "mean, 95 %"}
         interval(ax, place + 0.1, one["low"], one["high"], value=one["value"], fmt="s", **how)
     if metric == "auroc" and folds[metric].min() < 0.6:
         ax.axvline(0.5, color=GREY, linestyle="--", linewidth=1.2, label="no information")

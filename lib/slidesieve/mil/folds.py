@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -49,21 +50,22 @@ class Bags:
 def predictions(
     models: Mapping[str, dict],
     cut: Sequence[Split],
+    seeds: Sequence[int],
     table: pd.DataFrame,
     bags: Mapping[str, Bag],
     *,
     work: Path,
     **how,
 ) -> pd.DataFrame:
-    """`fold_predictions` of every model, with its options, in every fold; those in `work` are not made again."""
+    """`fold_predictions` of every model, with its options, seed by seed; those in `work` are not made again."""
     parts = []
-    for split in cut:
-        for model, options in models.items():
-            name = work / f"{model}_{split.fold}"
-            own = {"options": options, "checkpoint": name.with_suffix(".pt"), **how}
-            part = kept(name.with_suffix(".csv"), partial(fold_predictions, model, split, table, bags, **own))
-            print(f"fold {split.fold}, {model}: AUROC {of_fold(part)['auroc']:.3f} of {len(part)} slides", flush=True)
-            parts.append(part)
+    for seed, split, model in product(seeds, cut, models):
+        name = work / f"{model}_s{seed}_{split.fold}"
+        own = {"options": models[model], "seed": seed, "checkpoint": name.with_suffix(".pt"), **how}
+        part = kept(name.with_suffix(".csv"), partial(fold_predictions, model, split, table, bags, **own))
+        told = f"{of_fold(part)['auroc']:.3f} of {len(part)} slides"
+        print(f"seed {seed}, fold {split.fold}, {model}: AUROC {told}", flush=True)
+        parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
 
@@ -82,7 +84,7 @@ def fold_predictions(
     device: str,
     tau: tuple[float, float, float] = TAU,
 ) -> pd.DataFrame:
-    """Return rows `model, fold, slide_id, case_id, label, p_<class> ...` of the test slides.
+    """Return rows `model, seed, fold, slide_id, case_id, label, p_<class> ...` of the test slides.
 
     `tau`: first and last temperature of a soft selection, and the share of all steps in which it falls.
 
@@ -103,8 +105,8 @@ def fold_predictions(
         fit_bags(net, *sides[:2], settings, **how)
         probability = softmax(bag_logits(net, sides[2], batch=settings.batch), axis=1)
     told = rows.loc[split.test, ["case_id"]].reset_index().assign(label=y[split.test].to_numpy())
-    told.insert(0, "fold", split.fold)
-    told.insert(0, "model", model)
+    for name, value in (("fold", split.fold), ("seed", seed), ("model", model)):
+        told.insert(0, name, value)
     told[[f"p_{name}" for name in classes]] = probability
     return told
 

@@ -41,7 +41,7 @@ def bag_model(name: str, *, d: int, classes: int, k: int, seed: int, options: di
             return ABMIL(d, classes, gated=name == "gated_abmil")
         check_options(options_of(COMPRESSORS[name]), options or {}, of=name)
         compressor = COMPRESSORS[name](d, k, seed=seed, **(options or {}))
-        return BagClassifier(compressor, GatedAttentionHead(d, classes))
+        return BagClassifier(compressor, GatedAttentionHead(compressor.width or d, classes))
 
 
 def with_options(compressor: str, options: dict, baselines: Sequence[str]) -> dict[str, dict]:

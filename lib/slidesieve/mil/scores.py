@@ -1,7 +1,7 @@
 """Scores of bag classification: AUROC, balanced accuracy and quadratic kappa, with intervals and paired differences.
 
 Every interval resamples patients with all their slides, in all folds at once: test sets of published folds overlap, so
-the spread over folds is no standard error.
+the spread over folds is no standard error. Five seeds or more are counted too, as `evaluation.verdicts` does.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,11 +13,13 @@ from jaxtyping import Float, Int
 
 from slidesieve.evaluation.auroc import one_vs_rest
 from slidesieve.evaluation.stats import Estimate, Tested, interval_of, resampled_weights, tested
+from slidesieve.evaluation.verdicts import SEEDS, Runs, judged, over_seeds
 
 
 class Predictions(NamedTuple):
-    """One model's answers on the test slides of one fold."""
+    """One training's answers on the test slides of one fold."""
 
+    seed: int
     fold: int
     case_id: np.ndarray
     label: Int[np.ndarray, " s"]
@@ -25,33 +27,48 @@ class Predictions(NamedTuple):
 
 
 def score(parts: Sequence[Predictions], metric: str, *, draws: int, seed: int) -> Estimate:
-    """The metric's mean over folds and its 95 % interval."""
-    value, resampled = _over_folds(parts, METRICS[metric], draws=draws, seed=seed)
-    return interval_of(value, resampled)
+    """The metric's mean over folds and seeds, and its 95 % interval: over seeds too where they are enough."""
+    runs, patients = _runs(parts, METRICS[metric], draws=draws, seed=seed)
+    if len(runs.value) < SEEDS:
+        return interval_of(float(runs.value.mean()), runs.resampled.mean(axis=1))
+    value, low, high = over_seeds([runs], (1,), n_patients=patients).estimate
+    return Estimate(value, low, min(1.0, high))
 
 
 def difference(a: Sequence[Predictions], b: Sequence[Predictions], metric: str, *, draws: int, seed: int) -> Tested:
-    """Metric of a minus that of b, a mean over folds, on the same slides and the same resamplings of patients."""
+    """Metric of a minus that of b, a mean over folds and seeds, on the same slides and resamplings of patients."""
     for left, right in zip(a, b, strict=True):
-        if left.fold != right.fold or (left.case_id != right.case_id).any() or (left.label != right.label).any():
+        if left[:2] != right[:2] or (left.case_id != right.case_id).any() or (left.label != right.label).any():
             raise ValueError(f"fold {left.fold}: the two models were not tested on the same slides; run both again")
-    (value_a, draws_a), (value_b, draws_b) = (_over_folds(x, METRICS[metric], draws=draws, seed=seed) for x in (a, b))
-    return tested(value_a - value_b, draws_a - draws_b)
+    (one, patients), (other, _) = (_runs(x, METRICS[metric], draws=draws, seed=seed) for x in (a, b))
+    if len(one.value) >= SEEDS:
+        return over_seeds([one, other], (1, -1), n_patients=patients)
+    apart = one.resampled.mean(axis=1) - other.resampled.mean(axis=1)
+    return tested(float(one.value.mean() - other.value.mean()), apart)
 
 
-def _over_folds(
-    parts: Sequence[Predictions], metric: Callable, *, draws: int, seed: int
-) -> tuple[float, Float[np.ndarray, " draws"]]:
-    """The metric's mean over folds, as it is and in each resampling; a fold without a class is left out of a draw."""
+def _runs(parts: Sequence[Predictions], metric: Callable, *, draws: int, seed: int) -> tuple[Runs, int]:
+    """Each seed's mean over folds, as it is and in each resampling, and the number of patients.
+
+    A fold without a class is left out of a draw.
+    """
     cases = np.unique(np.concatenate([part.case_id for part in parts]))
-    value = np.mean([metric(part, np.ones((1, len(part.label))))[0] for part in parts])
+    place = [np.searchsorted(cases, part.case_id) for part in parts]
+    seeds = np.array([part.seed for part in parts])
+    value = np.array([metric(part, np.ones((1, len(part.label))))[0] for part in parts])
     resampled = []
     for weight in resampled_weights(len(cases), draws=draws, seed=seed):
-        by_fold = np.stack([metric(part, weight[:, np.searchsorted(cases, part.case_id)]) for part in parts])
-        scored = np.isfinite(by_fold).sum(axis=0)
-        none = np.full(len(scored), np.nan)
-        resampled.append(np.divide(np.nansum(by_fold, axis=0), scored, out=none, where=scored > 0))
-    return float(value), np.concatenate(resampled)
+        by_part = np.stack([metric(part, weight[:, at]) for part, at in zip(parts, place, strict=True)], axis=1)
+        resampled.append(np.stack([_mean(by_part[:, seeds == s]) for s in np.unique(seeds)], axis=1))
+    means = np.array([value[seeds == s].mean() for s in np.unique(seeds)])
+    return Runs(means, np.concatenate(resampled)), len(cases)
+
+
+def _mean(by_fold: Float[np.ndarray, "r f"]) -> Float[np.ndarray, " r"]:
+    """Mean over the folds where there is a score; nan where there is none."""
+    scored = np.isfinite(by_fold).sum(axis=1)
+    none = np.full(len(scored), np.nan)
+    return np.divide(np.nansum(by_fold, axis=1), scored, out=none, where=scored > 0)
 
 
 def weighted_auroc(part: Predictions, weight: Float[np.ndarray, "r s"]) -> Float[np.ndarray, " r"]:
@@ -89,12 +106,12 @@ METRICS = {"auroc": weighted_auroc, "balanced_accuracy": weighted_balanced_accur
 
 
 def read_predictions(table: pd.DataFrame) -> dict[str, list[Predictions]]:
-    """A table of `model, fold, slide_id, case_id, label, p_<class> ...` as each model's folds."""
+    """A table of `model, seed, fold, slide_id, case_id, label, p_<class> ...` as each model's trainings."""
     columns = [name for name in table if name.startswith("p_")]
     return {
         model: [
-            Predictions(int(fold), of["case_id"].to_numpy(str), of["label"].to_numpy(int), of[columns].to_numpy(float))
-            for fold, of in part.sort_values("slide_id").groupby("fold")
+            Predictions(*run, of["case_id"].to_numpy(str), of["label"].to_numpy(int), of[columns].to_numpy(float))
+            for run, of in part.sort_values("slide_id").groupby(["seed", "fold"])
         ]
         for model, part in table.groupby("model", sort=False)
     }
@@ -107,32 +124,39 @@ def of_fold(table: pd.DataFrame) -> dict[str, float]:
 
 
 def fold_table(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Rows `model, fold, auroc, balanced_accuracy, kappa`."""
-    groups = predictions.groupby(["model", "fold"], sort=False)
-    return pd.DataFrame([{"model": model, "fold": fold, **of_fold(part)} for (model, fold), part in groups])
+    """Rows `model, seed, fold, auroc, balanced_accuracy, kappa`."""
+    groups = predictions.groupby(run := ["model", "seed", "fold"], sort=False)
+    return pd.DataFrame([dict(zip(run, names, strict=True)) | of_fold(part) for names, part in groups])
 
 
 def score_table(predictions: pd.DataFrame, *, draws: int, seed: int) -> pd.DataFrame:
-    """Rows `model, metric, folds, value, low, high`: means over folds with their intervals."""
+    """Rows `model, metric, seeds, folds, value, low, high`: means over folds and seeds with their intervals."""
     rows = [
-        (model, metric, len(parts), *score(parts, metric, draws=draws, seed=seed))
+        (model, metric, *_counts(parts), *score(parts, metric, draws=draws, seed=seed))
         for model, parts in read_predictions(predictions).items()
         for metric in METRICS
     ]
-    return pd.DataFrame(rows, columns=["model", "metric", "folds", *Estimate._fields])
+    return pd.DataFrame(rows, columns=["model", "metric", "seeds", "folds", *Estimate._fields])
 
 
 def paired_table(predictions: pd.DataFrame, *, model: str, draws: int, seed: int) -> pd.DataFrame:
-    """Rows `baseline, metric, folds, folds_above, difference, low, high, p`: `model` minus each other model."""
-    parts, by_fold = read_predictions(predictions), fold_table(predictions).set_index(["model", "fold"])
+    """Rows `baseline, metric, n_seeds, folds, above, difference, low, high, p, p_holm, verdict`: `model` less another.
+
+    `above` counts the folds and seeds in which it is higher; Holm's correction is over the baselines.
+    """
+    parts, each = read_predictions(predictions), fold_table(predictions).set_index(["model", "seed", "fold"])
     rows = []
     for baseline in [name for name in parts if name != model]:
         for metric in METRICS:
             told = difference(parts[model], parts[baseline], metric, draws=draws, seed=seed)
-            above = int((by_fold.loc[model, metric] > by_fold.loc[baseline, metric]).sum())
-            rows.append((baseline, metric, len(parts[model]), above, *told.estimate, told.p))
-    columns = ["baseline", "metric", "folds", "folds_above", "difference", "low", "high", "p"]
-    return pd.DataFrame(rows, columns=columns)
+            above = int((each.loc[model, metric] > each.loc[baseline, metric]).sum())
+            rows.append((baseline, metric, *_counts(parts[model]), above, *told.estimate, told.p))
+    columns = ["baseline", "metric", "n_seeds", "folds", "above", "difference", "low", "high", "p"]
+    return judged(pd.DataFrame(rows, columns=columns), ["metric"])
+
+
+def _counts(parts: Sequence[Predictions]) -> tuple[int, int]:
+    return len({part.seed for part in parts}), len({part.fold for part in parts})
 
 
 def readable(scores: pd.DataFrame) -> pd.DataFrame:
