@@ -144,7 +144,8 @@ def paired_table(predictions: pd.DataFrame, *, model: str, draws: int, seed: int
 
     `above` counts the folds and seeds in which it is higher; Holm's correction is over the baselines.
     """
-    parts, each = read_predictions(predictions), fold_table(predictions).set_index(["model", "seed", "fold"])
+    parts = read_predictions(predictions)
+    each = fold_table(predictions).set_index(["model", "seed", "fold"]).sort_index()
     rows = []
     for baseline in [name for name in parts if name != model]:
         for metric in METRICS:
