@@ -73,7 +73,7 @@ def test_the_axis_says_which_score(metric, title):
 
 def test_a_fold_is_told_from_the_mean_by_name_and_colour():
     ax = fold_scores(fresh(), FOLDS, SCORES, metric="auroc")
-    assert legend(ax) == ["one fold", "mean over folds, 95 %"]
+    assert legend(ax) == ["one training", "mean, 95 %"]
     folds = [line.get_color() for line in ax.lines if line.get_marker() == "o"]
     assert folds == [BLUE] * 3 and bar_hues(ax) == [RED] * 3
 
