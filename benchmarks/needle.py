@@ -38,7 +38,7 @@ from benchmarks.needle_rivals import NAMES, left_of
 from benchmarks.peers import mean_of_all, mean_of_needle, mean_regression
 from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.mil.models import ABMIL, BagClassifier, GatedAttentionHead, bag_model
-from slidesieve.mil.training import Annealing, Settings, bag_auc, bag_logits, fit_bags
+from slidesieve.mil.training import Annealing, Settings, bag_auc, bag_logits, fit_bags, steps_an_epoch
 
 HIPT = Path(__file__).parents[2] / "shared" / "data" / "mil" / "hipt_tcga"
 TRAIN = {1000: 600}  # training bags by n, otherwise FEWER
@@ -148,7 +148,7 @@ def models(bags: dict[str, NeedleBags], budgets: list[int], seed: int, plan: Pla
 
     def gated_selector(name: str, k: int) -> dict:
         compressor = COMPRESSORS[name](d, k, seed=seed, **SCORER)
-        steps = plan.gated.epochs * -(-len(bags["train"]) // plan.gated.batch)
+        steps = plan.gated.epochs * steps_an_epoch(len(bags["train"]), plan.gated.batch)
         n = bags["train"].rows.shape[1]
         budget, steps = {"k_start": n / 2, "k_end": compressor.k}, round(0.6 * steps)
         annealing = Annealing(**budget, tau_start=1.0, tau_end=plan.tau_end, steps=steps)

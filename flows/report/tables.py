@@ -11,9 +11,9 @@ RUN = ("seed", "fold", "ci_low", "ci_high")  # columns that belong to a single r
 
 
 def over_seeds(rows: list[dict[str, str]], score: str) -> list[dict[str, object]]:
-    """A row a method, k and group with the mean of every number over seeds, and the least and the most `score`.
+    """A row a method, k and group: the mean of every number over seeds (and folds), the least and the most `score`.
 
-    The best score stands first. Rows of one seed each stay as they are, with their own intervals. Cells that are empty
+    The best score stands first. Rows of one run each stay as they are, with their own intervals. Cells that are empty
     take no part in a mean.
     """
     found: dict[tuple[str, ...], list[dict[str, str]]] = {}
@@ -26,7 +26,9 @@ def over_seeds(rows: list[dict[str, str]], score: str) -> list[dict[str, object]
 
 def _together(runs: list[dict[str, str]], score: str) -> dict[str, object]:
     values = [float(row[score]) for row in runs if row[score]]
-    told = {"method": runs[0]["method"], "k": runs[0]["k"], "seeds": str(len(runs))}
+    told = {"method": runs[0]["method"], "k": runs[0]["k"], "seeds": str(len({row["seed"] for row in runs}))}
+    if (folds := len({row.get("fold") for row in runs})) > 1:
+        told["folds"] = str(folds)
     for name in runs[0]:
         if name in told or name in RUN:
             continue

@@ -34,6 +34,12 @@ def test_each_k_and_group_has_its_own_row_and_single_runs_keep_their_intervals()
     assert all(float(each["recall"]) == pytest.approx(0.3) and "ci_low" not in each for each in two)
 
 
+def test_folds_are_not_counted_as_seeds():
+    rows = [row("fps", seed, "0.25", fold=str(fold)) for seed in range(2) for fold in range(3)]
+    (only,) = over_seeds(rows, "recall")
+    assert (only["seeds"], only["folds"]) == ("2", "3")
+
+
 def test_pooled_scores_are_told_where_a_method_has_several_seeds():
     single, pooled = [{"method": "fps", "seed": "0"}], [{"method": "fps", "seeds": "0", "n_seeds": "1"}]
     assert score_rows({"scores.csv": single, "over_seeds.csv": pooled}) == single
