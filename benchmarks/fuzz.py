@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -126,12 +127,12 @@ def _is_read(reader: Callable[[Path], object], path: Path) -> bool:
     return True
 
 
-_watch: dict[str, object] = {"folder": None, "seen": []}
+_watch: dict[str, object] = {"folder": None, "seen": [], "others": set()}
 
 
 def _audit(event: str, arguments: tuple) -> None:
     folder = _watch["folder"]
-    if folder is None:
+    if folder is None or threading.get_ident() in _watch["others"]:
         return
     if event in WRITES | RUNS:
         _watch["seen"].append((event, str(arguments)[:200]))
@@ -145,11 +146,15 @@ def _audit(event: str, arguments: tuple) -> None:
 
 @contextmanager
 def watched(folder: Path) -> Iterator[None]:
-    """Raise AssertionError if the block writes, runs, connects, or reads a file that is none of its business."""
+    """Raise AssertionError if the block writes, runs, connects, or reads a file that is none of its business.
+
+    What threads do that ran before it (a client of a server that keeps its connection, say) is not the block's.
+    """
     if not _watch.get("hooked"):
         sys.addaudithook(_audit)
         _watch["hooked"] = True
-    _watch["folder"], _watch["seen"] = folder, []
+    before = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+    _watch.update(folder=folder, seen=[], others=before)
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """A hundred damaged files of each kind: read, or refused by name, and nothing else done."""
 
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,23 @@ def test_what_must_not_happen_is_seen(tmp_path):
             wrong(tmp_path / "a")
     with fuzz.watched(tmp_path):
         (tmp_path / "b").read_text()
+
+
+def test_only_the_block_and_what_it_starts_are_watched(tmp_path):
+    inside, written = threading.Event(), threading.Event()
+
+    def meanwhile() -> None:
+        inside.wait(10)
+        (tmp_path / "of another").write_text("y")
+        written.set()
+
+    before = threading.Thread(target=meanwhile)
+    before.start()
+    with fuzz.watched(tmp_path):
+        inside.set()
+        assert written.wait(10)
+    before.join()
+    with pytest.raises(AssertionError, match="of its own"), fuzz.watched(tmp_path):
+        started = threading.Thread(target=(tmp_path / "of its own").write_text, args=("y",))
+        started.start()
+        started.join()
