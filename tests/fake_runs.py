@@ -120,4 +120,4 @@ def _answer(question, generator, share, covered):
         "letters": LETTERS[predicted] if covered else "",
         "correct": bool(right and covered),
         "covered": covered,
-    } | dict(zip(LOGP, logp if covered else [float("nan")] * 4, strict=True))
+    } | dict(zip(LOGP[:4], logp if covered else [float("nan")] * 4, strict=True))

@@ -4,3 +4,4 @@ import os
 from pathlib import Path
 
 SHARED = Path(os.environ.get("DATA_SHARED") or Path(__file__).parents[2] / "shared" / "data")
+INPUTS = SHARED.parent / "inputs"  # small files that went wrong somewhere

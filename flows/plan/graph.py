@@ -1,5 +1,6 @@
 """The stages of an experiment: a plain function of the options, checked before anything runs."""
 
+import re
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
@@ -12,6 +13,7 @@ from flows.plan.sources import coarser, cutting_stages, sources
 from flows.plan.stages import Stage, apply_settings, check_stage_options, lies_in, make_stage, with_needs
 from slidesieve.compressors.registry import BESIDE, WITHOUT_K
 from slidesieve.provenance.files import ROOT
+from slidesieve.provenance.parameters import read_parameters
 
 
 class Options(NamedTuple):
@@ -92,17 +94,24 @@ def check_options(options: Options) -> bool:
     from slidesieve.datasets import examples
     from slidesieve.datasets import questions as tables
 
-    manifest = manifests.read_manifest(ROOT / options.manifest)
+    manifest, least = manifests.read_manifest(ROOT / options.manifest), _min_coverage(options)
     asked = tables.read_questions(ROOT / options.questions)
+    asked = tables.in_cohort(asked, manifest, what=Path(options.questions).name, least=least)
     for fold in options.folds:
         split = splits.split_of(manifest, fold)
         tested = {q.slide_id for q in asked if split.get(q.slide_id) == "test"}
         _check_controls(options, fold, tested, manifest.cases)
-    tables.check_slides(asked, manifest)
     for path in filter(None, (options.captions, options.instructions)):
         taught = examples.read_examples(ROOT / path, answer_form="text", slide_prompt="", region_prompt="")
-        tables.check_slides(taught, manifest)
+        tables.in_cohort(taught, manifest, what=Path(path).name, least=least)
     return bool((manifest.table["feature_path"] == "").any())
+
+
+def _min_coverage(options: Options) -> float:
+    """What is asked of 50, and so of the tables before any stage runs."""
+    declared = NOTEBOOKS / "50_tune_answers.ipynb"
+    given = [word.partition("=")[2] for word in options.settings if re.match(r"(50\S*\.)?min_coverage=", word)]
+    return float(given[-1]) if given else float(read_parameters(declared)["min_coverage"].default)
 
 
 def _check_controls(options: Options, fold: int, tested: set[str], cases: Mapping[str, str]) -> None:

@@ -8,8 +8,9 @@ import pytest
 from slide_files import write_manifest
 
 from slidesieve.cohort.audit import file_faults, leakage, site_counts, split_counts
+from slidesieve.cohort.ids import tcga_case
 from slidesieve.cohort.manifest import Manifest, path_of, read_manifest, row_of, with_slide_file
-from slidesieve.cohort.splits import shared_cases, shared_sites, shared_tcga_cases, split_of, tcga_case
+from slidesieve.cohort.splits import shared_cases, shared_sites, shared_tcga_cases, split_of
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,7 @@ def test_all_faults_are_listed_at_once(tmp_path):
         {"slide_id": "a", "split": "test", "case_id": "p"},
         {"slide_id": "c", "slide_path": ""},
         {"slide_id": "d/e", "mpp": "-1", "split": "dev", "sha256": "xyz", "case_id": ""},
-        {"slide_id": "f", "mpp": "1,5", "surname": "x"},
+        {"slide_id": "f", "mpp": "1,5,0", "surname": "x"},
     ]
     with pytest.raises(ValueError) as caught:
         _read(tmp_path, rows)
@@ -47,7 +48,7 @@ def test_all_faults_are_listed_at_once(tmp_path):
         "split 'dev'",
         "sha256 'xyz'",
         "row 5 (d/e): case_id is empty",
-        "mpp '1,5'",
+        "mpp '1,5,0'",
         "column 'surname' is unknown",
     ):
         assert part in str(caught.value)
@@ -58,13 +59,10 @@ def test_all_faults_are_listed_at_once(tmp_path):
     [
         ("a\nb", r"row 3 \('a\\nb'\): slide_id names files: no line break, NUL or other sign that cannot be printed"),
         ("a\u200bb", "no line break, NUL or other sign"),
-        ("a\u00a0", "no line break, NUL or other sign"),
         ("a/b", r"row 3 \(a/b\): slide_id names files: not empty, no '/', no '\\', no leading '\.'"),
         ("a\\b", r"no '\\', no leading"),
         ("..", "no leading"),
         (".a", "no leading"),
-        ("a ", r"row 3 \(a \): slide_id names files: no space before or after it"),
-        (" a", "no space before or after"),
         ("x" * 201, "it has 201 bytes, at most 200"),
         ("é" * 101, "it has 202 bytes, at most 200"),
         ("OK", r"rows 2, 3 \('ok', 'OK'\): equal but for case .* one file on some systems; rename all but one"),
@@ -77,7 +75,7 @@ def test_an_id_that_is_no_name_of_a_file_everywhere_is_refused(tmp_path, wrong, 
 
 
 def test_an_id_of_two_spellings_of_one_accent_is_refused_and_a_nul_never_cuts_one_short(tmp_path):
-    with pytest.raises(ValueError, match=r"rows 2, 3 .* accents' spelling"):
+    with pytest.raises(ValueError, match="'caf\u00e9': 2 rows with this slide_id"):
         _read(tmp_path, [{"slide_id": "caf\u00e9"}, {"slide_id": "cafe\u0301"}])
     path = write_manifest(tmp_path / "m.csv", [{"slide_id": "aXb"}])
     path.write_bytes(path.read_bytes().replace(b"X", b"\0"))
@@ -122,7 +120,7 @@ def test_slides_that_are_there(tmp_path):
 
 def test_a_missing_column_is_named(tmp_path):
     (tmp_path / "m.csv").write_text("slide_id,case_id\na,a\n")
-    with pytest.raises(ValueError, match="no column site, slide_path"):
+    with pytest.raises(ValueError, match="got columns slide_id, case_id; expected slide_id and slide_path or feat"):
         read_manifest(tmp_path / "m.csv")
 
 

@@ -5,14 +5,15 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from shared_data import SHARED
 
 from slidesieve.cohort.manifest import COLUMNS as MANIFEST_COLUMNS
 from slidesieve.cohort.manifest import read_manifest
 from slidesieve.datasets.examples import read_examples
-from slidesieve.datasets.instructions import Instruction, is_instructions, read_instructions
-from slidesieve.datasets.questions import check_slides
+from slidesieve.datasets.instructions import Instruction, is_instructions, parse_instructions, read_instructions
+from slidesieve.datasets.questions import in_cohort
 
 SLIDE = "TCGA-2F-A9KO-01Z-00-DX1"
 UUID = "195576CF-B739-4BD9-B15B-4A70AE287D3E"
@@ -64,7 +65,7 @@ def test_every_fault_is_listed_with_its_item(tmp_path):
         item("<image>\n", "", id="e"),
         {"id": "f", "image": ["s.csv"]},
         "g",
-        item("Q", "A", id="h") | {"conversations": [{"from": "gpt", "value": "A"}, {"from": "human", "value": "Q"}]},
+        item("Q", "A", id="h") | {"conversations": [{"from": "gpt", "value": "A"}, {"from": "gpt", "value": "Q"}]},
         item("Q", "A", id="i") | {"conversations": [{"from": "human", "value": None}]},
         item("Q", "A", id="j", image=("x/.csv",)),
     ]
@@ -81,11 +82,49 @@ def test_every_fault_is_listed_with_its_item(tmp_path):
         "item 5 (e): turn 1 (gpt) says nothing; expected a reply",
         "item 6 (f): no conversations; got id, image",
         'item 7 (no id): got str "g"; expected id, image and conversations',
-        "item 8 (h): conversations go gpt, human;",
+        "item 8 (h): conversations go gpt, gpt;",
         "item 9 (i): conversations is list [",
         "item 10 (j): image is 'x/.csv'; expected a file named like its slide",
     ):
         assert fault in message
+
+
+def test_a_few_faulty_items_are_set_aside_and_what_can_be_meant_one_way_is_repaired(tmp_path, capsys):
+    items = [item("Q", "A", id=str(i)) for i in range(399)]
+    items[7]["conversations"].reverse()
+    items[9] = item("Q", "", id="9")
+    items[11] = item('Is it "odd"?"', 'Yes, "odd".', id="11")
+    items[13] = item("How wide is it?", '3"', id="13")
+    items[15] = item("Q", "A", "Q2", "A2", id="15")
+    items[15]["conversations"] = [items[15]["conversations"][i] for i in (1, 0, 3, 2)]
+    path = write(tmp_path / "t.json", items)
+    read = parse_instructions(path)
+    assert [(f.place, f.id, f.kind, f.repaired) for f in read.faults] == [
+        ("item 7", "7", "turns swapped", True),
+        ("item 9", "9", "a turn says nothing", False),
+        ("item 11", "11", "a lone quotation mark", True),
+        ("item 15", "15", "turns swapped", True),
+    ]
+    used = {one.id: one.turns for one in read_instructions(path)}
+    assert "9" not in used and len(used) == 398 and used["7"] == (("Q", "A"),) and used["13"][0][1] == '3"'
+    assert used["11"] == (('Is it "odd"?', 'Yes, "odd".'),) and used["15"] == (("Q", "A"), ("Q2", "A2"))
+    told = capsys.readouterr().out
+    assert "398 of 399 records used; 1 set aside: a turn says nothing; 2 repaired: turns swapped; 1 repaired: " in told
+    with pytest.raises(ValueError, match=r"1 faults in 1 of 40 records, more than a share of 0.01"):
+        read_instructions(write(tmp_path / "t.json", items[:40]))
+
+
+def test_a_correction_finds_its_record_by_its_hash(tmp_path):
+    items = [item("Q", "A"), item("Q", "", id="b"), item("Q", "", id="c")]
+    path = write(tmp_path / "t.json", items)
+    wrong = {fault.id: fault.sha256 for fault in parse_instructions(path).faults}
+    table = tmp_path / "corrections.csv"
+    rows = [(wrong["b"], json.dumps(item("Q", "B", id="b"))), (wrong["c"], ""), ("0" * 16, "{}")]
+    pd.DataFrame(rows, columns=["sha256", "record"]).to_csv(table, index=False)
+    assert [one.turns[0][1] for one in read_instructions(path, corrections=table)] == ["A", "B"]
+    table.write_text("sha256,record\n0,{\n")
+    with pytest.raises(ValueError, match=r"corrections.csv: a record is no JSON"):
+        read_instructions(path, corrections=table)
 
 
 def test_what_is_no_list_of_items_is_refused(tmp_path):
@@ -106,9 +145,10 @@ def test_slides_must_be_in_the_manifest(tmp_path):
     table.write_text("\n".join(",".join(part) for part in (row.keys(), row.values())))
     manifest = read_manifest(table)
     read = read_instructions(write(tmp_path / "t.json", [item("Q", "A"), item("Q", "A", id="b", image=("x/s9.csv",))]))
-    check_slides(read[:1], manifest)
-    with pytest.raises(ValueError, match=r"1 slides are not in the manifest \(s9\)"):
-        check_slides(read, manifest)
+    assert in_cohort(read[:1], manifest, what="t.json") == read[:1]
+    with pytest.raises(ValueError, match=r"slides of t.json: 2 asked for, 1 found .*1 lost: 's9' .*share of 0.50"):
+        in_cohort(read, manifest, what="t.json")
+    assert in_cohort(read, manifest, what="t.json", least=0.5) == read[:1]
 
 
 @pytest.mark.shared
@@ -122,3 +162,15 @@ def test_real_conversations_of_the_same_form():
     assert all(len(e.turns) == 1 and e.box is None and "<image>" not in e.turns[0][0] for e in examples)
     assert Counter(e.slide_id for e in examples) == Counter(r["image"].split("/")[-1][: -len(".pt")] for r in raw)
     assert [e.turns[0][1] for e in examples] == [r["conversations"][1]["value"].strip() for r in raw]
+
+
+@pytest.mark.shared
+def test_the_one_record_that_refused_a_published_file_is_repaired():
+    path = SHARED / "vqa/wsi_bench/train/Staging_choice_train.json.gz"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    read = parse_instructions(path)
+    (fault,) = read.faults
+    assert (fault.place, fault.kind, fault.repaired, len(read.used)) == ("item 1626", "turns swapped", True, 2562)
+    ((asked, said),) = read.used[1626].turns
+    assert asked.startswith("For a patient with a primary tumor") and said == "A"

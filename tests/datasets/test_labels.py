@@ -5,12 +5,12 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-from shared_data import SHARED
+from shared_data import INPUTS, SHARED
 
 from slidesieve.cohort.manifest import read_manifest
 from slidesieve.cohort.splits import fold_numbers, leaks, split_of
 from slidesieve.datasets.labels import label_slides, manifest_table, open_store, question_table, read_labels
-from slidesieve.datasets.questions import check_slides, read_questions
+from slidesieve.datasets.questions import in_cohort, read_questions
 from slidesieve.evaluation.floors import longest_option, majority_letter
 from slidesieve.features.bag import make_bag
 from slidesieve.features.bag_files import load_bags
@@ -40,7 +40,7 @@ def test_slides_are_matched_without_suffix_and_without_label_dropped():
     table = labels(7)
     table.loc[2, "kind"] = ""
     stored = [name.removesuffix(".svs") for name in table["slide_id"][:5]] + ["another"]
-    slides = label_slides(table, label="kind", stored=stored)
+    slides = label_slides(table, label="kind", stored=stored, min_coverage=0.6)
     assert sorted(slides["slide_id"]) == slides["slide_id"].tolist() == sorted(stored[i] for i in (0, 1, 3, 4))
     assert slides["site"].tolist() == [""] * 4
 
@@ -49,7 +49,7 @@ def test_slides_are_matched_without_suffix_and_without_label_dropped():
     ("change", "message"),
     [
         (lambda t: t.drop(columns="case_id"), "no column case_id; got slide_id, kind"),
-        (lambda t: t.assign(slide_id="x" + t["slide_id"]), "none of 75 slides with a kind is in the store"),
+        (lambda t: t.assign(slide_id="x" + t["slide_id"]), "slides with a kind: 75 asked for, 0 found, 75 lost: 'x"),
         (lambda t: pd.concat([t, t[:1]]), "1 slides have two rows"),
         (lambda t: t.assign(kind="one"), r"got 1 values \(one\); expected 2 to 4"),
         (lambda t: t.assign(kind=[str(i % 5) for i in range(75)]), "got 5 values"),
@@ -147,7 +147,7 @@ def test_real_cohorts(tmp_path, store, table, counts):
         tmp_path / "questions.csv", index=False
     )
     manifest, questions = read_manifest(tmp_path / "manifest.csv"), read_questions(tmp_path / "questions.csv")
-    check_slides(questions, manifest)
+    assert in_cohort(questions, manifest, what="questions", least=1) == questions
     table = leaks(manifest, n_folds=5)
     assert (table[["shared_cases", "shared_barcodes"]] == 0).all(axis=None)  # I49
     assert table["test_slides"].sum() == len(slides)
@@ -155,3 +155,41 @@ def test_real_cohorts(tmp_path, store, table, counts):
     key = np.array([question.answer for question in questions])
     assert np.bincount(key).max() / len(key) < 1 / counts[1] + 0.01
     assert (np.array(longest_option(questions)) == key).mean() < 0.65
+
+
+def test_words_for_no_value_are_no_class_and_are_told(capsys):
+    table = labels(40, classes=("I", "II"), shares=(0.5, 0.5)).assign(case_id=[f"c{i}" for i in range(40)])
+    table.loc[:7, "kind"] = ["[Not Available]", "nan", "NA", "", "[Unknown]", "--", "N/A", "[Not Applicable]"]
+    stored = table["slide_id"].str.removesuffix(".svs").tolist()
+    slides = label_slides(table, label="kind", stored=stored)
+    assert len(slides) == 32 and sorted(slides["label"].unique()) == ["I", "II"]
+    told = capsys.readouterr().out
+    assert "labels: 8 of 40 rows have no kind ('', '--', 'N/A', 'NA', '[Not Applicable]', '[Not Available]', " in told
+    assert "slides with a kind: 32 asked for, 32 found (32 but for the file's extension), none lost" in told
+
+
+def test_labels_that_lost_their_zeros_find_their_slides_and_keep_the_stores_name():
+    table = labels(9).assign(slide_id=[str(i) for i in range(9)])
+    slides = label_slides(table, label="kind", stored=[f"{i:03d}" for i in range(9)])
+    assert slides["slide_id"].tolist() == [f"{i:03d}" for i in range(9)]
+    assert slides["case_id"].tolist() == table["case_id"].tolist()
+    with pytest.raises(ValueError, match=r"9 asked for, 5 found .*4 lost: '5' .*share of 0.56, expected 0.9"):
+        label_slides(table, label="kind", stored=[f"{i:03d}" for i in [*range(5), *range(10, 14)]])
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("folder", "table", "n"), [("uuid-suffix", "labels.csv", 40), ("zero-padded", "labels_excel.csv", 60)]
+)
+def test_no_slide_of_the_fields_own_tables_is_lost(folder, table, n):
+    files = sorted(path.stem for path in (INPUTS / folder / "feats").glob("*.h5"))
+    rows = read_labels(INPUTS / folder / table)
+    slides = label_slides(rows, label=rows.columns[-1], stored=files)
+    assert slides["slide_id"].tolist() == files and len(files) == n
+
+
+@pytest.mark.shared
+def test_not_available_is_no_stage():
+    rows = read_labels(INPUTS / "not-available/labels.csv")
+    slides = label_slides(rows, label="stage", stored=rows["slide_id"].tolist())
+    assert len(rows) == 40 and len(slides) == 32

@@ -5,13 +5,16 @@ import pytest
 
 from slidesieve.cohort.manifest import COLUMNS as MANIFEST_COLUMNS
 from slidesieve.cohort.manifest import Manifest
+from slidesieve.datasets.benchmarks import question_table
 from slidesieve.datasets.questions import (
     COLUMNS,
     Caption,
     Question,
-    check_slides,
     extract_letter,
     groups,
+    in_cohort,
+    option_columns,
+    parse_questions,
     prompt,
     read_captions,
     read_questions,
@@ -50,20 +53,20 @@ def test_lists_every_fault_with_its_line(tmp_path):
     message = str(error.value)
     assert "6 faults" in message
     for fault in (
-        "ID 'q1' occurs more than once",
-        "line 3: Slide is empty",
-        "line 4: option D is given without C",
-        "line 4: two options are the same",
-        "line 4: Answer is 'E'",
-        "line 5: Answer is 'C', expected the letter of an option that is given",
+        "line 3 (q1): ID 'q1' occurs more than once",
+        "line 3 (q1): Slide is empty",
+        "line 4 (q4): option D is given without C",
+        "line 4 (q4): two options are the same",
+        "line 4 (q4): Answer is 'E'",
+        "line 5 (q5): Answer is 'C', expected the letter of an option that is given",
     ):
         assert fault in message
 
 
 def test_a_missing_column_is_named(tmp_path):
-    table = pd.DataFrame(ROWS, columns=list(COLUMNS)).drop(columns=["Answer", "D"])
+    table = pd.DataFrame(ROWS, columns=list(COLUMNS)).drop(columns=["Answer", "B"])
     table.to_csv(tmp_path / "q.csv", index=False)
-    with pytest.raises(ValueError, match=r"no column D, Answer; got ID, Slide"):
+    with pytest.raises(ValueError, match=r"no column B, Answer; got ID, Slide"):
         read_questions(tmp_path / "q.csv")
 
 
@@ -123,9 +126,12 @@ def test_extractor(text, letter):
 def test_questions_about_absent_slides_are_named(tmp_path):
     questions = read_questions(write_table(tmp_path / "q.csv", ROWS))
     table = pd.DataFrame([["s2", "c", "", "a.tif", "", 1.0, "", "", "", ""]], columns=list(MANIFEST_COLUMNS))
-    check_slides(questions[2:], Manifest(table, tmp_path))
-    with pytest.raises(ValueError, match=r"1 slides are not in the manifest \(s1\)"):
-        check_slides(questions, Manifest(table, tmp_path))
+    manifest = Manifest(table, tmp_path)
+    assert in_cohort(questions[2:], manifest, what="q.csv") == questions[2:]
+    with pytest.raises(ValueError, match=r"slides of q.csv: 2 asked for, 1 found .* 1 lost: 's1' \(no such id\)"):
+        in_cohort(questions, manifest, what="q.csv")
+    told = [question._replace(slide_id=" S2.svs") for question in questions[2:]]
+    assert in_cohort(told, manifest, what="q.csv") == questions[2:]
 
 
 def test_captions_of_boxes_and_of_whole_slides(tmp_path):
@@ -139,10 +145,76 @@ def test_captions_of_boxes_and_of_whole_slides(tmp_path):
         Caption("c2", "s1", None, "none ."),
     ]
     write_table(path, [("c1", "s1", "64", "", "9", "9", "x"), ("c2", "s1", "0", "0", "0", "9", "x")], columns)
-    with pytest.raises(ValueError, match=r"(?s)line 2: box is 64, , 9, 9;.*line 3: box has no area"):
+    with pytest.raises(ValueError, match=r"(?s)line 2 \(c1\): box is 64, , 9, 9;.*line 3 \(c2\): box has no area"):
         read_captions(path)
     write_table(path, [("c1", "s1", "9" * 5000, "0", "9", "9", "x"), ("c2", "s1", "0", "٣", "9", "9", "x")], columns)
-    with pytest.raises(ValueError, match=rf"(?s){path.name}.*line 2: box is {'9' * 20}, 0, 9, 9;.*3: box is 0, ٣,"):
+    with pytest.raises(
+        ValueError, match=rf"(?s){path.name}.*line 2 \(c1\): box is {'9' * 20}, 0, 9, 9;.*3 \(c2\): box is 0, ٣,"
+    ):
         read_captions(path)
     write_table(path, [("c1", "s1", "a slide")], ["ID", "Slide", "Caption"])
     assert read_captions(path)[0].box is None
+
+
+def wide(tmp_path, rows, letters):
+    return write_table(tmp_path / "q.csv", rows, [*COLUMNS[:5], *letters, "Answer"])
+
+
+def test_as_many_options_as_columns(tmp_path):
+    """A fifth option is asked for, not dropped; a table may have two columns only."""
+    rows = [
+        ("q1", "s1", "M", "grade", "Which group?", *"12345", "E"),
+        ("q2", "s1", "M", "grade", "?", "a", "b", "c", "", "", "C"),
+    ]
+    first, second = read_questions(wide(tmp_path, rows, "ABCDE"))
+    assert first.options == tuple("12345") and first.answer == 4 and second.options == tuple("abc")
+    assert (
+        prompt(first).endswith("\nE. 5") and option_columns([first]) == "ABCDE" and option_columns([second]) == "ABCD"
+    )
+    assert (
+        extract_letter("E", 5) == "E"
+        and extract_letter("The answer is (E)", 5) == "E"
+        and extract_letter("E", 4) is None
+    )
+    two = [("q1", "s1", "M", "g", "Is it?", "yes", "no", "B")]
+    assert read_questions(wide(tmp_path, two, "AB"))[0].answer == 1
+    question_table([first, second]).to_csv(tmp_path / "again.csv", index=False)
+    assert read_questions(tmp_path / "again.csv") == [first, second]
+    with pytest.raises(ValueError, match=r"columns of options A, B, D; expected A, B, \.\.\. to J"):
+        read_questions(wide(tmp_path, [("q1", "s1", "M", "g", "?", *"abd", "B")], "ABD"))
+    with pytest.raises(ValueError, match=r"columns of options A, B, C, D, E, F, G, H, I, J, K; expected"):
+        read_questions(wide(tmp_path, [("q1", "s1", "M", "g", "?", *"abcdefghijk", "B")], "ABCDEFGHIJK"))
+
+
+def test_options_that_differ_in_case_or_spaces_alone_are_equal(tmp_path):
+    rows = [
+        ("q1", "s1", "M", "g", "?", "Yes", "yes ", "No", "no", "A"),
+        ("q2", "s1", "M", "g", "?", "Grade 2", "Grade  2", "Grade 3", "", "A"),
+        ("q3", "s1", "M", "g", "?", "Straße", "STRASSE", "", "", "A"),
+    ]
+    with pytest.raises(ValueError, match="3 faults in 3 of 3 records"):
+        read_questions(write_table(tmp_path / "q.csv", rows))
+
+
+def test_a_few_faulty_rows_are_set_aside_and_answers_in_words_are_read(tmp_path, capsys):
+    rows = [(f"q{i}", "s1", "M", "g", "?", "fat", "nerve", "a", "B", "B") for i in range(300)]
+    rows[3] = (*rows[3][:-1], "Nerve")
+    rows[4] = (*rows[4][:-1], "a")  # an option's words before a letter in lower case
+    rows[5] = ("q5", "s1", "M", "g", "?", "fat", "nerve", "", "", "b")
+    rows[6] = ("q5", *rows[6][1:])
+    rows[7] = (*rows[7][:-1], "bone")
+    path = write_table(tmp_path / "q.csv", rows)
+    read = parse_questions(path)
+    assert [(f.place, f.id, f.kind, f.repaired) for f in read.faults] == [
+        ("line 5", "q3", "an answer in words", True),
+        ("line 6", "q4", "an answer in words", True),
+        ("line 7", "q5", "an answer in words", True),
+        ("line 8", "q5", "an ID twice", False),
+        ("line 9", "q7", "the answer is no option", False),
+    ]
+    used = {q.id: q.answer for q in read_questions(path)}
+    assert len(used) == 298 and (used["q3"], used["q4"], used["q5"]) == (1, 2, 1)
+    told = capsys.readouterr().out
+    assert (
+        "298 of 300 records used; 1 set aside: an ID twice; 1 set aside: the answer is no option; 3 repaired: " in told
+    )

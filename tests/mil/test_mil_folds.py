@@ -58,9 +58,11 @@ def test_groups_that_cannot_be_folded_are_refused():
 
 
 def test_published_splits_keep_their_sides_and_leave_out_what_is_not_known(tmp_path):
-    write_split(tmp_path, 3, train=["s00", "s02", "absent"], val=["s04"], test=["s01", "s05"])
-    (split,) = published_splits(tmp_path, cohort()["slide_id"], [3])
+    write_split(tmp_path, 3, train=["s00", "s02.svs", "absent"], val=["s04"], test=["s01", "s05"])
+    (split,) = published_splits(tmp_path, cohort()["slide_id"], [3], min_coverage=0.8)
     assert split == (3, ["s00", "s02"], ["s04"], ["s01", "s05"])
+    with pytest.raises(ValueError, match=r"splits_3.csv: 6 asked for, 5 found .*1 lost: 'absent'"):
+        published_splits(tmp_path, cohort()["slide_id"], [3])
     told = audit_splits([split], cohort()).iloc[0]
     assert told.to_dict() == {
         "fold": 3, "train": 2, "val": 1, "test": 2, "test_patient_in_train": 1, "test_site_in_train": 1,
@@ -78,7 +80,7 @@ def test_published_splits_keep_their_sides_and_leave_out_what_is_not_known(tmp_p
 def test_faulty_split_files_are_refused(tmp_path, sides, message):
     write_split(tmp_path, 0, **sides)
     with pytest.raises(ValueError, match=message):
-        published_splits(tmp_path, cohort()["slide_id"], [0])
+        published_splits(tmp_path, cohort()["slide_id"], [0], min_coverage=0.5)
     with pytest.raises(ValueError, match=r"splits_1\.csv not found"):
         published_splits(tmp_path, cohort()["slide_id"], [1])
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from slidesieve.analyses.leak import Tiles
-from slidesieve.cohort.splits import tcga_case
+from slidesieve.cohort.ids import tcga_case
 from slidesieve.features.bag import Bag
 from slidesieve.features.readers import is_packed, read_bag
 from slidesieve.features.store import PackedStore

@@ -11,7 +11,7 @@ from slidesieve.answers.controls import wrong_slides
 from slidesieve.answers.rotations import mean_over_rotations, rotations_of
 from slidesieve.answers.sums import Asked, answer_sums, evaluating
 from slidesieve.datasets.examples import answers_of
-from slidesieve.datasets.questions import LETTERS, Question, extract_letter, prompt
+from slidesieve.datasets.questions import LETTERS, Question, extract_letter, option_columns, prompt
 from slidesieve.features.bag import Bag, collate
 from slidesieve.features.bag_files import BagView, n_tiles
 from slidesieve.models.chat import Turn, pack
@@ -38,7 +38,7 @@ def answer(
     are the ones chosen there. `per_token` is the choice by scores over their number of tokens, which favours no short
     option. With `seed` the compressor runs its training path (all tiles, noised) instead: the soft score. Questions
     without a bag are left out, for the caller to count as wrong; one with an option whose score is not finite has no
-    `predicted`. Columns ID, Slide, predicted, per_token, letters, logp_A, logp_B, logp_C, logp_D.
+    `predicted`. Columns ID, Slide, predicted, per_token, letters, logp_A ... logp_D, or to the last letter asked for.
     """
     views = {
         slide: [rotations_of(q, rotations) for q in own]
@@ -58,7 +58,8 @@ def answer(
     for own, one, scores in zip(views.values(), asked, sums, strict=True):
         told = iter(zip(one.turns, scores, strict=True))
         rows += [_row(of[0], [next(told) for _ in of]) for of in own]
-    return pd.DataFrame(rows, columns=["ID", "Slide", "predicted", *COUNTED, *(f"logp_{c}" for c in LETTERS)])
+    letters = option_columns(questions)
+    return pd.DataFrame(rows, columns=["ID", "Slide", "predicted", *COUNTED, *(f"logp_{c}" for c in letters)])
 
 
 def answer_all(
@@ -118,7 +119,7 @@ def generate(
 def parse(words: str, question: Question, answer_form: str) -> str | None:
     """The letter that a generated answer names: strictly a letter, or strictly an option's text."""
     if answer_form == "letter":
-        return extract_letter(words)
+        return extract_letter(words, len(question.options))
     texts = [option.lower() for option in question.options]
     said = words.lower()
     return LETTERS[texts.index(said)] if said in texts else None
@@ -160,13 +161,12 @@ def _row(question: Question, told: list[tuple[Turn, list[float]]]) -> dict:
     """One question's row, of its turns at each rotation and their scores."""
     scores = mean_over_rotations([sums for _, sums in told])
     means = mean_over_rotations([[s / len(a) for s, a in zip(sums, t.answers, strict=True)] for t, sums in told])
-    filled = [*scores, *[float("nan")] * (len(LETTERS) - len(scores))]
     chosen = ["".join(map(_letter, [sums for _, sums in told])), _letter(means), _letter(scores)]
     letters, per_token, predicted = chosen if np.isfinite(scores).all() else [None] * 3
     return {
         "ID": question.id, "Slide": question.slide_id, "predicted": predicted,
         **dict(zip(COUNTED, (per_token, letters), strict=True)),
-        **{f"logp_{letter}": score for letter, score in zip(LETTERS, filled, strict=True)},
+        **{f"logp_{letter}": score for letter, score in zip(LETTERS, scores, strict=False)},
     }  # fmt: skip
 
 

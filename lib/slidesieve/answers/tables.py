@@ -10,14 +10,15 @@ from pathlib import Path
 import pandas as pd
 
 from slidesieve.answers.controls import CONTROLS
+from slidesieve.cohort.ids import common
 from slidesieve.compressors.registry import WITHOUT_K
-from slidesieve.datasets.questions import LETTERS, Question
+from slidesieve.datasets.questions import FOUR, LETTERS, Question
 from slidesieve.provenance.files import RECEIPT, hash_file, read_receipt
 
 RUN = ["method", "k", "seed"]
 LOGP = [f"logp_{letter}" for letter in LETTERS]
 COLUMNS = [*RUN, "fold", "ID", "Slide", "case_id", "broad", "narrow", "answer", "predicted", "correct", "covered"]
-COLUMNS += ["per_token", "letters", *LOGP]
+COLUMNS += ["per_token", "letters", *LOGP[: len(FOUR)]]
 SELECTION_COLUMNS = [*RUN, "fold", "slide_id", "n_tiles", "n_planted", "n_kept", "n_kept_planted"]
 COST_COLUMNS = [*RUN, "fold", "n_tiles", "visual_tokens", "text_tokens", "tflops", "tflops_attention"]
 HAS_NO_K = rf"({'|'.join(WITHOUT_K)})(:.*)?({'|'.join(CONTROLS)})?"
@@ -64,7 +65,8 @@ def read_folder(folder: Path, name: str, columns: list[str]) -> pd.DataFrame:
     if missing:
         raise ValueError(f"{path}: no column {', '.join(missing)}; expected stage 60's; run 60_answer_questions again")
     k = table["k"].fillna(0).astype(int)
-    return table[columns].assign(k=k.where(~table["method"].str.fullmatch(HAS_NO_K), 0))
+    more = [name for name in LOGP if name in table and name not in columns]
+    return table[[*columns, *more]].assign(k=k.where(~table["method"].str.fullmatch(HAS_NO_K), 0))
 
 
 def _check_question_file(folder: Path, questions_path: Path) -> None:
@@ -81,7 +83,8 @@ def _check_question_file(folder: Path, questions_path: Path) -> None:
 
 
 def _check_keys(answers: pd.DataFrame, questions: Sequence[Question]) -> None:
-    key = {q.id: (q.slide_id, LETTERS[q.answer]) for q in questions}
+    named = common({q.slide_id for q in questions}, answers["Slide"])  # answers bear the manifest's ids
+    key = {q.id: (named.get(q.slide_id), LETTERS[q.answer]) for q in questions}
     rows = zip(answers["ID"], answers["Slide"], answers["answer"], strict=True)
     wrong = sorted({i for i, slide, letter in rows if key.get(i) != (slide, letter)})
     if wrong:

@@ -1,8 +1,9 @@
 """data_manifest.csv: one row a slide. Read it, check it, place its files.
 
 Columns: slide_id, case_id, site, slide_path, feature_path, mpp, split, sha256, source, licence, then any label_*.
+slide_id and one of the paths suffice; without case_id a slide is its TCGA barcode's patient's, or else its own case.
 Paths are relative to the manifest's folder, or to DATA_ROOT where that is set. `mpp` overrides the slide file's own.
-`split` holds train, val, test; or fold numbers 0, 1, ... of a k-fold cohort; or nothing.
+`split` holds train, val, test; or fold numbers 0, 1, ... of a k-fold cohort; or nothing. NA and its kin are empty.
 """
 
 import os
@@ -17,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from slidesieve.cohort.tables import read_words
+from slidesieve.cohort.ids import tcga_case
+from slidesieve.cohort.tables import is_missing, read_words
 
 COLUMNS = (
     *("slide_id", "case_id", "site", "slide_path", "feature_path"),
@@ -48,10 +50,7 @@ class Manifest:
 def read_manifest(path: str | Path) -> Manifest:
     """Read and check a manifest. Raises ValueError that lists every fault at once."""
     path = Path(path)
-    table = read_words(path)
-    missing = [c for c in COLUMNS if c not in table]
-    if missing:
-        raise ValueError(f"{path}: no column {', '.join(missing)}; got {', '.join(table)}; add it, cells may be empty")
+    table = _filled(read_words(path), path)
     faults = [*_column_faults(table), *_row_faults(table), *_split_faults(table)]
     if faults:
         shown = [*faults[:20], *([f"and {len(faults) - 20} more"] if len(faults) > 20 else [])]
@@ -88,6 +87,32 @@ def cached_manifest(path: Path) -> Manifest:
     return _manifest_of(path, path.stat().st_mtime_ns)
 
 
+def _filled(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Add the columns that may be absent, and write the cells as we do."""
+    if "slide_id" not in table or not {"slide_path", "feature_path"} & set(table):
+        raise ValueError(
+            f"{path}: got columns {', '.join(table)}; expected slide_id and slide_path or feature_path; name them so, "
+            "or have a manifest written: slidesieve init FOLDER"
+        )
+    if "case_id" not in table:
+        table = table.assign(case_id=[tcga_case(slide_id) or slide_id for slide_id in table["slide_id"]])
+    table = table.reindex(columns=[*COLUMNS, *(name for name in table if name not in COLUMNS)], fill_value="")
+    for name in COLUMNS[1:]:
+        table[name] = table[name].mask(is_missing(table[name]), "")
+    for name in ("slide_path", "feature_path"):
+        table[name] = [_posix(value) for value in table[name]]
+    table["mpp"] = table["mpp"].str.replace(r"^(\d+),(\d+)$", r"\1.\2", regex=True)  # a German Excel's
+    return table
+
+
+def _posix(path: str) -> str:
+    return path if _is_of_windows(path) else path.replace("\\", "/")
+
+
+def _is_of_windows(path: str) -> bool:
+    return bool(re.match(r"[A-Za-z]:[\\/]|\\\\", path))
+
+
 def _column_faults(table: pd.DataFrame) -> list[str]:
     odd = [c for c in table if c not in COLUMNS and not c.startswith("label_")]
     faults = [f"column {c!r} is unknown; call it label_{c}, or drop it" for c in odd]
@@ -105,6 +130,8 @@ def _row_faults(table: pd.DataFrame) -> list[str]:
             faults.append(f"{where}: case_id is empty; leakage cannot be checked; give the patient, or repeat slide_id")
         if not row.slide_path and not row.feature_path:
             faults.append(f"{where}: slide_path and feature_path are both empty; give one")
+        for path in filter(_is_of_windows, (row.slide_path, row.feature_path)):
+            faults.append(f"{where}: {path!r} is on a drive of Windows; expected a path from the manifest's folder on")
         if row.mpp and not _is_positive(row.mpp):
             faults.append(f"{where}: mpp {row.mpp!r}: expected micrometres a pixel > 0, or empty to take the file's")
         if row.split and row.split not in SPLITS and not re.fullmatch(r"\d", row.split):

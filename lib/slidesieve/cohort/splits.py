@@ -1,6 +1,5 @@
 """Who is on which side: a manifest's splits, folds by patient or by site, published folds, and what two sides share."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +8,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from slidesieve.cohort.ids import MIN_COVERAGE, matched, tcga_case
 from slidesieve.cohort.manifest import Manifest
+from slidesieve.cohort.tables import is_missing, read_words
 
 GROUPS = {"patient": "case_id", "site": "site"}  # word -> column that no two sides of a fold share
 SIDES = ("train", "val", "test")
@@ -24,21 +25,32 @@ class Split(NamedTuple):
     test: list[str]
 
 
-def splits_of(table: pd.DataFrame, splits: Path | str, *, folds: Sequence[int], n_folds: int, seed: int) -> list[Split]:
+def splits_of(
+    table: pd.DataFrame,
+    splits: Path | str,
+    *,
+    folds: Sequence[int],
+    n_folds: int,
+    seed: int,
+    min_coverage: float = MIN_COVERAGE,
+) -> list[Split]:
     """Folds by a word of GROUPS, or from a folder of published split files."""
     if splits in GROUPS:
         return grouped_splits(table, by=splits, folds=folds, n_folds=n_folds, seed=seed)
     if not Path(splits).is_dir():
         raise ValueError(f"splits {str(splits)!r}: no such folder; expected one of splits_<fold>.csv, patient or site")
-    return published_splits(Path(splits), table["slide_id"], folds)
+    return published_splits(Path(splits), table["slide_id"], folds, min_coverage=min_coverage)
 
 
-def published_splits(folder: Path, known: Sequence[str], folds: Sequence[int]) -> list[Split]:
-    """Read splits_<fold>.csv with columns train, val, test of slide ids; slides that are not `known` are left out.
+def published_splits(
+    folder: Path, known: Sequence[str], folds: Sequence[int], *, min_coverage: float = MIN_COVERAGE
+) -> list[Split]:
+    """Read splits_<fold>.csv with columns train, val, test of slide ids; those that are not `known` are told and left.
 
-    Raises ValueError for an absent file or column, a slide on two sides, or a side without any known slide.
+    Raises ValueError for an absent file or column, a slide on two sides, a side without any known slide, or if fewer
+    than `min_coverage` of the slides named (or of those known, if they are fewer) have a partner.
     """
-    return [_read_split(folder / f"splits_{fold}.csv", set(known), fold) for fold in folds]
+    return [_read_split(folder / f"splits_{fold}.csv", list(known), fold, min_coverage) for fold in folds]
 
 
 def grouped_splits(table: pd.DataFrame, *, by: str, folds: Sequence[int], n_folds: int, seed: int) -> list[Split]:
@@ -148,25 +160,20 @@ def shared_tcga_cases(a_ids: list[str], b_ids: list[str]) -> list[str]:
     return _shared(a_ids, b_ids, pd.Series([tcga_case(i) for i in ids], index=ids))
 
 
-def tcga_case(slide_id: str) -> str:
-    """Return the patient part of a TCGA barcode, or "" if it is none."""
-    match = re.match(r"TCGA-\w{2}-\w{4}(?!\w)", slide_id)
-    return match.group() if match else ""
-
-
-def _read_split(path: Path, known: set[str], fold: int) -> Split:
+def _read_split(path: Path, known: Sequence[str], fold: int, min_coverage: float) -> Split:
     if not path.is_file():
         raise ValueError(f"fold {fold}: {path} not found; expected splits_<fold>.csv in the folder given as splits")
-    table = pd.read_csv(path, dtype=str, encoding="utf-8-sig")
+    table = read_words(path)
     missing = [side for side in SIDES if side not in table]
     if missing:
         raise ValueError(f"{path}: no column {', '.join(missing)}; got {', '.join(table)}; expected {', '.join(SIDES)}")
-    named = {side: table[side].dropna().str.strip().tolist() for side in SIDES}
+    named = {side: table[side][~is_missing(table[side])].tolist() for side in SIDES}
     everyone = [slide for slides in named.values() for slide in slides]
     if len(set(everyone)) < len(everyone):
         twice = next(slide for slide in everyone if everyone.count(slide) > 1)
         raise ValueError(f"{path}: {twice} stands twice; expected every slide on one side")
-    present = {side: [slide for slide in slides if slide in known] for side, slides in named.items()}
+    found = matched(everyone, known, what=path.name, least=min_coverage, of_smaller=True)
+    present = {side: [found[slide] for slide in slides if slide in found] for side, slides in named.items()}
     for side, slides in present.items():
         if not slides:
             raise ValueError(

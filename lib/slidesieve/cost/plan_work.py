@@ -13,10 +13,11 @@ import numpy as np
 from transformers import AutoTokenizer
 
 from slidesieve.answers.rotations import rotations_of
+from slidesieve.cohort.ids import common
 from slidesieve.cohort.manifest import Manifest, read_manifest
 from slidesieve.cohort.splits import split_of
 from slidesieve.datasets.examples import Example, answers_of, from_questions, read_examples
-from slidesieve.datasets.questions import Question, prompt, read_questions
+from slidesieve.datasets.questions import Question, prompt, read_asked, renamed
 from slidesieve.features.bag import in_box
 from slidesieve.features.bag_files import BagFiles, load_available_bags
 from slidesieve.models.chat import ChatFormat
@@ -109,7 +110,7 @@ def _slides_to_learn(values, split, cohort) -> dict[str, list]:
 
 
 def _captions(values, split, cohort) -> dict[str, list]:
-    table = _examples(str(resolve(values["captions"])), *(values[n] for n in FORMS))
+    table = _in(cohort, _examples(str(resolve(values["captions"])), *(values[n] for n in FORMS)))
     train = [e for e in table if split.get(e.slide_id) == "train"]
     regions = [e for e in train if e.box]
     taught = regions if _begins_on_regions(values) else []
@@ -118,9 +119,9 @@ def _captions(values, split, cohort) -> dict[str, list]:
 
 
 def _to_tune_on(values, split, cohort) -> dict[str, list]:
-    asked = _questions(str(resolve(values["questions"])))
+    asked = _asked(resolve(values["questions"]), cohort)
     if values["instructions"]:
-        taught = held = _examples(str(resolve(values["instructions"])), values["answer_form"], "", "")
+        taught = held = _in(cohort, _examples(str(resolve(values["instructions"])), values["answer_form"], "", ""))
     else:
         taught, held = from_questions(asked, answer_form=values["answer_form"]), asked
     train = [e for e in taught if split.get(e.slide_id) == "train"]
@@ -128,8 +129,13 @@ def _to_tune_on(values, split, cohort) -> dict[str, list]:
 
 
 def _to_answer(values, split, cohort) -> dict[str, list]:
-    asked = _questions(str(resolve(values["questions"])))
+    asked = _asked(resolve(values["questions"]), cohort)
     return {"test": [q for q in asked if split.get(q.slide_id) == values["answered_split"]]}
+
+
+def _in(cohort: Manifest, items: Sequence) -> list:
+    """The items under the manifest's ids; a plan's check has told what is lost."""
+    return renamed(items, common([item.slide_id for item in items], cohort.places))
 
 
 FORMS = ("answer_form", "slide_prompt", "region_prompt")
@@ -202,5 +208,5 @@ def _examples(path: str, answer_form: str, slide_prompt: str, region_prompt: str
 
 
 @lru_cache(maxsize=4)
-def _questions(path: str) -> list[Question]:
-    return read_questions(Path(path))
+def _asked(path: Path, cohort: Manifest) -> list[Question]:
+    return read_asked(path, cohort)

@@ -16,11 +16,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from slidesieve.cohort.tables import read_words
-from slidesieve.datasets.questions import COLUMNS, LETTERS
+from slidesieve.cohort.ids import MIN_COVERAGE, matched
+from slidesieve.cohort.tables import is_missing, read_words
+from slidesieve.datasets.questions import COLUMNS, FOUR, LETTERS
 from slidesieve.features.store import PackedStore
-
-SUFFIXES = r"\.(svs|ndpi|tiff?|dcm|mrxs|h5|pt|csv)$"
 
 
 def read_labels(path: Path | None) -> pd.DataFrame:
@@ -42,32 +41,40 @@ def label_slides(
     *,
     label: str,
     stored: Sequence[str],
-    most: int | None = len(LETTERS),
+    most: int | None = len(FOUR),
     only: Sequence[str] = (),
+    min_coverage: float = MIN_COVERAGE,
 ) -> pd.DataFrame:
     """Return `slide_id, case_id, site, label` of the slides that have both a label and stored features, by slide_id.
 
-    File suffixes of slide_id are dropped; a missing `site` column gives empty sites; `only` these labels are taken, if
-    any are named. Raises ValueError for a missing column, a slide labelled twice, a label count outside 2 to `most`,
-    no slide in common, or a label named that no slide has.
+    Ids meet by `cohort.ids`, and those stored are returned; what is left out is printed: rows without a label
+    (`[Not Available]` and its kin), and labelled slides without features. A missing `site` column gives empty sites;
+    `only` these labels are taken, if any are named. Raises ValueError for a missing column, a slide labelled twice, a
+    label count outside 2 to `most`, a label named that no slide has, or if fewer than `min_coverage` of the labelled
+    slides (or of those stored, if they are fewer) have a partner.
     """
     missing = [name for name in ("slide_id", "case_id", label) if name not in labels.columns]
     if missing:
         raise ValueError(f"labels: no column {', '.join(missing)}; got {', '.join(labels.columns)}; rename or add it")
     table = pd.DataFrame(
         {
-            "slide_id": labels["slide_id"].str.strip().str.replace(SUFFIXES, "", regex=True, case=False),
+            "slide_id": labels["slide_id"].str.strip(),
             "case_id": labels["case_id"].str.strip(),
             "site": labels["site"].str.strip() if "site" in labels.columns else "",
             "label": labels[label].str.strip(),
         }
     )
-    table = table[table["slide_id"].isin(set(stored)) & (table["label"] != "")].sort_values("slide_id")
+    unlabelled = is_missing(table["label"])
+    if unlabelled.any():
+        said = ", ".join(map(repr, sorted(table["label"][unlabelled].unique())))
+        print(f"labels: {unlabelled.sum()} of {len(table)} rows have no {label} ({said}) and are left out", flush=True)
+    table = table[~unlabelled]
+    what = f"slides with a {label}"
+    found = matched(table["slide_id"], stored, what=what, least=min_coverage, of_smaller=True)
+    table = table[table["slide_id"].isin(found)]
+    table = table.assign(slide_id=table["slide_id"].map(found)).sort_values("slide_id")
     if table.empty:
-        raise ValueError(
-            f"labels: none of {len(labels)} slides with a {label} is in the store "
-            f"(label {labels['slide_id'].iloc[0]!r}, store {stored[0]!r}); expected the same slide_id"
-        )
+        raise ValueError(f"labels: none of {len(labels)} rows has a {label} and features; expected the same slide_id")
     if absent := sorted(set(only) - set(table["label"])):
         there = ", ".join(sorted(table["label"].unique()))
         raise ValueError(f"labels: no slide with {label} {', '.join(absent)}; got {there}; correct the name")
@@ -111,7 +118,7 @@ def question_table(table: pd.DataFrame, *, text: str, label: str, seed: int) -> 
         place[rows] = generator.permutation(turn % len(options))
         dealt[answer] += len(rows)
     shown = [_shown(options, answer, int(place[i]), generator) for i, answer in table["label"].items()]
-    asked = pd.DataFrame(shown, columns=list(LETTERS))
+    asked = pd.DataFrame(shown, columns=list(FOUR))
     asked["ID"], asked["Slide"] = [f"q{i:05d}" for i in range(len(table))], table["slide_id"]
     asked["Tumor"], asked["Broad Category"], asked["Narrow Category"] = "", "label", label
     asked["Question"], asked["Answer"] = text, [LETTERS[i] for i in place]
@@ -162,7 +169,7 @@ def task_labels(labels: pd.DataFrame, name: str) -> pd.DataFrame:
 def _shown(options: list[str], answer: str, place: int, generator: np.random.Generator) -> list[str]:
     shown = list(generator.permutation([option for option in options if option != answer]))
     shown.insert(place, answer)
-    return shown + [""] * (len(LETTERS) - len(shown))
+    return shown + [""] * (len(FOUR) - len(shown))
 
 
 def _check_labels(table: pd.DataFrame, most: int | None) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from slidesieve.datasets.mosaics import MAIN, RARE, SUBTYPE, Mosaic
-from slidesieve.datasets.questions import COLUMNS, LETTERS
+from slidesieve.datasets.questions import COLUMNS, FOUR, LETTERS
 
 BROAD = {
     "subtype": "Evidence",
@@ -48,7 +48,7 @@ def question_table(
             place = turn % len(options)
             shown = [*others[:place], answer, *others[place:]]
             name = f"{mosaic.name}_{narrow.split()[0]}"
-            shown += [""] * (len(LETTERS) - len(shown))
+            shown += [""] * (len(FOUR) - len(shown))
             rows.append((name, mosaic.name, BROAD[narrow.split()[0]], narrow, text, *shown, LETTERS[place]))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

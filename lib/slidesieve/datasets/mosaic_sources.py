@@ -7,23 +7,32 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from slidesieve.cohort.ids import MIN_COVERAGE, matched, tcga_case
 from slidesieve.cohort.manifest import COLUMNS
-from slidesieve.cohort.splits import tcga_case
-from slidesieve.datasets.labels import SUFFIXES, read_labels
+from slidesieve.cohort.tables import is_missing
+from slidesieve.datasets.labels import read_labels
 from slidesieve.datasets.mosaics import SIDES, SUBTYPE, Mosaic, Run
-from slidesieve.datasets.questions import LETTERS
+from slidesieve.datasets.questions import FOUR
 from slidesieve.features.bag import Bag, make_bag
 from slidesieve.features.store import PackedStore
 
-MOST_SUBTYPES = len(LETTERS)
+MOST_SUBTYPES = len(FOUR)
 
 
-def read_sources(stores: Sequence[PackedStore], labels: Sequence[Path], *, kind: str, subtype: str) -> pd.DataFrame:
+def read_sources(
+    stores: Sequence[PackedStore],
+    labels: Sequence[Path],
+    *,
+    kind: str,
+    subtype: str,
+    min_coverage: float = MIN_COVERAGE,
+) -> pd.DataFrame:
     """Return slide_id, case_id, site, kind, subtype, n, store of all slides that have a kind.
 
     `kind` and `subtype` name columns of the label tables; kind "" is the name of the store, subtype "" is none. A
     patient is the tables' case_id, else the TCGA barcode's, else the slide; a site likewise. Only kinds with 2 to 4
-    subtypes have any. Raises ValueError for a slide in two stores, or a column that no table has.
+    subtypes have any. Raises ValueError for a slide in two stores, a column that no table has, or a table of which
+    fewer than `min_coverage` of the slides (or of those stored, if they are fewer) have a partner.
     """
     rows = [
         (slide, store.path.stem, store.n_tiles(slide), number)
@@ -34,7 +43,8 @@ def read_sources(stores: Sequence[PackedStore], labels: Sequence[Path], *, kind:
     if (twice := table["slide_id"].duplicated()).any():
         slide = table.loc[twice, "slide_id"].iloc[0]
         raise ValueError(f"stores: {twice.sum()} slides are in two of them ({slide}, ...); give each slide once")
-    known = _labelled(labels, [name for name in (kind, subtype) if name])
+    wanted = [name for name in (kind, subtype) if name]
+    known = _labelled(labels, wanted, table["slide_id"], min_coverage)
     table = table.join(known, on="slide_id").fillna(dict.fromkeys(known.columns, ""))
     barcode = table["slide_id"].map(tcga_case)
     case, site = (table.get(name, pd.Series("", index=table.index)) for name in ("case_id", "site"))
@@ -91,16 +101,20 @@ def split_table(mosaics: Sequence[Mosaic]) -> pd.DataFrame:
     return pd.DataFrame(sides)
 
 
-def _labelled(labels: Sequence[Path], wanted: Sequence[str]) -> pd.DataFrame:
+def _labelled(
+    labels: Sequence[Path], wanted: Sequence[str], stored: Sequence[str], min_coverage: float
+) -> pd.DataFrame:
     """Join label tables by slide; columns case_id, site and those that are wanted, as far as there are any."""
     parts = []
     for path in labels:
         table = read_labels(path)
         if "slide_id" not in table:
             raise ValueError(f"{path}: no column slide_id; got {', '.join(table)}; rename or add it")
-        slide = table["slide_id"].str.strip().str.replace(SUFFIXES, "", regex=True, case=False)
+        found = matched(table["slide_id"], stored, what=path.name, least=min_coverage, of_smaller=True)
+        table = table[table["slide_id"].isin(found)]
         columns = [name for name in ("case_id", "site", *wanted) if name in table]
-        parts.append(table[list(dict.fromkeys(columns))].apply(lambda words: words.str.strip()).set_index(slide))
+        words = table[list(dict.fromkeys(columns))].apply(lambda words: words.mask(is_missing(words), ""))
+        parts.append(words.set_index(table["slide_id"].map(found)))
     joined = pd.concat(parts) if parts else pd.DataFrame(index=pd.Index([], name="slide_id"))
     if absent := [name for name in wanted if name not in joined]:
         raise ValueError(f"labels: no column {', '.join(absent)} in {len(parts)} tables; correct it, or leave it empty")

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from slidesieve.datasets.questions import LETTERS
+from slidesieve.datasets.questions import FOUR
 
 MAIN, SUBTYPE, RARE, OTHER = "main", "subtype", "rare", "other"
 SMALL = (SUBTYPE, RARE)
@@ -235,9 +235,9 @@ def _check(sources: pd.DataFrame, tokens: int, sizes: Sequence[int], numbers: Se
     kinds, most = sources["kind"].nunique(), max(numbers)
     if len(sizes) < FEWEST or list(sizes) != sorted(sizes, reverse=True) or min(sizes) < 1:
         raise ValueError(f"sizes: got {list(sizes)}; expected {FEWEST} or more tokens a piece, largest first")
-    if min(numbers) < FEWEST or most > len(sizes) or len(set(numbers)) != len(numbers) or len(numbers) > len(LETTERS):
+    if min(numbers) < FEWEST or most > len(sizes) or len(set(numbers)) != len(numbers) or len(numbers) > len(FOUR):
         raise ValueError(
-            f"numbers: got {list(numbers)}; expected up to {len(LETTERS)} numbers of pieces, {FEWEST} to the "
+            f"numbers: got {list(numbers)}; expected up to {len(FOUR)} numbers of pieces, {FEWEST} to the "
             f"{len(sizes)} of the sizes"
         )
     if kinds < most + 3:  # three that are absent stand beside the rare one

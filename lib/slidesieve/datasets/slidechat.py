@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from slidesieve.cohort.ids import tcga_case
 from slidesieve.cohort.manifest import COLUMNS, Manifest, path_of
-from slidesieve.cohort.splits import tcga_case
 from slidesieve.datasets.questions import AboutSlide
 from slidesieve.features.readers import OTHER_READERS
 

@@ -46,7 +46,8 @@ def option_probability(answers: pd.DataFrame, questions: Sequence[Question]) -> 
     """Return each answer's softmax over its options' log-likelihoods, columns in the order of `common_options`."""
     table, options = {question.id: question for question in questions}, common_options(questions)
     columns = [[table[i].options.index(option) for option in options] for i in answers["ID"]]
-    logp = np.take_along_axis(answers[LOGP].to_numpy(float), np.array(columns), axis=1)
+    scores = answers[[name for name in LOGP if name in answers]].to_numpy(float)
+    logp = np.take_along_axis(scores, np.array(columns), axis=1)
     likelihood = np.exp(logp - logp.max(axis=1, keepdims=True))
     return likelihood / likelihood.sum(axis=1, keepdims=True)
 

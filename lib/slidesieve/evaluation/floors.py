@@ -13,7 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from slidesieve.answers.select import planted_tiles
 from slidesieve.answers.tables import LOGP
-from slidesieve.datasets.questions import LETTERS, Question
+from slidesieve.datasets.questions import FOUR, LETTERS, Question
 from slidesieve.features.bag import Bag
 from slidesieve.features.bag_files import BagView
 
@@ -81,7 +81,7 @@ def floor_answers(answers: pd.DataFrame, questions: Sequence[Question], *, split
                     correct=floor["predicted"] == floor["answer"],
                     per_token="",
                     letters="",
-                    **dict.fromkeys(LOGP, np.nan),
+                    **dict.fromkeys(LOGP[: len(FOUR)], np.nan),
                 )
             )
     return pd.concat(rows, ignore_index=True)
