@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import h5py
 import numpy as np
+import pandas as pd
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ from slidesieve.datasets.instructions import read_instructions
 from slidesieve.datasets.labels import read_labels
 from slidesieve.datasets.questions import COLUMNS, read_captions, read_questions
 from slidesieve.features.bag import make_bag
-from slidesieve.features.readers import count_tiles, is_packed, read_bag
+from slidesieve.features.readers import count_tiles, format_of, is_packed, read_bag
 from slidesieve.features.store import PackedStore, write_features, write_packed
 from slidesieve.provenance import receipts
 from slidesieve.provenance.files import ROOT
@@ -203,6 +204,19 @@ def _chunked(path: Path) -> None:
         file["features"].attrs["encoder"], file["coords"].attrs["patch_size_level0"] = "e", 256
 
 
+def _stamp(path: Path) -> None:
+    x, coords = _bags()
+    with h5py.File(path, "w") as file:
+        file["feats"], file["coords"] = x, coords * 0.5
+        file.attrs["unit"], file.attrs["feat_type"] = "um", "tile"
+
+
+def _atlaspatch(path: Path) -> None:
+    x, coords = _bags()
+    with h5py.File(path, "w") as file:
+        file["features/uni"], file["coords"] = x, np.pad(coords, ((0, 0), (0, 3)))
+
+
 def hdf5_files() -> Target:
     x, coords = _bags()
     bag, short = make_bag("s", x, coords, {"encoder": "e"}), make_bag("t", x[:2], coords[:2], {})
@@ -212,9 +226,19 @@ def hdf5_files() -> Target:
         "ours.h5": _written(lambda path: write_features(path, bag, {}), ".h5"),
         "packed.h5": _written(lambda path: write_packed(path, [bag, short]), ".h5"),
         "chunked.h5": _written(_chunked, ".h5"),
+        "stamp.h5": _written(_stamp, ".h5"),
+        "atlas.h5": _written(_atlaspatch, ".h5"),
         "tiles.h5": _written(lambda path: write_tiling(path, tiling, {"slide_id": "s"}), ".h5"),
     }
-    readers = (lambda path: read_bag(path, "s"), count_tiles, is_packed, read_tiling, read_attrs, _whole_store)
+    readers = (
+        lambda path: read_bag(path, "s", mpp=0.5),
+        count_tiles,
+        format_of,
+        is_packed,
+        read_tiling,
+        read_attrs,
+        _whole_store,
+    )
     return Target(files, readers)
 
 
@@ -250,7 +274,14 @@ def question_tables() -> Target:
 
 def label_tables() -> Target:
     rows = ["slide_id,case_id,site,label", "s1.svs,c1,A,x", "s2,c2,B,y", "s3,c3,,x"]
-    return Target({"labels.csv": "\n".join(rows).encode()}, (read_labels,))
+    table = pd.DataFrame([row.split(",") for row in rows[1:]], columns=rows[0].split(","))
+    files = {
+        "labels.csv": "\n".join(rows).encode(),
+        "german.csv": "\n".join(rows).replace(",", ";").replace("x", "ü").encode("cp1252"),
+        "wide.csv": "\n".join(rows).encode("utf-16"),
+        "labels.xlsx": _written(lambda path: table.to_excel(path, index=False), ".xlsx"),
+    }
+    return Target(files, (read_labels,))
 
 
 def manifests() -> Target:

@@ -11,7 +11,7 @@ from slide_files import write_manifest
 
 from slidesieve.analyses.lengths import random_tiles
 from slidesieve.cohort.manifest import Manifest, read_manifest
-from slidesieve.features import bag_files
+from slidesieve.features import placed_files
 from slidesieve.features.bag import linspace_cap, make_bag
 from slidesieve.features.bag_files import BagFiles, BagView, load_available_bags, load_bags, n_tiles
 from slidesieve.features.readers import read_bag
@@ -81,7 +81,7 @@ def test_the_same_bags_as_when_each_file_is_read_in_order(cohort):
 
 def test_a_manifest_of_many_rows_is_gone_through_as_often_for_all_slides_as_for_one(tmp_path):
     n, times = 100_000, Counter()
-    table = pd.DataFrame({"slide_id": [f"s{i}" for i in range(n)], "feature_path": "none.h5"})
+    table = pd.DataFrame({"slide_id": [f"s{i}" for i in range(n)], "feature_path": "none.h5", "mpp": 0.5})
 
     class Watched:
         def __getitem__(self, column):
@@ -89,14 +89,19 @@ def test_a_manifest_of_many_rows_is_gone_through_as_often_for_all_slides_as_for_
             return table[column]
 
     assert len(load_available_bags(Manifest(Watched(), tmp_path), None, table["slide_id"][:3000])) == 0
-    assert times == {"slide_id": 2, "feature_path": 2}  # which bags are there, and where they lie
+    assert times == {"slide_id": 1, "feature_path": 1, "mpp": 1}
 
 
 @pytest.mark.parametrize("most", [0, 30])
 def test_tiles_are_counted_without_reading_any_but_the_csv(cohort, monkeypatch, most):
-    read, times = bag_files.read_bag, Counter()
-    monkeypatch.setattr(bag_files, "read_bag", lambda path, slide: (times.update([slide]), read(path, slide))[1])
-    monkeypatch.setattr(bag_files.PackedStore, "read", lambda *_: pytest.fail("read a packed bag"))
+    read, times = placed_files.read_bag, Counter()
+
+    def counted_read(path, slide, **how):
+        times.update([slide])
+        return read(path, slide, **how)
+
+    monkeypatch.setattr(placed_files, "read_bag", counted_read)
+    monkeypatch.setattr(placed_files.PackedStore, "read", lambda *_: pytest.fail("read a packed bag"))
     bags = load_bags(cohort, cohort.root, LENGTHS, most_tiles=most)
     counted = {s: n_tiles(bags, s) for _ in range(2) for s in bags}
     assert counted == {s: min(n, most or n) for s, n in LENGTHS.items()}

@@ -146,7 +146,7 @@ def test_a_place_that_is_a_group_is_said(tmp_path):
 
 
 def test_compressed_and_chunked_files_of_others_are_still_read(tmp_path):
-    wide = np.tile(X, (90, 30)).astype(np.float32)
+    wide = np.tile(X, (90, 30)).astype(np.float32) + np.arange(90 * N, dtype=np.float32)[:, None]
     with h5py.File(tmp_path / "s.h5", "w") as file:
         file.create_dataset("features", data=wide, chunks=(1, 990), maxshape=(None, 990))
         file.create_dataset("coords", data=np.tile(XY, (90, 1)), chunks=(32, 2), compression="gzip", shuffle=True)

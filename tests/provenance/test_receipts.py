@@ -139,6 +139,18 @@ def test_a_list_of_inputs_is_compared_folder_by_folder(notebook, tmp_path):
     assert reasons(notebook, tmp_path / "out", answers=folders) == ["input answers changed: 1 file"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_a_manifest_out_of_excel_covers_its_files_too(notebook, tmp_path, encoding):
+    """Whatever reads a manifest must see its files in the recipe, however it is encoded."""
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f/c.h5").write_text("x")
+    (tmp_path / "a.tif").write_text("x")
+    rows = [" slide_id ;feature_path;slide_path;site;;", "c;f\\c.h5#uni;;Z\u00fcrich;;", "a;;a.tif;;;", ";;;;;"]
+    (tmp_path / "m.csv").write_bytes("\n".join(rows).encode(encoding))
+    given = {"manifest": str(tmp_path / "m.csv")}
+    assert recipe_of(notebook, given).inputs["manifest"].keys() == {"", "f/c.h5", "a.tif"}
+
+
 def test_a_manifest_covers_its_features_by_content_and_its_slides_by_sha_or_stamp(notebook, tmp_path):
     for name in ("a.tif", "b.tif", "c.h5"):
         (tmp_path / name).write_text(name)

@@ -8,6 +8,7 @@ import pandas as pd
 from slidesieve.cohort.manifest import Manifest
 from slidesieve.cohort.splits import shared_cases, shared_sites, shared_tcga_cases
 from slidesieve.provenance.files import hash_file
+from slidesieve.provenance.table_files import split_part
 
 
 def split_counts(manifest: Manifest) -> pd.DataFrame:
@@ -33,7 +34,7 @@ def file_faults(manifest: Manifest, *, check_sha256: bool) -> pd.DataFrame:
     faults = []
     for row in manifest.table.itertuples():
         for relative in filter(None, (row.slide_path, row.feature_path)):
-            path, hashed = manifest.root / relative, relative == (row.slide_path or row.feature_path)
+            path, hashed = manifest.root / split_part(relative)[0], relative == (row.slide_path or row.feature_path)
             if path not in seen:
                 seen[path] = _file_fault(path, row.sha256 if hashed and check_sha256 else "")
             if seen[path]:

@@ -20,6 +20,7 @@ import pandas as pd
 
 from slidesieve.cohort.ids import tcga_case
 from slidesieve.cohort.tables import is_missing, read_words
+from slidesieve.provenance.table_files import is_of_windows, posix, split_part
 
 COLUMNS = (
     *("slide_id", "case_id", "site", "slide_path", "feature_path"),
@@ -69,11 +70,11 @@ def row_of(manifest: Manifest, slide_id: str) -> pd.Series:
 
 
 def path_of(manifest: Manifest, slide_id: str, column: str) -> Path:
-    """Return where a slide's `slide_path` or `feature_path` lies, whether it exists or not."""
+    """Return where a slide's `slide_path` or `feature_path` lies, whether it exists or not, without a `#part`."""
     value = row_of(manifest, slide_id)[column]
     if not value:
         raise ValueError(f"{slide_id}: {column} is empty in the manifest; fill it in")
-    return manifest.root / value
+    return manifest.root / split_part(value)[0]
 
 
 def with_slide_file(manifest: Manifest, slide_ids: Iterable[str]) -> list[str]:
@@ -100,17 +101,9 @@ def _filled(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     for name in COLUMNS[1:]:
         table[name] = table[name].mask(is_missing(table[name]), "")
     for name in ("slide_path", "feature_path"):
-        table[name] = [_posix(value) for value in table[name]]
+        table[name] = [posix(value) for value in table[name]]
     table["mpp"] = table["mpp"].str.replace(r"^(\d+),(\d+)$", r"\1.\2", regex=True)  # a German Excel's
     return table
-
-
-def _posix(path: str) -> str:
-    return path if _is_of_windows(path) else path.replace("\\", "/")
-
-
-def _is_of_windows(path: str) -> bool:
-    return bool(re.match(r"[A-Za-z]:[\\/]|\\\\", path))
 
 
 def _column_faults(table: pd.DataFrame) -> list[str]:
@@ -130,7 +123,7 @@ def _row_faults(table: pd.DataFrame) -> list[str]:
             faults.append(f"{where}: case_id is empty; leakage cannot be checked; give the patient, or repeat slide_id")
         if not row.slide_path and not row.feature_path:
             faults.append(f"{where}: slide_path and feature_path are both empty; give one")
-        for path in filter(_is_of_windows, (row.slide_path, row.feature_path)):
+        for path in filter(is_of_windows, (row.slide_path, row.feature_path)):
             faults.append(f"{where}: {path!r} is on a drive of Windows; expected a path from the manifest's folder on")
         if row.mpp and not _is_positive(row.mpp):
             faults.append(f"{where}: mpp {row.mpp!r}: expected micrometres a pixel > 0, or empty to take the file's")

@@ -18,7 +18,6 @@ from typing import NamedTuple
 import pandas as pd
 
 from slidesieve.cohort.ids import tcga_case, without_ending
-from slidesieve.cohort.tables import SHEET
 from slidesieve.datasets.instructions import is_text, load_json, parse_instructions
 from slidesieve.datasets.open_questions import OpenQuestion
 from slidesieve.datasets.questions import (
@@ -32,6 +31,7 @@ from slidesieve.datasets.questions import (
     plain,
 )
 from slidesieve.datasets.records import Fault, Records, corrected, read_corrections, record_hash
+from slidesieve.provenance.table_files import SHEET
 
 TABLES = (".csv", ".tsv", ".txt", SHEET)
 NEEDED = ("Id", "Question", "Answer")

@@ -10,9 +10,8 @@ import pandas as pd
 from slidesieve.cohort.ids import tcga_case
 from slidesieve.cohort.manifest import COLUMNS, Manifest, path_of
 from slidesieve.datasets.questions import AboutSlide
-from slidesieve.features.readers import OTHER_READERS
+from slidesieve.features.readers import SUFFIXES
 
-SUFFIXES = (".h5", *OTHER_READERS)
 LEFT_OUT = "left out"
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from slidesieve.cohort.manifest import Manifest, read_manifest, row_of
+from slidesieve.cohort.manifest import Manifest, read_manifest
 from slidesieve.features.bag import Bag, linspace_cap, take
-from slidesieve.features.readers import check_exists, count_tiles, is_packed, read_bag
+from slidesieve.features.placed_files import PlacedFiles, places_of
+from slidesieve.features.readers import check_exists, count_tiles, read_bag
 from slidesieve.features.store import PackedStore
 
 MEMORY_BYTES = 4 << 30  # in each process
@@ -145,44 +146,20 @@ def load_bags(
     With `most_tiles` > 0 longer bags are thinned to as many (`linspace_cap`). Files must exist; what they hold is
     checked when they are read.
     """
-    paths = _paths(manifest, features_dir, slide_ids)
-    for path, slide_id in {path: slide_id for slide_id, path in paths.items()}.items():
+    places = places_of(manifest, features_dir, slide_ids)
+    for path, slide_id in {place.path: slide_id for slide_id, place in places.items()}.items():
         check_exists(path, slide_id)
-    files = _Files(paths, most_tiles)
-    return BagFiles(paths, files.read, count=files.count, memory_bytes=memory_bytes)
+    files = PlacedFiles(places, most_tiles)
+    return BagFiles(places, files.read, count=files.count, memory_bytes=memory_bytes)
 
 
 def load_available_bags(
     manifest: Manifest, features_dir: Path | None, slide_ids: Iterable[str], *, most_tiles: int = 0
 ) -> BagFiles:
     """Bags of those slides that have features; what is left out is the caller's to count and to say."""
-    paths = _paths(manifest, features_dir, slide_ids)
-    there = {path: path.exists() for path in set(paths.values())}
-    present = [slide_id for slide_id, path in paths.items() if there[path]]
-    return load_bags(manifest, features_dir, present, most_tiles=most_tiles)
-
-
-class _Files:
-    """Where each slide's bag lies; a packed store's index is read once."""
-
-    def __init__(self, paths: dict[str, Path], most_tiles: int):
-        self.paths, self.most_tiles = paths, most_tiles
-        self._stores: dict[Path, PackedStore | None] = {}
-
-    def read(self, slide_id: str) -> Bag:
-        store = self._store(self.paths[slide_id])
-        bag = store.read(slide_id) if store else read_bag(self.paths[slide_id], slide_id)
-        return linspace_cap(bag, self.most_tiles) if self.most_tiles else bag
-
-    def count(self, slide_id: str) -> int | None:
-        store = self._store(self.paths[slide_id])
-        n = store.n_tiles(slide_id) if store else count_tiles(self.paths[slide_id])
-        return min(n, self.most_tiles) if n and self.most_tiles else n
-
-    def _store(self, path: Path) -> PackedStore | None:
-        if path not in self._stores:
-            self._stores[path] = PackedStore(path) if is_packed(path) else None
-        return self._stores[path]
+    files = PlacedFiles(places_of(manifest, features_dir, slide_ids), most_tiles)
+    present = [slide_id for slide_id in files.places if files.has(slide_id)]
+    return BagFiles(present, files.read, count=files.count)
 
 
 def open_features(path: Path) -> BagFiles:
@@ -203,16 +180,3 @@ def open_features(path: Path) -> BagFiles:
 
 def _bytes(bag: Bag) -> int:
     return bag.x.nbytes + bag.coords.nbytes + (0 if bag.index is None else bag.index.nbytes)
-
-
-def _paths(manifest: Manifest, features_dir: Path | None, slide_ids: Iterable[str]) -> dict[str, Path]:
-    """Where each slide's bag lies, there or not; the table is gone through once."""
-    given = dict(zip(manifest.table["slide_id"], manifest.table["feature_path"], strict=True))
-    stores = {named: manifest.root / named for named in set(given.values())}  # one for all slides of a packed store
-    paths = {}
-    for slide_id in slide_ids:
-        named = given[slide_id] if slide_id in given else row_of(manifest, slide_id)["feature_path"]
-        if not named and features_dir is None:
-            raise ValueError(f"{slide_id}: no feature_path and no features folder; run 20_extract_features")
-        paths[slide_id] = stores[named] if named else Path(features_dir) / f"{slide_id}.h5"
-    return paths

@@ -15,6 +15,8 @@ def bag_of_file(path: Path, slide_id: str, x: np.ndarray, coords: np.ndarray | N
     Raises ValueError naming the file: features of another shape than (n, d), not finite or all zero; coords that are
     not one whole pair of level-0 px a tile, 0 to 2^31 - 1.
     """
+    if fault := _kind_fault(x):
+        raise ValueError(f"{path}: {slide_id}: features {x.shape} {fault}")
     try:
         fault = _coords_fault(coords) if coords is not None else ""
         bag = None if fault else make_bag(slide_id, _without_batch_axis(x), coords, attrs)
@@ -27,6 +29,31 @@ def bag_of_file(path: Path, slide_id: str, x: np.ndarray, coords: np.ndarray | N
             f"{path}: {slide_id}: features {bag.x.shape} are all zero; expected what an encoder saw; extract them again"
         )
     return bag
+
+
+def check_not_doubled(path: Path, bag: Bag) -> None:
+    """Raise ValueError if every tile stands in the file twice: written by two runs, one after the other."""
+    n = len(bag.x)
+    half = n // 2
+    if n < 2 or n % 2 or not np.array_equal(bag.x[0], bag.x[half]) or not np.array_equal(bag.x[:half], bag.x[half:]):
+        return
+    if bag.attrs["has_coords"] and not np.array_equal(bag.coords[:half], bag.coords[half:]):
+        return
+    raise ValueError(
+        f"{path}: {bag.slide_id}: the last {half} of {n} rows are the first {half} again; expected every tile once; "
+        "the file was appended to by a second run: extract it again"
+    )
+
+
+def _kind_fault(x: np.ndarray) -> str:
+    """Say what whole numbers are that stand where features should."""
+    if x.dtype.kind == "f":
+        return ""
+    bits = "; if they are the bits of bfloat16, read them once by torch.from_numpy(x).view(torch.bfloat16)"
+    return (
+        f"are {x.dtype}, whole numbers; expected floating point: scaled or quantised features must be scaled back, and "
+        f"written again{bits if x.dtype.itemsize == 2 else ''}"
+    )
 
 
 def _coords_fault(coords: np.ndarray) -> str:

@@ -1,52 +1,89 @@
-"""Feature files, ours and other people's -> Bag.
+"""Feature files, ours and other people's -> Bag. A row a format: how it is told, and what reads it.
 
-Read here: our slide file and packed store; TRIDENT's (`features` + `coords`; CLAM's too); `feats` + `coords` in
-level-0 px; `features` alone; SlideChat's `.csv`; a bare matrix in `.npy` or `.pt` (CLAM's), coords unknown. Nothing is
-unpickled, no file is followed into another, and none may declare more than it holds. A file is always read whole:
-picking rows of a chunked one is far slower.
+Ours: a slide file, a packed store. Others' lie in `formats`. Nothing is unpickled, no file is followed into another
+(but slide2vec's, which come in threes), and none may declare more than it holds. A file is always read whole: picking
+rows of a chunked one is far slower.
 """
 
 import math
 from pathlib import Path
+from types import ModuleType
 
 import h5py
-import numpy as np
-import torch
 
 from slidesieve.features.bag import Bag
-from slidesieve.features.feature_csv import read_feature_csv
-from slidesieve.features.file_bags import bag_of_file
+from slidesieve.features.file_bags import bag_of_file, check_not_doubled
+from slidesieve.features.formats import atlaspatch, matrices, slide2vec, stamp, trident
+from slidesieve.features.formats.asked import Asked, Found, check_no_part
+from slidesieve.features.formats.slidechat_csv import read_feature_csv
 from slidesieve.features.store import SCHEMA, PackedStore, read_features
-from slidesieve.provenance.hdf5 import Hdf5Fault, attributes, dataset, names, offers, open_hdf5, read
+from slidesieve.provenance.hdf5 import Hdf5Fault, attributes, dataset, names, open_hdf5
 
 PACKED = {"features", "offsets", "slide_id"}
+LAYOUTS: dict[str, ModuleType] = {  # of HDF5; the first that fits
+    "AtlasPatch": atlaspatch,
+    "TRIDENT, CLAM, UNI2-h": trident,
+    "STAMP": stamp,
+}
+OTHERS = (".csv", ".npy", ".pt")
+SUFFIXES = (".h5", ".hdf5", *OTHERS)
 
 
-def read_bag(path: Path, slide_id: str) -> Bag:
-    """Read a slide's bag, whatever wrote the file. Raises ValueError naming the file, and what was found in it."""
+def read_bag(path: Path, slide_id: str, *, part: str = "", mpp: float = float("nan")) -> Bag:
+    """Read a slide's bag, whatever wrote the file. Raises ValueError naming the file, and what was found in it.
+
+    `part` names an encoder where a file has several; `mpp`, micrometres a level-0 px, is for places in micrometres.
+    """
+    path = Path(path)
     check_exists(path, slide_id)
-    if (suffix := Path(path).suffix.lower()) in OTHER_READERS:
-        x, coords = OTHER_READERS[suffix](Path(path))
-        return bag_of_file(path, slide_id, x, coords, {})
+    asked = Asked(slide_id, path, part, mpp)
+    if path.suffix.lower() in OTHERS:
+        return _bag(asked, _read_other(asked))
     if not h5py.is_hdf5(path):
-        readable = ", ".join([".h5", *OTHER_READERS])
-        raise ValueError(f"{slide_id}: {path} is not HDF5 (or was cut short); expected {readable}; write it again")
+        raise ValueError(
+            f"{slide_id}: {path} is not HDF5 (or was cut short); expected {', '.join(SUFFIXES)}; write it again"
+        )
     with open_hdf5(path) as file:
         if names(file) >= PACKED:
             return PackedStore(path).read(slide_id)
-        own = attributes(file)
-        return _ours(path, slide_id) if own.get("schema") == SCHEMA else _foreign(file, slide_id, own)
+        if attributes(file).get("schema") == SCHEMA:
+            check_no_part(asked)
+            return _ours(path, slide_id)
+        layout = _layout(file)
+        if layout is None:
+            raise ValueError(
+                f"{slide_id}: {path} has {', '.join(sorted(names(file))) or 'no keys'}; expected a dataset `features` "
+                "or `feats` (n, d), with `coords` (n, 2) if known; export it so"
+            )
+        return _bag(asked, LAYOUTS[layout].read_file(file, asked))
 
 
-def count_tiles(path: Path) -> int | None:
+def format_of(path: Path) -> str:
+    """What wrote a file, by its layout: a row of LAYOUTS, ours, or a suffix; "" if nothing is known of it."""
+    path = Path(path)
+    if (suffix := path.suffix.lower()) in OTHERS:
+        return "slide2vec" if suffix == ".pt" and slide2vec.fits(path) else suffix
+    try:
+        with open_hdf5(path) as file:
+            if names(file) >= PACKED:
+                return "packed store"
+            return "slidesieve" if attributes(file).get("schema") == SCHEMA else _layout(file) or ""
+    except (OSError, ValueError):
+        return ""
+
+
+def count_tiles(path: Path, part: str = "") -> int | None:
     """Return how many tiles a slide's file holds, from its header; None if only reading tells (`.csv`, a bad file)."""
-    if path.suffix.lower() in OTHER_READERS or not h5py.is_hdf5(path):
+    path = Path(path)
+    if path.suffix.lower() in OTHERS or not h5py.is_hdf5(path):
         return None
     try:
         with open_hdf5(path) as file:
-            name = _features_name(file)
-            return math.prod(dataset(file, name).shape[:-1]) if name else None
-    except Hdf5Fault:
+            layout = _layout(file)
+            if layout is None:
+                return None
+            return math.prod(dataset(file, LAYOUTS[layout].features_name(file, part)).shape[:-1])
+    except (Hdf5Fault, ValueError):
         return None
 
 
@@ -60,10 +97,30 @@ def check_exists(path: Path, slide_id: str) -> None:
 
 def is_packed(path: Path) -> bool:
     """Say whether a file is a packed store of many bags."""
-    if path.suffix.lower() in OTHER_READERS or not h5py.is_hdf5(path):
+    if path.suffix.lower() in OTHERS or not h5py.is_hdf5(path):
         return False
     with open_hdf5(path) as file:
         return names(file) >= PACKED
+
+
+def _layout(file: h5py.File) -> str | None:
+    return next((name for name, layout in LAYOUTS.items() if layout.fits(file)), None)
+
+
+def _read_other(asked: Asked) -> Found:
+    suffix = asked.path.suffix.lower()
+    if suffix == ".csv":
+        check_no_part(asked)
+        return Found(*read_feature_csv(asked.path), {})
+    if suffix == ".npy":
+        return matrices.read_npy(asked)
+    return slide2vec.read_pair(asked) if slide2vec.fits(asked.path) else matrices.read_pt(asked)
+
+
+def _bag(asked: Asked, found: Found) -> Bag:
+    bag = bag_of_file(asked.path, asked.slide_id, *found)
+    check_not_doubled(asked.path, bag)
+    return bag
 
 
 def _ours(path: Path, slide_id: str) -> Bag:
@@ -71,69 +128,3 @@ def _ours(path: Path, slide_id: str) -> Bag:
     if bag.slide_id != slide_id:
         raise ValueError(f"{path}: holds {bag.slide_id!r}, {slide_id!r} was asked for; correct feature_path")
     return bag
-
-
-def _foreign(file: h5py.File, slide_id: str, own: dict) -> Bag:
-    """Read a file of other makers; `own` are its attributes."""
-    keys, path, coords = names(file), Path(file.filename), None
-    name = _features_name(file)
-    if name is None:
-        raise ValueError(
-            f"{slide_id}: {path} has {', '.join(sorted(keys)) or 'no keys'}; expected a dataset `features` or "
-            "`feats` (n, d), with `coords` (n, 2) if known; export it so"
-        )
-    x, in_um = dataset(file, name), own.get("unit") == "um"
-    own = own | attributes(x)
-    if "coords" in keys:
-        places = dataset(file, "coords")
-        own = own | attributes(places)
-        if in_um:
-            raise ValueError(
-                f"{slide_id}: {path} has coords in micrometres; expected level-0 pixels; "
-                "divide them by the slide's mpp and round"
-            )
-        coords = read(places)
-    return bag_of_file(path, slide_id, read(x), coords, own)
-
-
-def _features_name(file: h5py.File) -> str | None:
-    return next((name for name in ("features", "feats") if offers(file, name)), None)
-
-
-def _read_npy(path: Path) -> tuple[np.ndarray, None]:
-    try:
-        x = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: no more than the file holds
-    except Exception as error:  # a damaged header raises anything
-        remedy = "copy it again"
-        if "pickle" in str(error) or "Python objects" in str(error):
-            code = f'np.save("new.npy", np.load("{path.name}", allow_pickle=True).item()["feature"])'
-            remedy = f"a pickled dict can run code when loaded; if you trust its source, convert it once: {code}"
-        raise ValueError(f"{path}: not a plain array ({error}); {remedy}") from error
-    if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
-        got = f"array of {x.dtype}" if isinstance(x, np.ndarray) else "an archive of arrays"
-        raise ValueError(f"{path}: {got}; expected features (n, d) of floating point; write it again")
-    return np.array(x), None
-
-
-def _read_pt(path: Path) -> tuple[np.ndarray, None]:
-    try:
-        x = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a cut or foreign pickle raises anything
-        raise ValueError(
-            f"{path}: not a plain tensor ({type(error).__name__}); expected features (n, d); copy it again; or, if it "
-            'holds more and you trust its source, load it once with weights_only=False and torch.save(x, "new.pt")'
-        ) from error
-    if not isinstance(x, torch.Tensor) or not x.is_floating_point():
-        got = str(x.dtype) if isinstance(x, torch.Tensor) else f"a {type(x).__name__}"
-        got += f" of {', '.join(map(str, x))}" if isinstance(x, dict) else ""
-        raise ValueError(f"{path}: holds {got}; expected one tensor of features (n, d); save it alone")
-    size = path.stat().st_size
-    if x.layout != torch.strided or x.is_meta or x.numel() * x.element_size() > size:
-        raise ValueError(
-            f"{path}: a tensor {tuple(x.shape)} of {x.dtype} in {size:,} bytes; expected every value of features "
-            "(n, d) in the file; save it dense, on the CPU, as x.contiguous()"
-        )
-    return x.detach().float().numpy(), None
-
-
-OTHER_READERS = {".csv": read_feature_csv, ".npy": _read_npy, ".pt": _read_pt}

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from slidesieve.provenance.syntax import parse
+from slidesieve.provenance.parameters import parse
 
 PACKAGE = "slidesieve"
 ON_IMPORT = "on import"

@@ -58,6 +58,13 @@ def offers(file: h5py.File, name: str) -> bool:
         return bool(link) and (not isinstance(link, h5py.HardLink) or file.get(name, getclass=True) is h5py.Dataset)
 
 
+def is_group(file: h5py.File, name: str) -> bool:
+    """Say whether a group of this very file goes by this name."""
+    with _named(file.filename):
+        link = file.get(name, getlink=True)
+        return isinstance(link, h5py.HardLink) and file.get(name, getclass=True) is h5py.Group
+
+
 def dataset(file: h5py.File, name: str, *, kinds: str = NUMBERS) -> h5py.Dataset:
     """Return a dataset that can be read: in this file, of these kinds, written in full, no larger than it can be.
 

@@ -17,14 +17,14 @@ import difflib
 import io
 import json
 import re
+import threading
 import tokenize
 from pathlib import Path
 from typing import NamedTuple
 
-from slidesieve.provenance.syntax import parse
-
 SCALARS = {"str": str, "int": int, "float": float, "bool": bool}
 ROLES = ("in+slides", "in", "run")
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class Parameter(NamedTuple):
@@ -40,6 +40,16 @@ class Parameter(NamedTuple):
     def is_read(self, values: dict[str, object]) -> bool:
         """Say whether a notebook with these values of its parameters reads this one."""
         return any(all(_holds(t, values) for t in case.split(" and ")) for case in self.condition.split(" or "))
+
+
+def parse(source: str) -> ast.Module:
+    """Python source -> syntax tree, one thread at a time.
+
+    CPython 3.11 counts the depth of all threads' trees together: two made at once end in a SystemError if garbage is
+    collected by Python code in between. A flow hashes the code of several notebooks side by side.
+    """
+    with _ONE_AT_A_TIME:
+        return ast.parse(source)
 
 
 def read_parameters(notebook: Path) -> dict[str, Parameter]:

@@ -5,7 +5,6 @@ that the notebook does not read, package versions (the receipt records them), th
 figures have a part of their own: drawn by older code, they are still pictures of the same result.
 """
 
-import csv
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from slidesieve.provenance.files import ROOT, files_under, hash_file, outputs_of
 from slidesieve.provenance.folders import is_of_a_stage
 from slidesieve.provenance.parameters import Parameter, check_parameters, read_parameters
 from slidesieve.provenance.slide_identity import slide_identity
+from slidesieve.provenance.table_files import posix, read_columns, read_names, split_part
 from slidesieve.provenance.weights import snapshot
 
 FOR_PEOPLE = (".png", "ledger.csv")  # outputs of a stage that no later stage computes with
@@ -150,17 +150,18 @@ def _named_files(table: Path, *, slides: bool) -> dict[str, str]:
 
     A slide that cannot be read is left out, as an absent one is: the stage's ledger says so.
     """
-    with table.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if not {"slide_id", "feature_path"} <= set(reader.fieldnames or ()):  # questions, which may be many
-            return {}
-        rows = list(reader)
+    names = read_names(table)
+    if "slide_id" not in names or not {"feature_path", "slide_path"} & set(names):  # questions, which may be many
+        return {}
+    columns = read_columns(table)
+    rows = len(columns["slide_id"])
     root = Path(os.environ.get("DATA_ROOT") or table.parent)
-    features = {row["feature_path"] for row in rows if row["feature_path"]}
+    features = {split_part(posix(path))[0] for path in columns.get("feature_path", ()) if path}
     hashes = {p: hash_file(root / p)[:16] for p in sorted(features) if (root / p).is_file()}
-    for row in rows if slides else []:
+    named = (columns.get(name, [""] * rows) for name in ("slide_path", "sha256"))
+    for relative, sha256 in zip(*named, strict=True) if slides else ():
         with suppress(OSError):
-            path = root / (row.get("slide_path") or "")
-            if path.is_file():
-                hashes[row["slide_path"]] = slide_identity(path, row.get("sha256") or "")
+            relative = posix(relative)
+            if relative and (root / relative).is_file():
+                hashes[relative] = slide_identity(root / relative, sha256)
     return hashes

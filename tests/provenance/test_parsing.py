@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from slidesieve.provenance.syntax import parse
+from slidesieve.provenance.parameters import parse
 
 
 @pytest.fixture

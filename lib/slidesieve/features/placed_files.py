@@ -1,0 +1,76 @@
+"""Where each slide's bag lies, by the manifest or in a folder of stage 20's."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from slidesieve.cohort.ids import common
+from slidesieve.cohort.manifest import Manifest, row_of
+from slidesieve.features.bag import Bag, linspace_cap
+from slidesieve.features.readers import count_tiles, is_packed, read_bag
+from slidesieve.features.store import PackedStore
+from slidesieve.provenance.table_files import split_part
+
+
+class Place(NamedTuple):
+    """A slide's feature file, which encoder's of several, and the slide's mpp."""
+
+    path: Path
+    part: str
+    mpp: float
+
+
+def places_of(manifest: Manifest, features_dir: Path | None, slide_ids: Iterable[str]) -> dict[str, Place]:
+    """Where each slide's bag lies, there or not; the table is gone through once."""
+    table = manifest.table
+    rows = zip(table["slide_id"], table["feature_path"], table["mpp"], strict=True)
+    given = {slide_id: (named, float(mpp)) for slide_id, named, mpp in rows}
+    files = {named: split_part(named) for named, _ in given.values()}
+    roots = {file: manifest.root / file for file, _ in files.values()}  # one for all slides of a packed store
+    places = {}
+    for slide_id in slide_ids:
+        named, mpp = given[slide_id] if slide_id in given else (row_of(manifest, slide_id)["feature_path"], 0.0)
+        if not named and features_dir is None:
+            raise ValueError(f"{slide_id}: no feature_path and no features folder; run 20_extract_features")
+        file, part = files[named] if named else ("", "")
+        places[slide_id] = Place(roots[file] if named else Path(features_dir) / f"{slide_id}.h5", part, mpp)
+    return places
+
+
+class PlacedFiles:
+    """Where each slide's bag lies; a packed store's index is read once, and ids meet there as everywhere."""
+
+    def __init__(self, places: dict[str, Place], most_tiles: int):
+        self.places, self.most_tiles = places, most_tiles
+        self._stores: dict[Path, PackedStore | None] = {}
+        self._names: dict[Path, dict[str, str]] = {}  # of a store's slides, by the manifest's
+
+    def read(self, slide_id: str) -> Bag:
+        path, part, mpp = self.places[slide_id]
+        store = self._store(path)
+        if store:
+            bag = store.read(self._names[path].get(slide_id, slide_id))._replace(slide_id=slide_id)
+        else:
+            bag = read_bag(path, slide_id, part=part, mpp=mpp)
+        return linspace_cap(bag, self.most_tiles) if self.most_tiles else bag
+
+    def count(self, slide_id: str) -> int | None:
+        path, part, _ = self.places[slide_id]
+        store = self._store(path)
+        n = store.n_tiles(self._names[path].get(slide_id, slide_id)) if store else count_tiles(path, part)
+        return min(n, self.most_tiles) if n and self.most_tiles else n
+
+    def has(self, slide_id: str) -> bool:
+        """Whether the slide's file is there and, if it is a packed store, has the slide."""
+        path = self.places[slide_id].path
+        if not path.exists():
+            return False
+        return not (path.is_file() and self._store(path)) or slide_id in self._names[path]
+
+    def _store(self, path: Path) -> PackedStore | None:
+        if path not in self._stores:
+            store = self._stores[path] = PackedStore(path) if is_packed(path) else None
+            if store:
+                here = [slide for slide, place in self.places.items() if place.path == path]
+                self._names[path] = common(here, store.slide_ids)
+        return self._stores[path]
