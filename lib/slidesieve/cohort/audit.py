@@ -14,6 +14,7 @@ from slidesieve.provenance.table_files import split_part
 def split_counts(manifest: Manifest) -> pd.DataFrame:
     """Count slides, cases and sites of each split, with a total."""
     table = manifest.table.assign(split=manifest.table["split"].replace("", "(none)"))
+    table["site"] = table["site"].replace("", None)  # a site that is not told is none
     counts = table.groupby("split")[["slide_id", "case_id", "site"]].nunique()
     counts.loc["total"] = table[["slide_id", "case_id", "site"]].nunique()
     return counts.rename(columns={"slide_id": "slides", "case_id": "cases", "site": "sites"})

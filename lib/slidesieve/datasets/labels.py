@@ -117,12 +117,14 @@ def question_table(table: pd.DataFrame, *, text: str, label: str, seed: int) -> 
         turn = dealt[answer] + np.arange(len(rows))
         place[rows] = generator.permutation(turn % len(options))
         dealt[answer] += len(rows)
+    letters = LETTERS[: max(len(FOUR), len(options))]
     shown = [_shown(options, answer, int(place[i]), generator) for i, answer in table["label"].items()]
-    asked = pd.DataFrame(shown, columns=list(FOUR))
+    asked = pd.DataFrame(shown, columns=list(letters))
     asked["ID"], asked["Slide"] = [f"q{i:05d}" for i in range(len(table))], table["slide_id"]
     asked["Tumor"], asked["Broad Category"], asked["Narrow Category"] = "", "label", label
     asked["Question"], asked["Answer"] = text, [LETTERS[i] for i in place]
-    return asked[[*COLUMNS[:2], "Tumor", *COLUMNS[2:]]]
+    before = COLUMNS[: COLUMNS.index(FOUR[0])]
+    return asked[[*before[:2], "Tumor", *before[2:], *letters, "Answer"]]
 
 
 class Task(NamedTuple):

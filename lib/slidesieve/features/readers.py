@@ -8,18 +8,20 @@ rows of a chunked one is far slower.
 import math
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import h5py
 
 from slidesieve.features.bag import Bag
 from slidesieve.features.file_bags import bag_of_file, check_not_doubled
 from slidesieve.features.formats import atlaspatch, matrices, slide2vec, stamp, trident
-from slidesieve.features.formats.asked import Asked, Found, check_no_part
+from slidesieve.features.formats.asked import Asked, Found, check_is_of_tiles, check_no_part
 from slidesieve.features.formats.slidechat_csv import read_feature_csv
 from slidesieve.features.store import SCHEMA, PackedStore, read_features
 from slidesieve.provenance.hdf5 import Hdf5Fault, attributes, dataset, names, open_hdf5
 
 PACKED = {"features", "offsets", "slide_id"}
+OURS, PACKED_STORE = "slidesieve", "packed store"
 LAYOUTS: dict[str, ModuleType] = {  # of HDF5; the first that fits
     "AtlasPatch": atlaspatch,
     "TRIDENT, CLAM, UNI2-h": trident,
@@ -58,17 +60,52 @@ def read_bag(path: Path, slide_id: str, *, part: str = "", mpp: float = float("n
         return _bag(asked, LAYOUTS[layout].read_file(file, asked))
 
 
-def format_of(path: Path) -> str:
-    """What wrote a file, by its layout: a row of LAYOUTS, ours, or a suffix; "" if nothing is known of it."""
+class Described(NamedTuple):
+    """What a header says: format, whose slide ("": the file's name says), encoder, tiles and width (None: not told).
+
+    `part` is the encoder's name in a file of several.
+    """
+
+    format: str
+    slide_id: str
+    part: str
+    encoder: str
+    n: int | None
+    width: int | None
+
+
+def describe(path: Path) -> list[Described]:
+    """Say what a file holds, from its header: one a slide, or one an encoder. Raises ValueError if it is no bag."""
     path = Path(path)
     if (suffix := path.suffix.lower()) in OTHERS:
-        return "slide2vec" if suffix == ".pt" and slide2vec.fits(path) else suffix
+        name = "slide2vec" if suffix == ".pt" and slide2vec.fits(path) else suffix
+        return [Described(name, "", "", "", None, None)]
+    with open_hdf5(path) as file:
+        if names(file) >= PACKED:
+            store, width = PackedStore(path), dataset(file, "features").shape[1]
+            return [Described(PACKED_STORE, s, "", "", store.n_tiles(s), width) for s in store.slide_ids]
+        own = attributes(file)
+        if own.get("schema") == SCHEMA:
+            n, width = dataset(file, "features").shape
+            return [Described(OURS, str(own["slide_id"]), "", str(own.get("encoder", "")), n, width)]
+        layout = _layout(file)
+        if layout is None:
+            raise ValueError(f"{path}: has {', '.join(sorted(names(file))) or 'no keys'}; no features")
+        found = []
+        for part in LAYOUTS[layout].parts(file):
+            data = dataset(file, LAYOUTS[layout].features_name(file, part))
+            check_is_of_tiles(Asked("", path), data.shape, own)
+            encoder = part or attributes(data).get("encoder") or own.get("extractor") or own.get("encoder") or ""
+            shape = data.shape
+            found.append(Described(layout, "", part, str(encoder), math.prod(shape[:-1]), shape[-1]))
+        return found
+
+
+def format_of(path: Path) -> str:
+    """What wrote a file, by its header; "" if nothing is known of it."""
     try:
-        with open_hdf5(path) as file:
-            if names(file) >= PACKED:
-                return "packed store"
-            return "slidesieve" if attributes(file).get("schema") == SCHEMA else _layout(file) or ""
-    except (OSError, ValueError):
+        return describe(path)[0].format
+    except (OSError, ValueError, IndexError):
         return ""
 
 

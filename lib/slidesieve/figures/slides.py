@@ -1,6 +1,6 @@
 """Figures of slides, tiles and features, in the style of slidesieve.figures.style."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,18 @@ def tile_sheet(overviews: Sequence[Overview], *, columns: int = 3) -> Figure:
         tile_overlay(ax, rgb, tiling.coords, tile_px0=side_px0, slide_width_px0=round(width_px0))
         side_um = tiling.attrs["tile_size_um"]
         ax.set_title(f"{slide_id}\n{side_um:.0f} µm tiles, n = {len(tiling.coords)}", fontsize=9)
+        ax.tick_params(labelsize=7)
+    return figure
+
+
+def grid_sheet(grids: Mapping[str, Int[np.ndarray, "n 2"]], *, columns: int = 3) -> Figure:
+    """Draw where the tiles of some slides lie, a dot a tile's top left corner, in level-0 px."""
+    figure, axes = panels(len(grids), columns=columns, width=4.0, height=3.8, sharex=False, sharey=False)
+    for ax, (slide_id, coords) in zip(axes, grids.items(), strict=True):
+        ax.scatter(*coords.T, s=max(0.3, 60 / len(coords) ** 0.6), marker="s", color=BLUE, linewidths=0)
+        ax.set(aspect="equal", xlabel="x (level-0 px)", ylabel="y (level-0 px)")
+        ax.invert_yaxis()
+        ax.set_title(f"{slide_id[:28]}\nn = {len(coords):,} tiles", fontsize=9)
         ax.tick_params(labelsize=7)
     return figure
 

@@ -17,6 +17,11 @@ def fits(file: h5py.File) -> bool:
     return is_group(file, GROUP)
 
 
+def parts(file: h5py.File) -> list[str]:
+    """The encoders whose features a file holds, or one without a name."""
+    return sorted(file[GROUP]) if len(file[GROUP]) > 1 else [""]
+
+
 def features_name(file: h5py.File, part: str) -> str:
     """The dataset of the encoder named, or of the only one. Raises ValueError if it must be named, or is not there."""
     encoders = sorted(file[GROUP])

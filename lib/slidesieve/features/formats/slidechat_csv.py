@@ -17,6 +17,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 SLIDECHAT_D = 512
+LEAST_WIDTH = 8  # of a table that is taken for features unasked
 MOST_PLACE_COLUMNS = 16
 MOST_PX0 = 2**31 - 1
 LEAST_STEP_PX0 = 16  # closer than any two tiles: numbers of tiles
@@ -43,6 +44,11 @@ def read_feature_csv(path: Path) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarr
     if not np.isfinite(x).all():
         raise ValueError(_fault(path, header, d))
     return x, _places(path, header[d:], table.iloc[:, d:])
+
+
+def is_feature_header(names: list[str]) -> bool:
+    """Whether names of columns are those of a feature table: the first numbered, eight of them at least."""
+    return len(names) >= LEAST_WIDTH and bool(names[0]) and _numbered(names) >= LEAST_WIDTH
 
 
 class NotText(ValueError):

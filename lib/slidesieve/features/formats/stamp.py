@@ -23,6 +23,10 @@ def features_name(file: h5py.File, part: str) -> str:
     return NAME
 
 
+def parts(file: h5py.File) -> list[str]:
+    return [""]
+
+
 def read_file(file: h5py.File, asked: Asked) -> Found:
     check_no_part(asked)
     found = read_arrays(file, NAME, asked)
