@@ -17,12 +17,12 @@ import pytest
 from slidesieve.cohort.ledger import Ledger, Outcome
 from slidesieve.cohort.slide_files import written_hdf5
 from slidesieve.cohort.slide_loop import (
+    UNCHECKED,
     Counts,
     NoRoom,
     SkipSlide,
     SlidesLost,
     TooManyFailed,
-    Unchecked,
     for_each_slide,
 )
 
@@ -130,7 +130,7 @@ def _archived(slide_id: str, *, folder: Path) -> Counts:
     if (folder / slide_id).exists():
         return Counts(5, 0, kept=True)
     if slide_id in (folder / "kept").read_text().split():
-        return Unchecked(5, 0, kept=True)
+        return Counts(5, 0, kept=True, note=UNCHECKED)
     if slide_id.startswith("junk"):
         raise ValueError(f"{slide_id}: other parameters than before")
     raise FileNotFoundError(f"{slide_id}: no such slide file")

@@ -31,7 +31,11 @@ GOOD = {
     "jpeg": "camelyon_lymphnode_lowres_jpeg.dcm",
 }
 BAD = {
-    "dapi": ("hamamatsu_fluorescence_DAPI.ndpi", "NotBrightfield", "black: fluorescence, not H&E"),
+    "dapi": (
+        "hamamatsu_fluorescence_DAPI.ndpi",
+        "NotBrightfield",
+        "all three channels: fluorescence, not H&E",
+    ),
     "boxes": ("edge/boxes.tiff", "AbsurdMpp", "mpp 352.778"),
     "boxes_0": ("edge/boxes_0.dcm", "SlideTooSmall", "16 x 16 px"),
     "broken": ("edge/broken.svs", "UnreadableSlide", "Unsupported or missing image file"),

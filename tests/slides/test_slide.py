@@ -36,11 +36,18 @@ def test_a_missing_or_absurd_mpp_is_asked_for(tmp_path, mpp, given, fault, words
         open_slide(path, given)
 
 
-def test_an_objective_that_contradicts_the_mpp_is_named():
+def test_the_manifest_outweighs_the_file_and_mpp_the_objective_and_both_are_said():
     properties = {"openslide.mpp-x": "0.5", "openslide.mpp-y": "0.5", "openslide.objective-power": "5"}
-    with pytest.raises(slides.AbsurdMpp, match="5x objective, which has about 2"):
-        slides._mpp(slides.Path("a.svs"), properties, None)
-    assert slides._mpp(slides.Path("a.svs"), properties, 0.5) == (0.5, "manifest")
+    mpp, source, note = slides._mpp(slides.Path("a.svs"), properties, None)
+    assert (mpp, source) == (0.5, "file")
+    assert note == "the file says mpp 0.5 and a 5x objective, which has about 2: its mpp is used; is it right?"
+    assert slides._mpp(slides.Path("a.svs"), properties, 0.505) == (0.505, "manifest", "")
+    told = "the manifest says mpp 5, the file 0.5: the manifest's is used"
+    assert slides._mpp(slides.Path("a.svs"), properties, 5) == (5, "manifest", told)
+    fine = properties | {"openslide.objective-power": "20"}
+    assert slides._mpp(slides.Path("a.svs"), fine, None) == (0.5, "file", "")
+    tcga = {"openslide.mpp-x": "0.2325", "openslide.mpp-y": "0.2325", "openslide.objective-power": "20"}
+    assert slides._mpp(slides.Path("a.svs"), tcga, None)[0] == 0.2325
 
 
 def test_absent_and_garbage_files(tmp_path):
@@ -76,7 +83,12 @@ def test_a_handle_works_again_after_an_error(tmp_path):
         assert np.abs(read - pixels[270:334, 300:364]).mean() < 3
 
 
-def test_what_lies_outside_the_scan_is_not_read_as_white_or_black(tmp_path):
-    path = write_slide(tmp_path / "a.tif", smooth_noise(128, 128))
-    with open_slide(path) as slide, pytest.raises(slides.UnreadableRegion, match="not wholly scanned"):
-        slide.read(0, (100, 100), (64, 64))
+def test_what_was_not_scanned_shows_the_slides_background(tmp_path):
+    """White, or the colour that the file names; never black, as a transparent pixel is stored."""
+    pixels = smooth_noise(128, 128)
+    with open_slide(write_slide(tmp_path / "a.tif", pixels)) as slide:
+        seen = slide.read(0, (100, 100), (64, 64))
+        assert np.array_equal(seen[:28, :28], pixels[100:, 100:])
+        assert (seen[28:] == 255).all() and (seen[:, 28:] == 255).all()
+    assert slides._background({"openslide.background-color": "F0E8FF"}) == (240, 232, 255, 255)
+    assert slides._background({}) == (255, 255, 255, 255)

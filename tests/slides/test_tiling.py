@@ -90,8 +90,10 @@ def test_each_fault_has_its_name(tmp_path):
         place(glass(256, 512), TileSpec(64, 1.0, 0, 0.5))
     night = np.zeros((256, 512, 3), np.uint8)
     night[60:120, 60:300, 2] = 200
-    with pytest.raises(tiling.NotBrightfield, match="fluorescence"):
-        place(night, TileSpec(64, 1.0, 0, 0.5))
+    with pytest.raises(tiling.NotBrightfield, match=r"88% of it is black, .* 0% is light .*: fluorescence"):
+        place(night[:, :, [2, 1, 0]] // 2 + night, TileSpec(64, 1.0, 0, 0.5))
+    with pytest.raises(tiling.NotBrightfield, match=r"100% of it is black, its brightest pixel has \d+ of 255"):
+        place(smooth_noise(256, 512) // 16, TileSpec(64, 1.0, 0, 0.5))
     for wrong in ({"tile_px": 0}, {"mpp": 0.0}, {"overlap_px": 64}, {"min_tissue": 1.5}):
         with pytest.raises(ValueError, match=f"TileSpec: {next(iter(wrong))}"):
             TileSpec(**({"tile_px": 64, "mpp": 1.0, "overlap_px": 0, "min_tissue": 0.5} | wrong))
@@ -123,3 +125,12 @@ def test_the_tile_file_reads_back_and_speaks_trident(tmp_path):
         "level0_height": 300,
     }
     assert attrs["level0_magnification"] == 20 and attrs["name"] == "s"
+
+
+def test_black_filler_is_no_fluorescence(tmp_path):
+    """Two thirds of a slide are filler: what is not is judged, and tiled."""
+    pixels = np.zeros((512, 768, 3), np.uint8)
+    pixels[:, :256] = smooth_noise(512, 256)
+    with open_slide(write_slide(tmp_path / "a.tif", pixels)) as slide:
+        tiles = tile_slide(slide, TileSpec(64, 1.0, 0, 0.5))
+    assert len(tiles.coords) == 32 and tiles.coords[:, 0].max() == 192

@@ -15,7 +15,7 @@ from pathlib import Path
 import h5py
 
 from slidesieve import __version__
-from slidesieve.cohort.slide_loop import Counts, Unchecked
+from slidesieve.cohort.slide_loop import UNCHECKED, Counts
 from slidesieve.provenance.code_reach import by_meaning
 from slidesieve.provenance.files import written_whole
 from slidesieve.provenance.hdf5 import read_attrs
@@ -42,7 +42,7 @@ def kept(file: Path, stamp: str) -> Counts | None:
             if found != file:
                 _set_aside(file)
                 found.rename(file)
-            return Counts(attrs["n_tiles"], attrs["n_dropped"], kept=True)
+            return Counts(attrs["n_tiles"], attrs["n_dropped"], kept=True, note=attrs.get("note", ""))
     return None
 
 
@@ -55,7 +55,7 @@ def kept_unchecked(file: Path, stamp_of: Callable[[str], str], *, stated_sha256:
         slide = _own_attrs(found).get("slide_identity", "")
         other = stated_sha256 and slide.startswith(SUM) and not slide.startswith(SUM + stated_sha256)
         if slide and not other and (done := kept(file, stamp_of(slide))):
-            return Unchecked(*done)
+            return done._replace(note=UNCHECKED)
     return None
 
 

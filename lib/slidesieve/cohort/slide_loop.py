@@ -41,13 +41,10 @@ class Counts(NamedTuple):
     n_tiles: int
     n_dropped: int
     kept: bool = False
-    note = ""  # goes to the ledger
+    note: str = ""  # goes to the ledger
 
 
-class Unchecked(Counts):
-    """Kept on the word of the earlier run's file: its slide is archived, say."""
-
-    note = "its slide is not there to be checked"
+UNCHECKED = "its slide is not there to be checked"  # kept on the word of the earlier run's file
 
 
 class SkipSlide(Exception):

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, UInt8
 from slidesieve.cohort.ledger import LOST, Ledger
 from slidesieve.cohort.manifest import Manifest, cached_manifest, path_of, read_manifest, row_of
 from slidesieve.cohort.slide_files import STALE, kept, no_stale, provenance, slide_stamp, spare_foreign
-from slidesieve.cohort.slide_loop import Counts, SkipSlide, Unchecked, room_in
+from slidesieve.cohort.slide_loop import UNCHECKED, Counts, SkipSlide, room_in
 from slidesieve.features.bag import make_bag
 from slidesieve.features.encoders import Encoder, load_encoder
 from slidesieve.features.store import write_features
@@ -84,7 +84,7 @@ def encode_one(
         except OSError:
             if not done:
                 raise
-            done = Unchecked(*done)
+            done = done._replace(note=UNCHECKED)
         counts = done
         if not done:
             x, read = _encode(path, tiling, encoder)

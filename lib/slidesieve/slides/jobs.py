@@ -80,7 +80,7 @@ def tile_one(
         check_lost(path.name, tiling.attrs["lost_share"], max_lost_share)
         spare_foreign(file)
         write_tiling(file, tiling, provenance(slide_id, stamp_of(identities[0])) | {"slide_identity": identities[0]})
-    return Counts(len(tiling.coords), tiling.n_dropped)
+    return Counts(len(tiling.coords), tiling.n_dropped, note=tiling.attrs["note"])
 
 
 def identify(path: Path, sha256: str) -> tuple[str, ...]:

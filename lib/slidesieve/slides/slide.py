@@ -1,6 +1,7 @@
 """Slide files through OpenSlide: open, micrometres per pixel, regions, and which level serves a requested mpp.
 
-Nothing is guessed and nothing is painted: a missing or absurd mpp is asked for, a region that cannot be read raises.
+Nothing is guessed: a missing or absurd mpp is asked for, a region that cannot be read raises. What is transparent, as
+glass that was never scanned is, shows the slide's background, white where it names none.
 """
 
 import math
@@ -39,7 +40,7 @@ class SlideTooCoarse(SlideFault):
 
 
 class UnreadableRegion(SlideFault):
-    """A region of the slide cannot be read, or holds pixels that were never scanned."""
+    """A region of the slide cannot be read."""
 
 
 class View(NamedTuple):
@@ -59,7 +60,8 @@ class Slide:
         self.size_px0 = self._handle.dimensions
         self.level_sizes = self._handle.level_dimensions
         self.downsamples = self._handle.level_downsamples
-        self.mpp, self.mpp_source = _mpp(path, self._handle.properties, mpp)
+        self.mpp, self.mpp_source, self.note = _mpp(path, self._handle.properties, mpp)
+        self._background = _background(self._handle.properties)
 
     def __enter__(self) -> "Slide":
         return self
@@ -78,10 +80,10 @@ class Slide:
             raise UnreadableRegion(f"{self.path.name}: level {level}, {size} px at {xy}: {error}") from error
 
     def read(self, level: int, xy: tuple[int, int], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
-        """Read a region that was scanned everywhere, as RGB. Raises UnreadableRegion."""
+        """Read a region as RGB, on the slide's background where it is transparent. Raises UnreadableRegion."""
         rgba = self.read_rgba(level, xy, size)
-        if 0 in rgba.tobytes("raw", "A"):
-            raise UnreadableRegion(f"{self.path.name}: level {level}, {size} px at {xy}: not wholly scanned")
+        if rgba.getextrema()[3][0] < 255:
+            rgba = Image.alpha_composite(Image.new("RGBA", rgba.size, self._background), rgba)
         # Pillow's packer drops alpha in one pass: a quarter of the time of convert("RGB") and a copy
         return np.frombuffer(rgba.tobytes("raw", "RGB"), np.uint8).reshape(size[1], size[0], 3)
 
@@ -116,13 +118,22 @@ def _open(path: Path) -> OpenSlide:
         ) from error
 
 
-def _mpp(path: Path, properties, given: float | None) -> tuple[float, str]:
+def _background(properties) -> tuple[int, int, int, int]:
+    """The colour of what was not scanned: the file's, or white."""
+    told = properties.get("openslide.background-color", "")
+    rgb = bytes.fromhex(told) if len(told) == 6 else b"\xff\xff\xff"
+    return (*rgb, 255)
+
+
+def _mpp(path: Path, properties, given: float | None) -> tuple[float, str, str]:
+    """Micrometres a pixel, who says so, what speaks against it: the manifest outweighs the file, mpp the objective."""
+    own = [float(properties.get(f"openslide.mpp-{axis}") or 0) for axis in "xy"]
     remedy = "set the true mpp (um a pixel) in its manifest row"
     x = y = given
     if given is None:
         if not {"openslide.mpp-x", "openslide.mpp-y"} <= set(properties):
             raise MissingMpp(f"{path.name}: no mpp in the file; {remedy}")
-        x, y = (float(properties[f"openslide.mpp-{axis}"]) for axis in "xy")
+        x, y = own
     mpp, source = (x + y) / 2, "file" if given is None else "manifest"
     if not MPP_RANGE[0] <= mpp <= MPP_RANGE[1]:
         raise AbsurdMpp(
@@ -131,9 +142,9 @@ def _mpp(path: Path, properties, given: float | None) -> tuple[float, str]:
     if abs(x - y) > SNAP * mpp:
         raise AbsurdMpp(f"{path.name}: the file says {x:g} x {y:g} um a pixel; expected square pixels; {remedy}")
     power = float(properties.get("openslide.objective-power") or 0)
+    if source == "manifest" and all(own) and abs(sum(own) / 2 - mpp) > SNAP * mpp:
+        return mpp, source, f"the manifest says mpp {mpp:g}, the file {sum(own) / 2:g}: the manifest's is used"
     if source == "file" and power and not 0.5 <= mpp * power / 10 <= 2:
-        raise AbsurdMpp(
-            f"{path.name}: the file says mpp {mpp:g} and a {power:g}x objective, "
-            f"which has about {10 / power:.2g}; {remedy}"
-        )
-    return mpp, source
+        objective = f"a {power:g}x objective, which has about {10 / power:.2g}"
+        return mpp, source, f"the file says mpp {mpp:g} and {objective}: its mpp is used; is it right?"
+    return mpp, source, ""

@@ -22,6 +22,8 @@ from slidesieve.slides.slide import Slide, SlideFault, View, view_at
 
 SATURATION = 0.05  # glass has at most 0.03
 DARK = 50  # of 255: darker in every channel than any stained tissue
+PALE = 60  # of 255: what has more in every channel lets light through: glass and stained tissue do, nothing that glows
+LEAST_LIT = 0.002  # share of a slide that is not black, if there is anything on it
 MASK_PX_PER_TILE = 8
 GAP_PX = 2  # mask pixels closed from each side: what is white inside tissue (fat, lumens) is tissue
 
@@ -35,7 +37,7 @@ class NoTissue(SlideFault):
 
 
 class NotBrightfield(SlideFault):
-    """Mostly black: a fluorescence scan, not an H&E slide."""
+    """Black, and what is not does not let light through: a fluorescence scan, or one that is not of 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ def _attrs(slide: Slide, spec: TileSpec, view: View) -> dict:
         "mpp_source": slide.mpp_source,
         "min_tissue": spec.min_tissue,
         "tile_size_um": spec.tile_px * mpp,
+        "note": slide.note,
     }
 
 
@@ -186,8 +189,18 @@ def _starts(size: int, side: float, step: float) -> Float[np.ndarray, " n"]:
 
 
 def _check_brightfield(slide: Slide, small: Thumbnail) -> None:
-    dark = float((small.rgb[small.known].max(-1) <= DARK).mean())
-    if dark > 0.5:
+    """Judge what is not black: filler is, and so is what lies about fluorescence."""
+    rgb = small.rgb[small.known]
+    lit = rgb[rgb.max(-1) > DARK]
+    dark = 1 - len(lit) / len(rgb)
+    if len(lit) < LEAST_LIT * len(rgb):
         raise NotBrightfield(
-            f"{slide.path.name}: {dark:.0%} of it is black: fluorescence, not H&E; take its row out of this manifest"
+            f"{slide.path.name}: {dark:.0%} of it is black, its brightest pixel has {rgb.max()} of 255: more than 8 "
+            "bits a channel, stretched by nobody, or an empty scan; convert it to 8 bits, or take its row out"
+        )
+    pale = float((lit.min(-1) > PALE).mean())
+    if dark > 0.5 and pale < 0.1:
+        raise NotBrightfield(
+            f"{slide.path.name}: {dark:.0%} of it is black, and of the rest {pale:.0%} is light in all three channels: "
+            "fluorescence, not H&E; take its row out of this manifest"
         )

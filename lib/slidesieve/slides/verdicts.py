@@ -9,7 +9,7 @@ from slidesieve.slides.tiling import TileSpec, tile_slide
 
 
 def verdicts(manifest: Manifest, spec: TileSpec, *, most: int) -> pd.DataFrame:
-    """Open each slide of a manifest: slide_id, slide_path, sides in level-0 px, mpp, fault ("" if there is none).
+    """Open each slide of a manifest: slide_id, slide_path, sides in level-0 px, mpp, fault and note ("" if none).
 
     At most `most`, evenly spaced, are tiled on a thumbnail as stage 10 would; of the others the header is judged.
     """
@@ -21,7 +21,7 @@ def verdicts(manifest: Manifest, spec: TileSpec, *, most: int) -> pd.DataFrame:
                 view_at(slide, spec.mpp)
                 if slide_id in looked:
                     tile_slide(slide, spec)
-                rows.append((slide_id, named, *slide.size_px0, slide.mpp, ""))
+                rows.append((slide_id, named, *slide.size_px0, slide.mpp, "", slide.note))
         except (OSError, ValueError) as fault:
-            rows.append((slide_id, named, 0, 0, float("nan"), f"{type(fault).__name__}: {fault}"))
-    return pd.DataFrame(rows, columns=["slide_id", "slide_path", "width_px0", "height_px0", "mpp", "fault"])
+            rows.append((slide_id, named, 0, 0, float("nan"), f"{type(fault).__name__}: {fault}", ""))
+    return pd.DataFrame(rows, columns=["slide_id", "slide_path", "width_px0", "height_px0", "mpp", "fault", "note"])
