@@ -21,10 +21,11 @@ from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from benchmarks.decoder_families import FAMILIES, WINDOW, make_family
+from slidesieve.answers.decoding import greedy
 from slidesieve.models.chat import ChatFormat, Turn, pack
 from slidesieve.models.cross_attention import LatentReader
 from slidesieve.models.language_model import examine, load_lm
-from slidesieve.models.prefix_lm import Prefix, answer_log_probs, greedy
+from slidesieve.models.prefix_lm import Prefix, answer_log_probs
 
 TOLERANCE = 1e-4
 LENGTHS = ((3, 5), (WINDOW + 13, WINDOW + 2))  # visual tokens of two slides, shorter and longer than the window
@@ -88,7 +89,7 @@ def differences(lm: nn.Module, plain: nn.Module, chat: ChatFormat) -> dict[str, 
                 got = per_answer(answer_log_probs(lm, chat.head, prefix, texts), texts.answer)
             gap = max(abs(float(a) - float(b)) for a, b in zip(got, flat, strict=True))
             found[way] = max(found[way], gap)
-        found["greedy"] = max(found["greedy"], greedy_difference(lm, plain, chat, prefix, turns[0]))
+        found["greedy"] = max(found["greedy"], greedy_difference(lm, plain, chat, prefix, turns))
     return found
 
 
@@ -113,13 +114,16 @@ def sequence_logits(plain: nn.Module, chat: ChatFormat, prefix: Prefix, row: int
     )
 
 
-def greedy_difference(lm: nn.Module, plain: nn.Module, chat: ChatFormat, prefix: Prefix, turn: Turn) -> float:
-    """By how much a token said by greedy decoding is less likely than the likeliest, by the plain forward pass."""
-    only = Prefix(*(part[:1] for part in prefix[:4]))
-    said, gap = greedy(lm, chat.head, only, turn.prompt, stops=set(), most=5), 0.0
-    for n, token in enumerate(said):
-        logits = sequence_logits(plain, chat, only, 0, [*turn.prompt, *said[:n]])[-1]
-        gap = max(gap, float(logits.max() - logits[token]))
+def greedy_difference(lm: nn.Module, plain: nn.Module, chat: ChatFormat, prefix: Prefix, turns: list[Turn]) -> float:
+    """By how much a token said by greedy decoding is less likely than the likeliest, by the plain forward pass.
+
+    Two slides are asked together, each something else; the shorter is padded.
+    """
+    prompts, gap = [turn.prompt for turn in turns], 0.0
+    for row, said in enumerate(greedy(lm, chat.head, prefix, prompts, stops=set(), most=5)):
+        for n, token in enumerate(said):
+            logits = sequence_logits(plain, chat, prefix, row, [*prompts[row], *said[:n]])[-1]
+            gap = max(gap, float(logits.max() - logits[token]))
     return gap
 
 

@@ -159,6 +159,7 @@ def main(
     preset: Annotated[str, typer.Option(help="a paper's values: sparselearn, tcssa or locpath")] = "",
     captions: Annotated[Path | None, typer.Option(help="caption table; without it, the questions align")] = None,
     instructions: Annotated[Path | None, typer.Option(help="what stage 2 trains on, if not the questions")] = None,
+    open_questions: Annotated[Path | None, typer.Option(help="questions answered in words, at the test")] = None,
     truth: Annotated[Path | None, typer.Option(help="planted tiles, where known")] = None,
     compressors: Annotated[
         str, typer.Option(help="comma-separated: NAME, or NAME:parameter=value:...; empty: sparselearn")
@@ -191,6 +192,7 @@ def main(
             captions=portable(captions) if captions else "",
             truth=portable(truth) if truth else "",
             instructions=portable(instructions) if instructions else "",
+            open_questions=portable(open_questions) if open_questions else "",
             compressors=asked,
             k=tuple(int(n) for n in (k or values.options.get("k", "8")).split(",")),
             seeds=tuple(int(n) for n in seeds.split(",")),

@@ -13,14 +13,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flows.plan.stages import Stage
 from flows.report.folder import PAGE, REPORT, ROWS, swapped_in
-from flows.report.tables import over_seeds, read_table, readable, score_groups, score_rows, verdict_groups
+from flows.report.tables import open_groups, over_seeds, read_table, readable, score_groups, score_rows, verdict_groups
 from flows.report.training import training_rows
 from flows.run.board import DONE, STATUSES, Outcome
 from slidesieve.provenance import places
 from slidesieve.provenance.files import RECEIPT, ROOT, read_json, write_json, written_whole
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
-TABLES = ("scores.csv", "over_seeds.csv", "best_rival.csv", "selection.csv", "auc.csv")
+TABLES = ("scores.csv", "over_seeds.csv", "best_rival.csv", "selection.csv", "auc.csv", "open_scores.csv")
 WHEN = "%d %B %Y, %H:%M %Z"
 
 
@@ -64,6 +64,7 @@ def _write(stages: list[Stage], outcomes: dict[str, Outcome], folder: Path, *, t
         training=training_rows(stages),
         tuning=tuning,
         auc=over_seeds(tables.get("auc.csv", []), "auc"),
+        words=open_groups(tables.get("open_scores.csv", [])),
         ledgers=[row for s in stages if became[s.id].status != "not run" and (row := ledger_row(s, folder))],
         figures=_copy_figures(stages[-1], folder) if compared else [],
     )

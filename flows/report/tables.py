@@ -80,6 +80,14 @@ def verdict_groups(rows: list[dict[str, str]]) -> list[dict[str, object]]:
     return [{"name": name, "rows": list(found.values())} for name, found in groups.items()]
 
 
+def open_groups(rows: list[dict[str, str]]) -> list[dict[str, object]]:
+    """Answers in words, a table a kind of question: means over seeds, best ROUGE-L first; no intervals."""
+    kept = ("method", "k", "seed", "n", "coverage", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor")
+    names = list(dict.fromkeys(row["group"] for row in rows))
+    plain = {name: [{n: row[n] for n in kept} for row in _of(rows, name)] for name in names}
+    return [{"name": name, "rows": over_seeds(own, "rouge_l")} for name, own in plain.items()]
+
+
 def _reading_order(group: str) -> tuple[bool, bool, str]:
     return group != "evidence", group != "all", group
 

@@ -1,5 +1,6 @@
 """Answers by log-likelihood, their controls, and what was selected, on a small model with random weights."""
 
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
@@ -7,9 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from slidesieve.answers import answering, controls, rotations, select, watching
+from slidesieve.answers import answering, controls, generating, rotations, select, watching
+from slidesieve.answers.tables import OPEN_COLUMNS, read_open_answers
 from slidesieve.compressors.baselines import MeanPool
 from slidesieve.datasets.examples import Example
+from slidesieve.datasets.open_questions import OpenQuestion
 from slidesieve.datasets.questions import Question, prompt
 from slidesieve.features.bag import collate, make_bag
 from slidesieve.models.chat import Turn, pack
@@ -264,16 +267,17 @@ def test_caption_score_is_the_geometric_mean_over_tokens_boxes_included(model, b
 
 def test_generated_answers_are_read_strictly():
     question = Question("q", "s", "", "", "Which?", ("cyst", "no cyst", "yes"), 0)
-    assert answering.parse("No cyst", question, "text") == "B"
-    assert answering.parse("a cyst", question, "text") is None
-    assert answering.parse("B. cyst", question, "letter") == "B"
+    assert generating.parse("No cyst", question, "text") == "B"
+    assert generating.parse("a cyst", question, "text") is None
+    assert generating.parse("B. cyst", question, "letter") == "B"
     said = pd.DataFrame({"ID": ["a", "b", "c"], "said": ["x"] * 3, "parsed": ["A", "", "B"]})
     truth = pd.DataFrame({"ID": ["c", "b", "a"], "predicted": ["B", "A", "C"]})
-    assert "rate 0.333" in answering.agreement(said, truth) and answering.agreement(said, truth).endswith("0.333")
+    assert "rate 0.333" in generating.agreement(said, truth) and generating.agreement(said, truth).endswith("0.333")
 
 
 def test_greedy_words_are_each_the_likeliest_next(model, bags, questions):
-    said = answering.generate(model, questions[:1], bags, answer_form="text", most_tokens=3)["said"][0].split()
+    how = {"answer_form": "text", "most_tokens": 3, "batch_tokens": 99}
+    said = generating.cross_check(model, questions[:1], bags, **how)["said"][0].split()
     words = [name for name in model.tokenizer.get_vocab() if not name.startswith(("##", "<"))]
     turn = model.chat.turn(prompt(questions[0]), words)
     texts = pack([[turn]])
@@ -286,7 +290,10 @@ def test_greedy_words_are_each_the_likeliest_next(model, bags, questions):
 
 def test_generated_answers_are_those_of_running_everything_anew_for_each_word(model, bags, questions):
     asked = questions[:5]
-    table = answering.generate(model, asked, bags, answer_form="text", most_tokens=6).set_index("ID")
+    how = {"answer_form": "text", "most_tokens": 6}
+    table = generating.cross_check(model, asked, bags, batch_tokens=1, **how).set_index("ID")
+    together = generating.cross_check(model, asked, bags, batch_tokens=9999, **how).set_index("ID")
+    assert together.equals(table)
     for question in asked:
         turn = model.chat.turn(prompt(question), [])
         prefix, said = model.prefix(model.compress(collate([bags[question.slide_id]])), pack([[turn]])), []
@@ -335,3 +342,45 @@ def test_caption_score_on_the_soft_path_is_seeded(model, bags):
     captions = [Example("s30", None, (("Describe", "cyst ."),))]
     score = partial(watching.answer_probability, model, captions, bags, max_tiles=27, batch_tokens=90)
     assert score(seed=1) == score(seed=1) != score(seed=2) != score()
+
+
+def test_open_answers_have_a_row_each_and_end_where_they_are_told_to(model, bags):
+    asked = [
+        OpenQuestion(f"o{i}", slide, "Report", "B", "Describe.", "A cyst.") for i, slide in enumerate([*bags, "x"])
+    ]
+    cases = {slide: f"case {slide}" for slide in [*bags, "x"]}
+    how = {"method": "m", "cases": cases, "most_tokens": 7}
+    table = generating.open_answers(model, asked, bags, batch_tokens=1, **how)
+    assert table["covered"].tolist() == [True] * len(bags) + [False] and table["said"].iloc[-1] == ""
+    assert table["case_id"].iloc[0] == f"case {next(iter(bags))}" and set(table["k"]) == {K}
+    assert set(table.assign(fold=-1).columns) == set(OPEN_COLUMNS)
+    assert generating.open_answers(model, asked, bags, batch_tokens=9999, **how).equals(table)
+    model = deepcopy(model)
+    model.lm.get_output_embeddings().weight = torch.nn.Parameter(-model.lm.get_output_embeddings().weight)
+    other = generating.open_answers(model, asked, bags, batch_tokens=99, **how)
+    words = next((text for text in other["said"] if len(text.split()) > 1), "")
+    assert words, other["said"].tolist()
+    stop = words.split()[1]
+    cut = generating.open_answers(model, asked, bags, batch_tokens=99, stop=stop, **how)
+    row = other["said"].tolist().index(words)
+    assert cut["said"][row] == words.partition(stop)[0].strip() and cut["ended"][row]
+
+
+def test_open_answers_of_other_questions_are_not_joined(tmp_path):
+    row = dict.fromkeys(OPEN_COLUMNS, "x") | {
+        "k": 8,
+        "seed": 0,
+        "fold": -1,
+        "said": "NA",
+        "ended": True,
+        "covered": True,
+    }
+    for name, change in (("a", {}), ("b", {"method": "y"}), ("c", {"method": "z", "reference": "other"}), ("d", None)):
+        (tmp_path / name).mkdir()
+        if change is not None:
+            pd.DataFrame([row | change]).to_csv(tmp_path / name / "open_answers.csv", index=False)
+    both = read_open_answers([tmp_path / name for name in "abd"])
+    assert both["method"].tolist() == ["x", "y"] and both["said"].tolist() == ["NA", "NA"]
+    assert read_open_answers([tmp_path / "d"]).empty
+    with pytest.raises(ValueError, match=r"\('z', 8, 0\) was asked 1 questions, .* 2 of them not the other's"):
+        read_open_answers([tmp_path / name for name in "ac"])

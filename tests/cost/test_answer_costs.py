@@ -6,6 +6,7 @@ import torch
 from test_flops import counted
 from tiny_vlm import OPTIONS, D, K
 
+from slidesieve.answers.decoding import greedy
 from slidesieve.cost import flops
 from slidesieve.cost.answer_costs import decoder_of, mean_cost, method_of, n_windows
 from slidesieve.cost.methods import METHODS
@@ -14,7 +15,6 @@ from slidesieve.features.bag import collate, make_bag
 from slidesieve.models.chat import pack
 from slidesieve.models.checkpoints import build_vlm
 from slidesieve.models.cross_attention import LatentReader
-from slidesieve.models.prefix_lm import greedy
 
 BAGS = {
     name: make_bag(name, np.random.default_rng(n).standard_normal((n, D)), 64 * np.argwhere(np.ones((n // 5, 5))), {})
@@ -41,7 +41,7 @@ def counted_answer(model, question) -> int:
 
     def first_token():
         prefix = model.prefix(model.compress(collate([BAGS[question.slide_id]])), texts)
-        greedy(model.lm, model.chat.head, prefix, turn.prompt, stops=set(), most=1)
+        greedy(model.lm, model.chat.head, prefix, [turn.prompt], stops=set(), most=1)
 
     asked = 2 * len(turn.prompt) * decoder_of(model).width if isinstance(model.fusion, LatentReader) else 0
     return counted(first_token) - flops.lm_head(decoder_of(model)).total - asked

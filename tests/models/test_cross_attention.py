@@ -15,9 +15,10 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from slidesieve.answers.decoding import greedy
 from slidesieve.models.chat import Turn, pack
 from slidesieve.models.cross_attention import Adapter, LatentReader, evenly_spaced, log_gate_of_top, mean_of_questions
-from slidesieve.models.prefix_lm import Prefix, answer_log_probs, greedy
+from slidesieve.models.prefix_lm import Prefix, answer_log_probs
 from slidesieve.training.step import recomputing
 
 H, W, M, K, HEAD = 24, 16, 9, 4, [11, 12]
@@ -192,7 +193,7 @@ def test_decoding_with_cached_latents_says_what_scoring_says():
     reader.read(lm, latents(1), asked)
     none = torch.zeros(1, 0, dtype=torch.long)
     prefix = Prefix(torch.zeros(1, 0, H, dtype=torch.float64), none.bool(), none, none.sum(-1), reader.place)
-    said = greedy(lm, HEAD, prefix, prompt, stops=set(), most=5)
+    (said,) = greedy(lm, HEAD, prefix, [prompt], stops=set(), most=5)
     for i in range(5):  # each token is the likeliest of all after what was said before
         options = pack([[Turn(prompt, [[*said[:i], token] for token in range(50)])]])
         with torch.no_grad():

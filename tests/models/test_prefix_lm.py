@@ -10,7 +10,6 @@ from slidesieve.models.prefix_lm import (
     Prefix,
     answer_log_probs,
     chain_logits,
-    greedy,
     is_chain,
     packed_logits,
     real_tokens_first,
@@ -174,30 +173,6 @@ def test_logits_are_computed_only_where_an_answer_is_predicted():
     lm.lm_head.register_forward_pre_hook(lambda module, given: seen.append(given[0].shape[1]))
     answer_log_probs(lm, HEAD, gapped_prefix(), texts)
     assert seen == [len(texts.predictor[texts.answer >= 0].unique())] and seen[0] < texts.ids.shape[1]
-
-
-@pytest.mark.parametrize("lora", [False, True])
-@pytest.mark.parametrize("family", ["qwen2", "llama"])
-def test_greedy_decoding_is_the_slow_one(family, lora):
-    lm = tiny(family, lora=lora)
-    for seed in range(4):
-        prefix, prompt, slow = gapped_prefix((13,), seed=seed), [9, 8, 7], []
-        with torch.no_grad():
-            while len(slow) < 6:
-                logits = one_by_one(lm, prefix, Turn(prompt, []), slow, 0)
-                slow.append(int(logits[-1].argmax()))
-        assert greedy(lm, HEAD, prefix, prompt, stops=set(), most=6) == slow
-        stop = slow[2]
-        assert greedy(lm, HEAD, prefix, prompt, stops={stop, 10**6}, most=6) == slow[: slow.index(stop) + 1]
-
-
-def test_greedy_decoding_runs_the_prefix_once(monkeypatch):
-    lm, prefix = tiny("llama"), gapped_prefix((13,))
-    calls = spied_attention(monkeypatch)
-    greedy(lm, HEAD, prefix, [9, 8, 7], stops=set(), most=4)
-    first = len(HEAD) + 13 + 3
-    assert [q for q, *_ in calls] == [first] * 3 + [1] * 9
-    assert all(mask is None for *_, mask, _ in calls)
 
 
 def test_a_half_precision_model_gives_log_probs_in_single(tmp_path):

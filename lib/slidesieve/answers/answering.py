@@ -11,11 +11,10 @@ from slidesieve.answers.controls import wrong_slides
 from slidesieve.answers.rotations import mean_over_rotations, rotations_of
 from slidesieve.answers.sums import Asked, answer_sums, evaluating
 from slidesieve.datasets.examples import answers_of
-from slidesieve.datasets.questions import LETTERS, Question, extract_letter, option_columns, prompt
-from slidesieve.features.bag import Bag, collate
+from slidesieve.datasets.questions import LETTERS, Question, option_columns, prompt
+from slidesieve.features.bag import Bag
 from slidesieve.features.bag_files import BagView, n_tiles
-from slidesieve.models.chat import Turn, pack
-from slidesieve.models.prefix_lm import greedy
+from slidesieve.models.chat import Turn
 from slidesieve.models.reproducible import reproducible
 from slidesieve.models.vlm import VLM
 
@@ -98,40 +97,6 @@ def answer_all(
         whole.insert(0, "method", name)
         tables.append(whole.assign(correct=whole["predicted"] == whole["answer"], covered=whole["predicted"].notna()))
     return pd.concat(tables, ignore_index=True).assign(k=k, seed=seed)
-
-
-def generate(
-    model: VLM, questions: Sequence[Question], bags: Mapping[str, Bag], *, answer_form: str, most_tokens: int = 12
-) -> pd.DataFrame:
-    """Answer by greedy decoding, one question at a time; `parsed` is the letter read from the words, or empty."""
-    device, rows = model.feature_mean.device, []
-    with torch.no_grad(), evaluating(model, soft=False):
-        for question in (q for q in questions if q.slide_id in bags):
-            turn = model.chat.turn(prompt(question), [])
-            compressed = model.compress(collate([bags[question.slide_id]]).to(device))
-            prefix = model.prefix(compressed, pack([[turn]]).to(device))
-            said = greedy(model.lm, model.chat.head, prefix, turn.prompt, stops=model.chat.stops, most=most_tokens)
-            words = model.tokenizer.decode(said, skip_special_tokens=True).strip()
-            rows.append((question.id, words, parse(words, question, answer_form) or ""))
-    return pd.DataFrame(rows, columns=["ID", "said", "parsed"])
-
-
-def parse(words: str, question: Question, answer_form: str) -> str | None:
-    """The letter that a generated answer names: strictly a letter, or strictly an option's text."""
-    if answer_form == "letter":
-        return extract_letter(words, len(question.options))
-    texts = [option.lower() for option in question.options]
-    said = words.lower()
-    return LETTERS[texts.index(said)] if said in texts else None
-
-
-def agreement(generated: pd.DataFrame, answers: pd.DataFrame) -> str:
-    """Say how often generated answers could be read, and how often they are the likelihoods' choice."""
-    if generated.empty:
-        return "no answers were generated"
-    both = generated.merge(answers[["ID", "predicted"]], on="ID")
-    failed, same = (both["parsed"] == "").mean(), (both["parsed"] == both["predicted"]).mean()
-    return f"{len(both)} generated answers: parse-failure rate {failed:.3f}, same choice as the likelihoods {same:.3f}"
 
 
 def accuracy(answers: pd.DataFrame, questions: Sequence[Question]) -> float:

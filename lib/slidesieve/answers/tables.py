@@ -21,6 +21,8 @@ COLUMNS = [*RUN, "fold", "ID", "Slide", "case_id", "broad", "narrow", "answer", 
 COLUMNS += ["per_token", "letters", *LOGP[: len(FOUR)]]
 SELECTION_COLUMNS = [*RUN, "fold", "slide_id", "n_tiles", "n_planted", "n_kept", "n_kept_planted"]
 COST_COLUMNS = [*RUN, "fold", "n_tiles", "visual_tokens", "text_tokens", "tflops", "tflops_attention"]
+OPEN = "open_answers.csv"
+OPEN_COLUMNS = [*RUN, "fold", "ID", "Slide", "case_id", "broad", "narrow", "reference", "said", "ended", "covered"]
 HAS_NO_K = rf"({'|'.join(WITHOUT_K)})(:.*)?({'|'.join(CONTROLS)})?"
 
 
@@ -51,13 +53,48 @@ def read_costs(folders: Sequence[Path]) -> pd.DataFrame:
     return pd.concat([read_folder(folder, "costs.csv", COST_COLUMNS) for folder in folders], ignore_index=True)
 
 
+def read_open_answers(folders: Sequence[Path]) -> pd.DataFrame:
+    """Join the open_answers.csv of stage-60 folders; no rows if no run was asked any.
+
+    Raises ValueError where runs were not asked the same questions, or have other references.
+    """
+    asked = [folder for folder in folders if (folder / OPEN).exists()]
+    tables = [table for folder in asked if len(table := read_folder(folder, OPEN, OPEN_COLUMNS))]
+    if not tables:
+        return pd.DataFrame(columns=OPEN_COLUMNS)
+    answers = pd.concat(tables, ignore_index=True)
+    runs = {run: frozenset(zip(t["ID"], t["reference"], strict=True)) for run, t in answers.groupby(RUN, sort=False)}
+    (first, expected), *others = runs.items()
+    for run, got in others:
+        if got != expected:
+            raise ValueError(
+                f"open answers: {run} was asked {len(got)} questions, {first} {len(expected)}, {len(got ^ expected)} "
+                "of them not the other's; answer the same table"
+            )
+    return answers
+
+
 def read_folder(folder: Path, name: str, columns: list[str]) -> pd.DataFrame:
     """Read one table of a stage-60 folder with k = 0 where there is none; raise ValueError if it lacks a column."""
     path = folder / name
     if not path.exists():
         raise ValueError(f"{path}: not found; expected the output of 60_answer_questions; run it first")
     words = dict.fromkeys(
-        ["ID", "Slide", "case_id", "slide_id", "broad", "narrow", "answer", "predicted", "per_token", "letters"], str
+        [
+            "ID",
+            "Slide",
+            "case_id",
+            "slide_id",
+            "broad",
+            "narrow",
+            "answer",
+            "predicted",
+            "per_token",
+            "letters",
+            "reference",
+            "said",
+        ],
+        str,
     )
     empty = {column: ["", "nan"] for column in ("k", *LOGP)}
     table = pd.read_csv(path, dtype=words, keep_default_na=False, na_values=empty)

@@ -19,13 +19,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, Qwen2Config
 
+from slidesieve.answers.decoding import greedy
 from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.compressors.result import Compressed, keep_tiles
 from slidesieve.cost.methods import Decoder, Method, Sizes
 from slidesieve.models.chat import Turn, pack
 from slidesieve.models.longnet import SLIDE_ENCODERS
 from slidesieve.models.options import own_options
-from slidesieve.models.prefix_lm import Prefix, greedy
+from slidesieve.models.prefix_lm import Prefix
 
 SHORTEST, FEW = 64, 16  # tiles of the shortest slide; tokens of the shortest text, and of a slide behind it
 MULTIPLES = ((1, 1), (2, 1), (3, 1), (1, 2), (1, 3), (2, 2))  # of these: as many as a parabola in both has terms
@@ -108,7 +109,7 @@ def _of_fusion(
             return fusion.feed(changed, tokens, pack([[turn]]))
 
         def pass_through(decoder: nn.Module, prefix: Prefix) -> None:
-            greedy(decoder, [0], prefix, turn.prompt, stops=set(), most=1)
+            greedy(decoder, [0], prefix, [turn.prompt], stops=set(), most=1)
 
         prefix = feed()._replace(place=None)
         return _count(lambda: pass_through(changed, feed())) - _count(lambda: pass_through(alone, prefix))

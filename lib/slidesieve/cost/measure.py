@@ -25,12 +25,12 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 
+from slidesieve.answers.decoding import greedy
 from slidesieve.cost.methods import method_named
 from slidesieve.cost.models import DECODERS, Case, build, prompt_of, slide
 from slidesieve.datasets.examples import Example
 from slidesieve.features.bag import collate
 from slidesieve.models.chat import pack
-from slidesieve.models.prefix_lm import greedy
 from slidesieve.models.reproducible import reproducible
 from slidesieve.models.vlm import VLM
 from slidesieve.provenance.files import written_whole
@@ -129,7 +129,7 @@ def ready(model: VLM, case: Case) -> Callable[[], object]:
         return model.prefix(model.compress(batch), texts)
 
     def first_token(given):
-        return greedy(model.lm, model.chat.head, given, turn.prompt, stops=set(), most=1)
+        return greedy(model.lm, model.chat.head, given, [turn.prompt], stops=set(), most=1)
 
     if case.what == "first_token":
         return lambda: first_token(prefix())

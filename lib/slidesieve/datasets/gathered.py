@@ -185,8 +185,9 @@ def next_command(manifest: Manifest, written: Sequence[str], folder: Path) -> st
         told = f"sides are {', '.join(sorted(sides - {''})) or 'none'}; expected train, val and test"
         return "\n".join([*lines, f"{told}: fill in the column split of {folder / 'manifest.csv'}"])
     words = ["slidesieve experiment", f"--manifest {folder / 'manifest.csv'}"]
-    for option in ("questions", "captions", "instructions"):
-        words += [f"--{option} {folder / name}" for name in written if name.partition(".")[0] == option][:1]
+    for option in ("questions", "open-questions", "captions", "instructions"):
+        stem = option.replace("-", "_")
+        words += [f"--{option} {folder / name}" for name in written if name.partition(".")[0] == stem][:1]
     return "\n".join([*lines, " ".join([*words, "--llm PATH_OR_ID", "--out runs/mine", "--dry-run"])])
 
 

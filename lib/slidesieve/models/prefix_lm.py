@@ -168,31 +168,6 @@ def orders(front: Prefix, texts: Texts) -> Int[Tensor, "b l"]:
     return torch.cat([front.mask.long().cumsum(1) - 1, front.mask.sum(1, keepdim=True) + texts.offset], dim=1)
 
 
-@torch.no_grad()
-def greedy(
-    lm: nn.Module, head: list[int], prefix: Prefix, prompt: list[int], *, stops: set[int], most: int
-) -> list[int]:
-    """The likeliest next token, again and again, up to one of `stops` (included) or `most` tokens. One slide."""
-    embed, device = lm.get_input_embeddings(), prefix.embeds.device
-    front = real_tokens_first(with_head(lm, head, prefix))
-    real, after = front.mask[0], int(front.span)
-    check_longest(lm, after + len(prompt) + most)
-    embeds = torch.cat([front.embeds[:, real], embed(torch.tensor([prompt], device=device))], dim=1)
-    asked = after + torch.arange(len(prompt), device=device)
-    positions, cache, said = torch.cat([front.positions[0, real], asked]), DynamicCache(config=lm.config), []
-    turn = torch.cat([front.outside[:, real], torch.zeros_like(asked).unsqueeze(0)], dim=1)
-    while len(said) < most and not stops & set(said):
-        front.tell(turn)
-        seen = torch.ones(1, cache.get_seq_length() + embeds.shape[1], dtype=torch.long, device=device)
-        logits = lm(
-            inputs_embeds=embeds, attention_mask=seen, position_ids=positions.unsqueeze(0), past_key_values=cache,
-            use_cache=True, logits_to_keep=1,
-        ).logits  # fmt: skip
-        said.append(int(logits[0, -1].argmax()))
-        embeds, positions, turn = embed(torch.tensor([said[-1:]], device=device)), positions[-1:] + 1, turn[:, -1:]
-    return said
-
-
 def with_head(lm: nn.Module, head: list[int], prefix: Prefix) -> Prefix:
     """[head | prefix]: `span` becomes the position of the first text token."""
     device, b, h = prefix.embeds.device, len(prefix.embeds), len(head)
