@@ -117,15 +117,15 @@ def _look_closely(notebooks: Path, options: Options, runs: list[Run], common: di
     first, (*_, tuned, answered) = runs[0], runs[0].stages
     own = sources(options.out, from_slides=bool(common["tiles"]), coarse=first.method.coarse)
     look = tuned.parameters | common | own | {"checkpoint": tuned.out_dir, "answers": [answered.out_dir]}
-    names, kin = ["70_map_selected_tokens", "71_length_stability"], []
-    if first.method.made.softens:
+    made, names, kin = first.method.made, ["71_length_stability"], []
+    if made.keeps_tiles() and fusion_of(made).is_prefix:
+        names.insert(0, "70_map_selected_tokens")
+    if made.softens:
         names, kin = [*names, "72_soft_to_hard"], [run for run in runs[1:] if run[:3] == first[:3]]
         look |= {"captions_stage": first.stages[-3].out_dir}
-    if not fusion_of(first.method.made).is_prefix:
-        names = names[1:]
-    if first.method.made.routes:
+    if made.routes:
         family = [run for run in runs[1:] if run.fold == first.fold]
-        names, kin = [names[1], "73_slot_usage"], [r for r in family if r.method.compressor == first.method.compressor]
+        names, kin = [*names, "73_slot_usage"], [r for r in family if r.method.compressor == first.method.compressor]
     look |= {"others": [run.stages[-2].out_dir for run in kin]}
     stages = [_stage(notebooks, options, name, tuned.id.partition("/")[2], look) for name in names]
     if any(run.method.made.kind == "resamples" for run in runs):

@@ -224,6 +224,8 @@ def test_a_liking_for_a_letter_is_told_beside_how_often_it_is_right():
     assert table["chosen"].to_dict() == pytest.approx({"A": 4 / 5, "B": 1 / 5, "C": 0})
     assert table["right"].to_dict() == pytest.approx({"A": 2 / 5, "B": 2 / 5, "C": 1 / 5})  # C, B, A and A, B
     assert rotations.letter_bias(said.assign(letters=""), asked).empty
+    unanswered = said.assign(letters=[float("nan"), "AA"])  # of a question whose slide has no features
+    assert rotations.letter_bias(unanswered, asked)["letter"].tolist() == ["A", "B"]
 
 
 def test_selection_is_the_k_best_scores_best_first(model, bags):
