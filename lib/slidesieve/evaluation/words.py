@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from slidesieve.evaluation.stats import interval_of, resampled_weights
+from slidesieve.evaluation.stats import Estimate, interval_of, resampled_weights
 
 ORDERS = (1, 2, 3, 4)
 COUNTS = [f"{what}_{n}" for what in ("right", "all") for n in ORDERS] + ["length", "reference_length"]
@@ -65,7 +65,8 @@ def _scores(own: pd.DataFrame, draws: int, seed: int) -> dict[str, float]:
     row = {"n": len(own), "patients": len(n), "coverage": own["covered"].mean()}
     for name, of in _measures().items():
         value = of(sums.sum(0), n.sum())
-        found = interval_of(value, np.array([of(*one) for one in drawn] or [np.nan]))
+        values = np.array([of(*one) for one in drawn])
+        found = interval_of(value, values) if len(values) else Estimate(value, np.nan, np.nan)
         row |= {name: value, f"{name}_low": found.low, f"{name}_high": found.high}
     return row
 
