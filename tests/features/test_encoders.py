@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import ResNetConfig, ResNetModel, ViTConfig, ViTImageProcessorPil, ViTModel
 
-from slidesieve.features.encoders import StainTexture, TransformersEncoder, load_encoder
+from slidesieve.features.encoders import StainTexture, load_encoder
 from slidesieve.features.stain_texture import (
     LAMP,
     correlations,
@@ -16,6 +16,7 @@ from slidesieve.features.stain_texture import (
     stain_densities,
     structure,
 )
+from slidesieve.features.vision_models import TransformersEncoder
 
 N, SIDE = 451, 50  # more tiles than raw values, a side that no pooling divides
 
@@ -203,8 +204,9 @@ def test_a_model_without_tokens_needs_its_pooler(tmp_path):
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1], layer_type="basic")
     ResNetModel(config).save_pretrained(tmp_path)
     ViTImageProcessorPil(size={"height": 48, "width": 48}).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="set pooling to 'pooler'"):
-        load_encoder(str(tmp_path), pooling="cls")
+    for pooling, fault in (("cls", "has no class token"), ("mean", "not tokens; set pooling to 'pooler'")):
+        with pytest.raises(ValueError, match=fault):
+            load_encoder(str(tmp_path), pooling=pooling)
     assert load_encoder(str(tmp_path), pooling="pooler").d == 12
 
 

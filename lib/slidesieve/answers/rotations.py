@@ -30,7 +30,9 @@ def letter_bias(answers: pd.DataFrame, questions: Sequence[Question]) -> pd.Data
     """
     table, rows = {question.id: question for question in questions}, []
     for method, part in answers.groupby("method", sort=False):
-        said = [(table[i], letters) for i, letters in zip(part["ID"], part["letters"].fillna(""), strict=True) if letters]
+        said = [
+            (table[i], letters) for i, letters in zip(part["ID"], part["letters"].fillna(""), strict=True) if letters
+        ]
         chosen = [letter for _, letters in said for letter in letters]
         right = [LETTERS[view.answer] for q, letters in said for view in rotations_of(q, len(letters))]
         rows += [

@@ -6,20 +6,17 @@ tile on its own: batch size and neighbours change nothing.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from slidesieve.features.stain_texture import describe
+from slidesieve.features.tile_batches import Features, Tiles, batches_of
 from slidesieve.provenance.files import written_whole
-
-Tiles = UInt8[np.ndarray, "n h w 3"]
-Features = Float[np.ndarray, "n d"]
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @runtime_checkable
@@ -48,15 +45,9 @@ def load_encoder(
     """
     if name_or_path == StainTexture.name:
         return StainTexture()
+    from slidesieve.features.vision_models import TransformersEncoder  # torch's models: seconds to import
+
     return TransformersEncoder(name_or_path, device=device, batch_tiles=batch_tiles, pooling=pooling, dtype=dtype)
-
-
-def batches_of(tiles: Tiles, size: int) -> Iterator[Tiles]:
-    """Cut tiles into batches; anything but uint8 RGB is refused."""
-    if tiles.dtype != np.uint8 or tiles.ndim != 4 or tiles.shape[-1] != 3:
-        raise ValueError(f"tiles: got {tiles.dtype} {tiles.shape}, expected uint8 (n, h, w, 3); convert to RGB first")
-    for start in range(0, len(tiles), size):
-        yield tiles[start : start + size]
 
 
 class StainTexture:
@@ -143,58 +134,3 @@ class StainTexture:
         if self._state is None:
             raise ValueError("stain-texture: not fitted; call fit(tiles of training slides) or load_state(path) first")
         return self._state
-
-
-class TransformersEncoder:
-    """Any vision model that AutoModel loads, with its own image processor on PIL (never torchvision's)."""
-
-    needs_fit = False
-
-    def __init__(self, name_or_path: str, *, device: str, batch_tiles: int, pooling: str, dtype: str = "float32"):
-        if pooling not in ("cls", "mean", "pooler"):
-            raise ValueError(f"pooling: got {pooling!r}, expected 'cls', 'mean' or 'pooler'")
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype of the encoder: got {dtype!r}, expected one of {', '.join(DTYPES)}")
-        from transformers import AutoImageProcessor, AutoModel  # seconds to import, for every process of stage 20
-
-        self.name, self.device, self.batch_tiles, self.pooling = name_or_path, device, batch_tiles, pooling
-        self._processor = AutoImageProcessor.from_pretrained(name_or_path, backend="pil")
-        self._model = AutoModel.from_pretrained(name_or_path, dtype=DTYPES[dtype]).eval().to(device)
-        self.tile_px = _side(self._processor)
-        self.d = self.encode(np.zeros((1, self.tile_px or 224, self.tile_px or 224, 3), np.uint8)).shape[1]
-
-    def encode(self, tiles: Tiles) -> Features:
-        """Run the model in evaluation mode."""
-        if len(tiles) == 0:
-            return np.empty((0, self.d), np.float32)
-        with torch.inference_mode():
-            return np.concatenate([self._pooled(batch) for batch in batches_of(tiles, self.batch_tiles)])
-
-    @property
-    def state_hash(self) -> str:
-        """Hash of the weights, in the order of their names."""
-        digest = hashlib.sha256()
-        for name, weight in sorted(self._model.state_dict().items()):
-            digest.update(name.encode() + weight.cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
-
-    def _pooled(self, tiles: Tiles) -> Features:
-        pixels = self._processor(images=list(tiles), return_tensors="pt")["pixel_values"]
-        out = self._model(pixel_values=pixels.to(self.device, self._model.dtype))
-        hidden = out.last_hidden_state
-        if self.pooling == "pooler":
-            if getattr(out, "pooler_output", None) is None:
-                raise ValueError(f"{self.name}: has no pooler output; set pooling to 'cls' or 'mean'")
-            return out.pooler_output.flatten(1).float().cpu().numpy()
-        if hidden.ndim != 3:
-            raise ValueError(f"{self.name}: its output is {tuple(hidden.shape)}, not tokens; set pooling to 'pooler'")
-        special = 1 + getattr(self._model.config, "num_register_tokens", 0)
-        pooled = hidden[:, 0] if self.pooling == "cls" else hidden[:, special:].mean(1)
-        return pooled.float().cpu().numpy()
-
-
-def _side(processor: object) -> int | None:
-    """Read the side of the image a processor makes, or None if it makes none in particular."""
-    size = getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", False) else None
-    size = dict(size or getattr(processor, "size", None) or {})
-    return size.get("height") or size.get("shortest_edge")

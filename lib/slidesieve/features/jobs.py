@@ -29,6 +29,9 @@ FEATURE_CODE = (
     *TILE_CODE,
     "slidesieve.features.jobs",
     "slidesieve.features.encoders",
+    "slidesieve.features.vision_models",
+    "slidesieve.features.tile_batches",
+    "slidesieve.features.tile_batches",
     "slidesieve.features.store",
     "slidesieve.features.stain_texture",
 )

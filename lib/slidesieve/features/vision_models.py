@@ -1,0 +1,140 @@
+"""Any `transformers` vision model as an encoder: the right feature of a tile, or a refusal when it is loaded.
+
+Of a two-tower model (CLIP, SigLIP, PLIP) the vision tower is taken. A masked autoencoder sees every patch. `cls` is for
+models that have a class token; of others it would be the corner patch. What these rules miss, a probe finds: fixed
+tiles are encoded twice, alone and in company, and with one corner changed.
+"""
+
+import hashlib
+import inspect
+
+import numpy as np
+import torch
+from torch import nn
+
+from slidesieve.features.tile_batches import Features, Tiles, batches_of
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+POOLINGS = ("cls", "mean", "pooler")
+CLASS_TOKENS = ("cls_token", "class_embedding", "class_token")  # how models name the parameter
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}  # of a feature's length, between two ways of having it
+CORNER = 8  # a corner's side is a tile's over this
+
+
+class TransformersEncoder:
+    """Any vision model that AutoModel loads, with its own image processor on PIL (never torchvision's)."""
+
+    needs_fit = False
+
+    def __init__(self, name_or_path: str, *, device: str, batch_tiles: int, pooling: str, dtype: str = "float32"):
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling: got {pooling!r}, expected 'cls', 'mean' or 'pooler'")
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype of the encoder: got {dtype!r}, expected one of {', '.join(DTYPES)}")
+        from transformers import AutoImageProcessor
+
+        self.name, self.device, self.batch_tiles, self.pooling = name_or_path, device, batch_tiles, pooling
+        self._processor = AutoImageProcessor.from_pretrained(name_or_path, backend="pil")
+        self._model = _vision_model(name_or_path, DTYPES[dtype]).eval().to(device)
+        self._how = _of_masked_autoencoder(self._model)
+        names = {name.rpartition(".")[2] for name, _ in self._model.named_parameters()}
+        self._has_cls = bool(names & set(CLASS_TOKENS))
+        registers = getattr(self._model.config, "num_register_tokens", 0) or 0
+        self._special = self._has_cls + registers + ("distillation_token" in names)
+        if pooling == "cls" and not self._has_cls:
+            raise ValueError(
+                f"{self.name}: has no class token: cls would be its first patch, the tile's corner; set pooling to "
+                "'mean' or 'pooler'"
+            )
+        self.tile_px = _side(self._processor)
+        self.d = self._probed(TOLERANCE[dtype])
+
+    def encode(self, tiles: Tiles) -> Features:
+        """Run the model in evaluation mode."""
+        if len(tiles) == 0:
+            return np.empty((0, self.d), np.float32)
+        with torch.inference_mode():
+            return np.concatenate([self._pooled(batch) for batch in batches_of(tiles, self.batch_tiles)])
+
+    @property
+    def state_hash(self) -> str:
+        """Hash of the weights, in the order of their names."""
+        digest = hashlib.sha256()
+        for name, weight in sorted(self._model.state_dict().items()):
+            digest.update(name.encode() + weight.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def _pooled(self, tiles: Tiles) -> Features:
+        pixels = self._processor(images=list(tiles), return_tensors="pt")["pixel_values"]
+        out = self._model(pixel_values=pixels.to(self.device, self._model.dtype), **self._how(len(tiles)))
+        hidden = out.last_hidden_state
+        if self.pooling == "pooler":
+            if getattr(out, "pooler_output", None) is None:
+                raise ValueError(f"{self.name}: has no pooler output; set pooling to 'cls' or 'mean'")
+            return out.pooler_output.flatten(1).float().cpu().numpy()
+        if hidden.ndim != 3:
+            raise ValueError(f"{self.name}: its output is {tuple(hidden.shape)}, not tokens; set pooling to 'pooler'")
+        pooled = hidden[:, 0] if self.pooling == "cls" else hidden[:, self._special :].mean(1)
+        return pooled.float().cpu().numpy()
+
+    def _probed(self, tolerance: float) -> int:
+        """Encode fixed tiles in ways that must agree, and return the width. Raises ValueError where they do not."""
+        side = self.tile_px or 224
+        tiles = np.random.default_rng(0).integers(0, 256, (4, side, side, 3), dtype=np.uint8)
+        corner = slice(max(1, side // CORNER))
+        tiles[2:] = tiles[0]
+        tiles[2, corner, corner] = 255 - tiles[2, corner, corner]  # the corner changed
+        tiles[3] = 255 - tiles[3]
+        tiles[3, corner, corner] = tiles[0, corner, corner]  # all but the corner
+        together, again = self.encode(tiles), self.encode(tiles)
+        alone = np.concatenate([self.encode(tile[None]) for tile in tiles])
+        size = np.linalg.norm(together, axis=1).max()
+        if not np.isfinite(together).all() or size == 0:
+            raise ValueError(f"{self.name}: features of a fixed tile are {together[0, :3]} ...; expected numbers")
+        for other, what in ((again, "when it is asked again"), (alone, "alone and in company")):
+            gap = np.abs(together - other).max() / size
+            if gap > tolerance:
+                raise ValueError(
+                    f"{self.name}: one tile has two features {what}, {gap:.2g} of their length apart; expected one and "
+                    "the same: its forward pass draws at random, or looks at other tiles; take another model"
+                )
+        of_corner, of_rest = (np.linalg.norm(together[0] - together[i]) for i in (2, 3))
+        if of_corner > of_rest:
+            raise ValueError(
+                f"{self.name}: its {self.pooling} follows the tile's corner ({of_corner / size:.2f} of its length) "
+                f"more than all the rest ({of_rest / size:.2f}); set pooling to another of {', '.join(POOLINGS)}"
+            )
+        return together.shape[1]
+
+
+def _vision_model(name_or_path: str, dtype: torch.dtype) -> nn.Module:
+    """The model, or the vision tower of a two-tower one."""
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(name_or_path, dtype=dtype)
+    tower = getattr(model, "vision_model", None)
+    if getattr(model.config, "vision_config", None) is not None and tower is None:
+        raise ValueError(
+            f"{name_or_path}: a {model.config.model_type} of several parts without a vision_model; expected a vision "
+            "model; save its vision tower alone"
+        )
+    return model if tower is None or getattr(model.config, "vision_config", None) is None else tower
+
+
+def _of_masked_autoencoder(model: nn.Module):
+    """What the forward pass is told besides: of a masked autoencoder that no patch is masked, or moved."""
+    if "noise" not in inspect.signature(model.forward).parameters:
+        return lambda n: {}
+    model.config.mask_ratio = 0.0
+    embeddings = getattr(model, "embeddings", None)
+    if hasattr(getattr(embeddings, "config", None), "mask_ratio"):
+        embeddings.config.mask_ratio = 0.0
+    patches = embeddings.patch_embeddings.num_patches
+    return lambda n: {"noise": torch.arange(patches, dtype=torch.float32, device=model.device).expand(n, -1)}
+
+
+def _side(processor: object) -> int | None:
+    """Read the side of the image a processor makes, or None if it makes none in particular."""
+    size = getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", False) else None
+    size = dict(size or getattr(processor, "size", None) or {})
+    return size.get("height") or size.get("shortest_edge")
