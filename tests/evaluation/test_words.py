@@ -8,7 +8,7 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
 
-from slidesieve.evaluation.words import COUNTS, bleu, open_scores, word_scores
+from slidesieve.evaluation.words import COUNTS, bleu, mean_scores, open_scores, scores_by_run, word_scores
 
 REFERENCE = [
     "The tumor is graded as G2, indicating moderate differentiation.",
@@ -86,3 +86,15 @@ def test_groups_coverage_and_intervals_by_patient():
         assert scores.loc["all", f"{name}_low"] < scores.loc["all", name] < scores.loc["all", f"{name}_high"]
     single = open_scores(table[:4], draws=50, seed=0).iloc[0]
     assert np.isnan(single["bleu_1_low"]) and single["patients"] == 1
+
+
+def test_runs_and_their_means_over_seeds():
+    row = {"said": "No necrosis.", "reference": "No necrosis is seen.", "broad": "b", "narrow": "n", "covered": True}
+    rows = [row | {"case_id": f"p{i}", "method": m, "k": 8, "seed": s} for i in range(3) for m in "ab" for s in (0, 1)]
+    table = scores_by_run(pd.DataFrame(rows), draws=9, seed=0)
+    assert list(table.columns[:4]) == ["method", "k", "seed", "group"] and len(table) == 4 * 3
+    means = mean_scores(table)
+    assert list(means.index)[:2] == [("all", "a", 8), ("b", "a", 8)] and (means["n"] == 3).all()
+    assert means["rouge_l"].to_numpy() == pytest.approx(np.full(6, 2 / 3))
+    none = scores_by_run(pd.DataFrame(columns=["method", "k", "seed"]), draws=9, seed=0)
+    assert len(none) == 0 and len(mean_scores(none)) == 0

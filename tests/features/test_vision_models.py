@@ -29,7 +29,13 @@ FAMILIES = {
     "vit_mae": lambda: t.ViTMAEModel(t.ViTMAEConfig(**VIT)),
     "deit": lambda: t.DeiTModel(t.DeiTConfig(**VIT)),
 }
-SPECIAL = {"dinov2 with registers": 4, "deit": 2, "siglip": 0, "siglip tower": 0, "swin": 0}  # tokens of no patch; of others one
+SPECIAL = {
+    "dinov2 with registers": 4,
+    "deit": 2,
+    "siglip": 0,
+    "siglip tower": 0,
+    "swin": 0,
+}  # tokens of no patch; of others one
 
 
 @pytest.fixture(scope="module")

@@ -57,6 +57,13 @@ def scores_by_run(answers: pd.DataFrame, *, draws: int, seed: int) -> pd.DataFra
     return table[[*names, *(name for name in table if name not in names)]]
 
 
+def mean_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """The means over seeds of `scores_by_run`, by group, method and k; no rows if there are none."""
+    shown = ["n", "coverage", *(f"bleu_{n}" for n in ORDERS), *MEANS]
+    by_method = scores.reindex(columns=["group", "method", "k", *shown]).groupby(["group", "method", "k"], sort=False)
+    return by_method[shown].mean()
+
+
 def _scores(own: pd.DataFrame, draws: int, seed: int) -> dict[str, float]:
     by_patient = own.groupby("case_id", sort=False)
     sums, n = by_patient[[*COUNTS, *MEANS]].sum().to_numpy(float), by_patient.size().to_numpy(float)
