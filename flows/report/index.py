@@ -76,7 +76,7 @@ def _write(stages: list[Stage], outcomes: dict[str, Outcome], folder: Path, *, t
 def ledger_row(stage: Stage, folder: Path) -> dict[str, object] | None:
     """Count a stage's slides by status, list the faults, and copy its ledger; None if it has none."""
     source = ROOT / stage.out_dir / "ledger.csv"
-    if not source.exists():
+    if not source.exists() or any("slide_id" not in row for row in read_table(source)[:1]):
         return None
     target = folder / f"ledger_{stage.id.replace('/', '-')}.csv"
     target.write_text(places.without_places(source.read_text(encoding="utf-8")), encoding="utf-8")

@@ -37,7 +37,7 @@ def read_answers(folders: Sequence[Path], *, questions_path: Path, questions: Se
         _check_question_file(folder, questions_path)
     answers = pd.concat(tables, ignore_index=True)
     _check_keys(answers, questions)
-    _check_same_questions(answers)
+    _check_same_questions(answers, "fold")
     return answers
 
 
@@ -63,14 +63,7 @@ def read_open_answers(folders: Sequence[Path]) -> pd.DataFrame:
     if not tables:
         return pd.DataFrame(columns=OPEN_COLUMNS)
     answers = pd.concat(tables, ignore_index=True)
-    runs = {run: frozenset(zip(t["ID"], t["reference"], strict=True)) for run, t in answers.groupby(RUN, sort=False)}
-    (first, expected), *others = runs.items()
-    for run, got in others:
-        if got != expected:
-            raise ValueError(
-                f"open answers: {run} was asked {len(got)} questions, {first} {len(expected)}, {len(got ^ expected)} "
-                "of them not the other's; answer the same table"
-            )
+    _check_same_questions(answers, "reference")
     return answers
 
 
@@ -135,8 +128,9 @@ def _check_keys(answers: pd.DataFrame, questions: Sequence[Question]) -> None:
         raise ValueError("answers: column correct disagrees with predicted and answer; run 60_answer_questions again")
 
 
-def _check_same_questions(answers: pd.DataFrame) -> None:
-    asked = {run: frozenset(zip(t["fold"], t["ID"], strict=True)) for run, t in answers.groupby(RUN, sort=False)}
+def _check_same_questions(answers: pd.DataFrame, beside: str) -> None:
+    """Raise ValueError where runs were not asked the same IDs, with the same value `beside` each."""
+    asked = {run: frozenset(zip(t[beside], t["ID"], strict=True)) for run, t in answers.groupby(RUN, sort=False)}
     (first, expected), *others = asked.items()
     for run, got in others:
         if got != expected:

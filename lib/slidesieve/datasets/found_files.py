@@ -18,7 +18,6 @@ from slidesieve.provenance.table_files import read_names
 
 SLIDES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".svslide", ".bif", ".vms", ".vmu", ".dcm")
 ASKED = (".json", ".json.gz", ".xlsx", ".tsv")
-PLACES_ONLY = "places without features"
 
 
 class FeatureFile(NamedTuple):

@@ -103,14 +103,6 @@ def fault_table(faults: Mapping[str, Sequence[Fault]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["file", *Fault._fields])
 
 
-def raise_faults(path: str | Path, faults: list[str]) -> None:
-    """Raise ValueError with the first faults of a file, if there are any."""
-    if faults:
-        listed = "\n  ".join(faults[:SHOWN] + ([f"... and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []))
-        listed = listed.encode(errors="backslashreplace").decode()
-        raise ValueError(f"{path}: {len(faults)} faults; correct these and run again\n  {listed}")
-
-
 def _told(faults: Sequence[Fault], done: str) -> str:
     kinds = Counter(fault.kind for fault in faults if fault.repaired == (done == "repaired"))
     return "".join(f"{n} {done}: {kind}; " for kind, n in kinds.items())

@@ -6,8 +6,8 @@ feature_path = `patches/S1.h5#uni_v2`.
 
 import h5py
 
-from slidesieve.features.formats.asked import Asked, Found, check_is_of_tiles
-from slidesieve.provenance.hdf5 import attributes, dataset, is_group, names, read
+from slidesieve.features.formats.asked import Asked, Found, read_arrays
+from slidesieve.provenance.hdf5 import is_group
 
 GROUP = "features"
 PLACES = 5
@@ -37,13 +37,8 @@ def features_name(file: h5py.File, part: str) -> str:
 
 def read_file(file: h5py.File, asked: Asked) -> Found:
     name = features_name(file, asked.part)
-    x = dataset(file, name)
-    attrs = attributes(file) | attributes(x) | {"encoder": name.partition("/")[2]}
-    check_is_of_tiles(asked, x.shape, attrs)
-    coords = None
-    if "coords" in names(file):
-        places = dataset(file, "coords")
-        attrs |= attributes(places)
-        coords = read(places)
-        coords = coords[:, :2] if coords.ndim == 2 and coords.shape[1] == PLACES else coords
-    return Found(read(x), coords, attrs)
+    found = read_arrays(file, name, asked)
+    coords = found.coords
+    if coords is not None and coords.ndim == 2 and coords.shape[1] == PLACES:
+        coords = coords[:, :2]
+    return found._replace(coords=coords, attrs=found.attrs | {"encoder": name.partition("/")[2]})
