@@ -27,6 +27,7 @@ from slidesieve.slides.tiling import NoTissue, TileSpec, read_tiling
 SPEC = TileSpec(64, 1.0, 0, 0.25)
 CODE = dict.fromkeys(FEATURE_CODE, "1")
 LOSS = {"max_lost_share": 0.5}
+FULL = "look at the slide: all tissue"
 STAND_IN = EncoderChoice("stain-texture", "cpu", 32, "cls")
 
 
@@ -68,12 +69,12 @@ def _both_stages(manifest: Path, out: Path, workers: int):
 
 def test_a_slide_is_kept_until_what_decides_it_changes(tmp_path):
     manifest, out = _cohort(tmp_path, 1), tmp_path / "tiles"
-    assert _tile(manifest, out)("s0") == Counts(128, 0, False)
+    assert _tile(manifest, out)("s0") == Counts(128, 0, False, FULL)
     before = (out / "s0.h5").read_bytes()
-    assert _tile(manifest, out)("s0") == Counts(128, 0, True)
+    assert _tile(manifest, out)("s0") == Counts(128, 0, True, FULL)
     assert _tile(manifest, out, code=CODE | {"slidesieve.features.encoders": "2"})("s0").kept  # none of this stage's
     assert not _tile(manifest, out, code=CODE | {"slidesieve.slides.tiling": "2"})("s0").kept
-    assert _tile(manifest, out, spec=TileSpec(32, 1.0, 0, 0.25))("s0") == Counts(512, 0, False)
+    assert _tile(manifest, out, spec=TileSpec(32, 1.0, 0, 0.25))("s0") == Counts(512, 0, False, FULL)
     assert not _tile(manifest, out)("s0").kept and (out / "s0.h5").read_bytes() == before
     write_slide(tmp_path / "s0.tif", smooth_noise(512, 1024, 9), levels=3, compression="jpeg")
     assert not _tile(manifest, out)("s0").kept
@@ -260,7 +261,7 @@ def test_a_half_downloaded_slide_is_done_anew_when_it_is_whole(tmp_path, missing
     first = _tile(manifest, out)("s0")
     assert 100 < first.n_tiles < 512 and _tile(manifest, out)("s0").kept
     path.write_bytes(whole)
-    assert _tile(manifest, out)("s0") == Counts(512, 0, False)
+    assert _tile(manifest, out)("s0") == Counts(512, 0, False, FULL)
 
 
 def test_a_slide_is_the_one_whose_sum_the_manifest_states(tmp_path):
@@ -273,7 +274,7 @@ def test_a_slide_is_the_one_whose_sum_the_manifest_states(tmp_path):
     stated = _tile(write_manifest(tmp_path / "sum.csv", rows), out)
     assert stated("s0").kept  # to state the sum of the same file costs nothing
     stated = partial(stated, code=CODE | {"slidesieve.slides.tiling": "2"})
-    assert stated("s0") == Counts(128, 0, False)
+    assert stated("s0") == Counts(128, 0, False, FULL)
     assert read_attrs(out / "s0.h5")["slide_identity"] == "sha256:" + rows[0]["sha256"]
     os.utime(path, ns=(1, 1))
     assert stated("s0").kept  # touched, and equal
@@ -300,8 +301,8 @@ def test_a_slide_that_lost_too_many_tiles_is_not_ok_in_either_stage(tmp_path):
         damage_tile(flat, number)
         damage_tile(tmp_path / "s0.tif", number)
     tile = _tile(manifest, tmp_path / "tiles", max_lost_share=0.25)
-    assert tile("s0") == Counts(128, 0, False) and tile("s1") == Counts(96, 32, False)
-    assert tile("s2") == tile("s3") == Counts(128, 0, False)
+    assert tile("s0") == Counts(128, 0, False, FULL) and tile("s1") == Counts(96, 32, False, FULL)
+    assert tile("s2") == tile("s3") == Counts(128, 0, False, FULL)
     with pytest.raises(
         TilesLost, match=r"s1\.tif: 25% of its tiles cannot be read, at most 24% may be \(max_lost_share\)"
     ):
@@ -332,7 +333,7 @@ def test_what_was_never_scanned_is_not_lost(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Slide, "read_rgba", half_scanned)
     counts = _tile(manifest, tmp_path / "tiles", max_lost_share=0.0)("s0")
-    assert counts == Counts(64, 64, False) and read_attrs(tmp_path / "tiles" / "s0.h5")["lost_share"] == 0
+    assert counts == Counts(64, 64, False, FULL) and read_attrs(tmp_path / "tiles" / "s0.h5")["lost_share"] == 0
 
 
 SCRIPT = """

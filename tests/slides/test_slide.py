@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import tifffile
 from slide_files import damage_tile, smooth_noise, write_slide
 
 from slidesieve.slides import slide as slides
@@ -34,6 +35,36 @@ def test_a_missing_or_absurd_mpp_is_asked_for(tmp_path, mpp, given, fault, words
     path = write_slide(tmp_path / "a.tif", smooth_noise(64, 64), mpp=mpp)
     with pytest.raises(fault, match=words):
         open_slide(path, given)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "mpp"),
+    [
+        ('<Pixels ID="P:0" PhysicalSizeX="0.2527" PhysicalSizeXUnit="µm" PhysicalSizeY="0.2527" SizeX="9"/>', 0.2527),
+        (
+            '<O:Pixels PhysicalSizeX="252.7" PhysicalSizeY="252.7" PhysicalSizeXUnit="nm" PhysicalSizeYUnit="nm">',
+            0.2527,
+        ),
+        ('<Pixels PhysicalSizeX="5e-1" PhysicalSizeY=".5">', 0.5),
+        ('<Pixels PhysicalSizeX="1" PhysicalSizeXUnit="pixel" PhysicalSizeY="1" PhysicalSizeYUnit="pixel">', None),
+        ('<Pixels SizeX="9">', None),
+        ('<Pixels PhysicalSizeX="half" PhysicalSizeY="half">', None),
+    ],
+)
+def test_mpp_out_of_an_ome_xml_header(tmp_path, pixels, mpp):
+    header = f'<?xml version="1.0" encoding="UTF-8"?><OME xmlns="x"><Image ID="Image:0">{pixels}</Image></OME>'
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(
+        path, smooth_noise(256, 512), tile=(256, 256), photometric="rgb", description=header.encode(), metadata=None
+    )
+    if mpp is None:
+        with pytest.raises(slides.MissingMpp, match="no mpp in the file"):
+            slides.open_slide(path)
+    else:
+        with slides.open_slide(path) as slide:
+            assert slide.mpp == pytest.approx(mpp) and slide.mpp_source == "file"
+        with slides.open_slide(path, 0.9) as slide:
+            assert slide.note == f"the manifest says mpp 0.9, the file {mpp:g}: the manifest's is used"
 
 
 def test_the_manifest_outweighs_the_file_and_mpp_the_objective_and_both_are_said():

@@ -57,7 +57,8 @@ def test_every_verdict_of_stage_10_is_foretold(tmp_path):
     faults, notes = foretold(path, SPEC)
     assert faults == said(path, list(faults), SPEC, tmp_path / "tiles")
     assert {name for name, fault in faults.items() if fault} == {*pictures, "none", "no slide"} - {"fine"}
-    assert {name for name, note in notes.items() if note} == {"other"}
+    assert {name for name, note in notes.items() if note} == {"fine", "other"}
+    assert notes["fine"] == "look at the slide: all tissue"
     few, _ = foretold(path, SPEC, most=0)  # by the headers alone
     assert {name for name, fault in few.items() if fault} == {"coarse", "bare", "none", "no slide"}
 

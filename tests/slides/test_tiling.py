@@ -1,4 +1,4 @@
-"""Tissue, grid, coverage, tile file."""
+"""Grid, coverage, tile file."""
 
 import h5py
 import numpy as np
@@ -7,24 +7,7 @@ from slide_files import STAIN, damage_tile, glass, smooth_noise, write_slide
 
 from slidesieve.slides import tiling
 from slidesieve.slides.slide import open_slide, view_at
-from slidesieve.slides.tiling import TileSpec, coverage, grid, read_tiling, tile_slide, tissue_mask, write_tiling
-
-
-def test_tissue_is_what_is_stained_and_not_black():
-    rgb = np.full((20, 40, 3), 243, np.uint8)
-    rgb[:, 10:20] = STAIN
-    rgb[:, 20:30] = (0, 0, 40)  # fluorescence
-    rgb[:, 30:] = (228, 224, 229)  # tinted glass
-    mask = tissue_mask(rgb)
-    assert mask[:, 10:20].all() and mask.sum() == 20 * 10
-
-
-def test_small_gaps_in_tissue_are_tissue_and_large_ones_are_not():
-    rgb = np.full((60, 60, 3), STAIN, np.uint8)
-    rgb[10:14, 10:14] = 243
-    rgb[30:50, 30:50] = 243
-    mask = tissue_mask(rgb)
-    assert mask[10:14, 10:14].all() and not mask[34:46, 34:46].any()
+from slidesieve.slides.tiling import TileSpec, coverage, grid, read_tiling, tile_slide, write_tiling
 
 
 def test_a_slide_full_of_tissue_keeps_all_its_tiles(tmp_path):

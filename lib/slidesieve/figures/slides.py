@@ -28,6 +28,21 @@ def tile_sheet(overviews: Sequence[Overview], *, columns: int = 3) -> Figure:
     return figure
 
 
+def contact_sheet(overviews: Sequence[Overview], words: Mapping[str, str], *, columns: int = 8) -> Figure:
+    """Draw slides small, what is not tiled faded, each with its words above it."""
+    figure, axes = panels(len(overviews), columns=columns, width=1.7, height=1.9, sharex=False, sharey=False)
+    for ax, (slide_id, rgb, width_px0, tiling) in zip(axes, overviews, strict=True):
+        scale = width_px0 / rgb.shape[1]
+        side = int(np.ceil(float(tiling.attrs["patch_size"]) * tiling.view.scale / scale)) + 1
+        tiled = np.zeros(rgb.shape[:2], bool)
+        for x, y in (tiling.coords / scale).round().astype(int):
+            tiled[y : y + side, x : x + side] = True
+        ax.imshow(np.where(tiled[..., None], rgb, 160 + rgb * 0.35).astype(np.uint8))
+        ax.set_title(f"{slide_id[:22]}\n{words[slide_id]}", fontsize=6)
+        ax.set_axis_off()
+    return figure
+
+
 def grid_sheet(grids: Mapping[str, Int[np.ndarray, "n 2"]], *, columns: int = 3) -> Figure:
     """Draw where the tiles of some slides lie, a dot a tile's top left corner, in level-0 px."""
     figure, axes = panels(len(grids), columns=columns, width=4.0, height=3.8, sharex=False, sharey=False)

@@ -35,6 +35,7 @@ TILE_CODE = (
     "slidesieve.slides.slide",
     "slidesieve.slides.jobs",
     "slidesieve.slides.tiling",
+    "slidesieve.slides.tissue",
 )
 
 

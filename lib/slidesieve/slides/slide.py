@@ -5,6 +5,7 @@ glass that was never scanned is, shows the slide's background, white where it na
 """
 
 import math
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from openslide import OpenSlide, OpenSlideError
 from PIL import Image
 
 MPP_RANGE = (0.05, 100.0)  # below it light resolves nothing, above it no microscope works
+UNITS = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4}  # of OME-XML, in micrometres; both mus
 SNAP = 0.02  # a stored level this close to the requested mpp is taken as stored: resampling would only blur
 
 
@@ -125,13 +127,26 @@ def _background(properties) -> tuple[int, int, int, int]:
     return (*rgb, 255)
 
 
+def _ome_mpp(description: str) -> list[float]:
+    """Micrometres a pixel (x, y) of the first image that an OME-XML header describes, or nothing."""
+    pixels = re.search(r"<(?:\w+:)?Pixels\b[^>]*>", description)
+    told = dict(re.findall(r'\b(PhysicalSize[XY](?:Unit)?)="([^"]*)"', pixels[0])) if pixels else {}
+    sizes = [told.get(f"PhysicalSize{axis}", "") for axis in "XY"]
+    units = [UNITS.get(told.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "XY"]
+    if None in units or not all(re.fullmatch(r"\d*\.?\d+(?:[eE][+-]?\d+)?", size) for size in sizes):
+        return []
+    return [float(size) * unit for size, unit in zip(sizes, units, strict=True)]
+
+
 def _mpp(path: Path, properties, given: float | None) -> tuple[float, str, str]:
     """Micrometres a pixel, who says so, what speaks against it: the manifest outweighs the file, mpp the objective."""
     own = [float(properties.get(f"openslide.mpp-{axis}") or 0) for axis in "xy"]
+    if not {"openslide.mpp-x", "openslide.mpp-y"} & set(properties):
+        own = _ome_mpp(properties.get("tiff.ImageDescription", "")) or own
     remedy = "set the true mpp (um a pixel) in its manifest row"
     x = y = given
     if given is None:
-        if not {"openslide.mpp-x", "openslide.mpp-y"} <= set(properties):
+        if not all(own) and not {"openslide.mpp-x", "openslide.mpp-y"} <= set(properties):
             raise MissingMpp(f"{path.name}: no mpp in the file; {remedy}")
         x, y = own
     mpp, source = (x + y) / 2, "file" if given is None else "manifest"

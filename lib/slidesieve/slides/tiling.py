@@ -1,4 +1,4 @@
-"""Where the tiles of a slide lie: tissue mask, a grid at a requested mpp, and the tile file.
+"""Where the tiles of a slide lie: a grid at a requested mpp, the tissue on it, and the tile file.
 
     tile side  tile_px * scale       level-0 px, scale = mpp / slide_mpp
     grid       x_i = i * step, step = (tile_px - overlap_px) * scale, whole tiles only
@@ -12,20 +12,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
-from scipy import ndimage
+from jaxtyping import Bool, Float, Int
 
 from slidesieve.cohort.slide_files import written_hdf5
 from slidesieve.provenance.hdf5 import TRIDENT_ATTRS, WHOLE, attributes, dataset, open_hdf5, read
 from slidesieve.slides.pixels import Thumbnail, thumbnail
 from slidesieve.slides.slide import Slide, SlideFault, View, view_at
+from slidesieve.slides.tissue import DARK, find_tissue
 
-SATURATION = 0.05  # glass has at most 0.03
-DARK = 50  # of 255: darker in every channel than any stained tissue
 PALE = 60  # of 255: what has more in every channel lets light through: glass and stained tissue do, nothing that glows
 LEAST_LIT = 0.002  # share of a slide that is not black, if there is anything on it
 MASK_PX_PER_TILE = 8
-GAP_PX = 2  # mask pixels closed from each side: what is white inside tissue (fat, lumens) is tissue
+LOOK = "look at the slide: "  # what is said of a flagged one begins so
 
 
 class SlideTooSmall(SlideFault):
@@ -82,7 +80,8 @@ def tile_slide(slide: Slide, spec: TileSpec) -> Tiling:
             f"{spec.tile_px * view.scale:.0f} px; lower tile_px or mpp, or leave this slide out"
         )
     side_px0 = spec.tile_px * view.scale
-    tissue = coverage(tissue_mask(small.rgb) & small.known, coords, side_px0, small.scale)
+    found = find_tissue(small.rgb, small.known)
+    tissue = coverage(found.mask, coords, side_px0, small.scale)
     seen = coverage(small.known, coords, side_px0, small.scale) > 0
     keep = (tissue >= spec.min_tissue) & seen
     if not keep.any():
@@ -91,20 +90,9 @@ def tile_slide(slide: Slide, spec: TileSpec) -> Tiling:
             f"{tissue.max():.0%}); look at the slide, or lower min_tissue"
         )
     lost_share = float((coverage(small.lost, coords, side_px0, small.scale) == 1).mean())
-    attrs = _attrs(slide, spec, view) | {"lost_share": lost_share}
+    told = [*([slide.note] if slide.note else []), *([LOOK + ", ".join(found.flags)] if found.flags else [])]
+    attrs = _attrs(slide, spec, view) | {"lost_share": lost_share, "note": "; ".join(told)}
     return Tiling(coords[keep], tissue[keep].astype(np.float32), int((~seen).sum()), view, attrs)
-
-
-def tissue_mask(rgb: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"]:
-    """Mark what is stained (coloured beyond any glass, and not black), and the gaps in it.
-
-    A fixed saturation threshold, not Otsu's: a slide full of tissue has no glass to find, and fat would go with it.
-    """
-    high, low = rgb.max(-1).astype(np.float32), rgb.min(-1).astype(np.float32)
-    stained = (high - low > SATURATION * high) & (high > DARK)
-    padded = np.pad(stained, 2 * GAP_PX, mode="edge")
-    closed = ndimage.binary_closing(padded, np.ones((2 * GAP_PX + 1,) * 2))
-    return closed[2 * GAP_PX : -2 * GAP_PX, 2 * GAP_PX : -2 * GAP_PX]
 
 
 def grid(slide: Slide, spec: TileSpec, view: View) -> Int[np.ndarray, "n 2"]:
@@ -180,7 +168,6 @@ def _attrs(slide: Slide, spec: TileSpec, view: View) -> dict:
         "mpp_source": slide.mpp_source,
         "min_tissue": spec.min_tissue,
         "tile_size_um": spec.tile_px * mpp,
-        "note": slide.note,
     }
 
 

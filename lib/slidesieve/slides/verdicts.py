@@ -19,9 +19,8 @@ def verdicts(manifest: Manifest, spec: TileSpec, *, most: int) -> pd.DataFrame:
         try:
             with open_slide(manifest.root / named, mpp) as slide:
                 view_at(slide, spec.mpp)
-                if slide_id in looked:
-                    tile_slide(slide, spec)
-                rows.append((slide_id, named, *slide.size_px0, slide.mpp, "", slide.note))
+                note = tile_slide(slide, spec).attrs["note"] if slide_id in looked else slide.note
+                rows.append((slide_id, named, *slide.size_px0, slide.mpp, "", note))
         except (OSError, ValueError) as fault:
             rows.append((slide_id, named, 0, 0, float("nan"), f"{type(fault).__name__}: {fault}", ""))
     return pd.DataFrame(rows, columns=["slide_id", "slide_path", "width_px0", "height_px0", "mpp", "fault", "note"])
