@@ -101,9 +101,11 @@ def test_other_words_or_another_head_are_noted_and_compared(tmp_path):
         assert found.score == pytest.approx(whole.loc["kmeans", "score"] - whole.loc[name, "score"])
 
 
-def test_papers_do_not_tell_how_they_asked():
-    tcssa, sparse = papers().query("group == 'all' and method in ('TC-SSA', 'SparseLearn')").iloc[:2].iloc
-    assert difference(tcssa, sparse).note == "prompt: not known of both; head: not known of both"
+def test_papers_do_not_tell_how_they_asked(tmp_path):
+    papers().to_csv(tmp_path / "ledger.csv", index=False)
+    for table in (papers(), pd.read_csv(tmp_path / "ledger.csv")):
+        tcssa, sparse = table.query("group == 'all' and method in ('TC-SSA', 'SparseLearn')").iloc[:2].iloc
+        assert difference(tcssa, sparse).note == "prompt: not known of both; head: not known of both"
 
 
 def test_a_run_of_the_published_file_says_so(tmp_path):

@@ -95,7 +95,7 @@ def note(a: pd.Series, b: pd.Series) -> str:
     """Say what else two models' rows differ in that makes scores: `prompt` and `head`; "" if in neither."""
     said = []
     for what in ("prompt", "head"):
-        one, other = a[what], b[what]
+        one, other = ("" if pd.isna(row[what]) else row[what] for row in (a, b))  # a file has no empty words
         if NO_MODEL in (one, other) or one == other != "":
             continue
         told = f'"{one}" and "{other}"' if one and other else "not known of both"
