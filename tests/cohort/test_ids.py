@@ -5,7 +5,7 @@ from itertools import permutations
 import pytest
 from shared_data import INPUTS
 
-from slidesieve.cohort.ids import BY_BARCODE, RULES, match, matched, tcga_case
+from slidesieve.cohort.ids import BY_BARCODE, LOST_DIGITS, RULES, match, matched, tcga_case
 
 UUID = "6E8D3C1A-4F2B-4C77-9E5B-0123456789AB"
 DX1 = "TCGA-05-0001-01Z-00-DX1"
@@ -25,9 +25,19 @@ DX1 = "TCGA-05-0001-01Z-00-DX1"
         (f"{DX1}.{UUID}", f"{DX1}.{UUID}_0_1024.npy", 3),
         (f"case 7.{UUID}", "case 7", 3),
         ("s1", "S1", 4),
-        ("5726", "005726", 5),
-        ("5726.0", "5726", 5),
-        ("0", "000", 5),
+        ("5726", "005726", 6),
+        ("5726.0", "5726", 6),
+        ("0", "000", 6),
+        ("12.00", "0012.svs", 6),
+        ("\u200bs1\ufeff", "s1", 1),
+        ('="005726"', "005726", 1),  # as text, for Excel to leave it alone
+        ("'005726", "005726", 1),
+        (f"{DX1}_{UUID}.h5", DX1, 3),
+        (f"case7-{UUID}", "case7", 3),
+        (f"{UUID}.{DX1}", DX1, 3),
+        (f"{UUID}_case7.svs", "case7", 3),
+        (f"{UUID}/case7.svs", "case7", 5),  # as the GDC's client leaves them
+        ("slides\\b\\S1.svs", "s1", 5),
     ],
 )
 def test_each_loosening_counts_by_its_name(asked, known, rule):
@@ -45,6 +55,9 @@ def test_each_loosening_counts_by_its_name(asked, known, rule):
         (["01", "001"], ["1"]),
         (["1"], ["01", "001"]),
         (["S1"], ["s1", "S1.svs", "S1.tif"]),
+        (["S1"], ["a/S1.svs", "b/S1.svs"]),
+        (["c7"], [f"{UUID}_c7", f"{UUID.replace('6', '7')}_c7"]),
+        ([UUID], [UUID.replace("6", "7")]),
         ([f"{DX1}.{UUID}", DX1 + ".svs"], [f"{DX1}.{UUID.replace('6', '7')}"]),
         ([""], [" "]),
         (["TCGA-05-0001"], [DX1, DX1[:-1] + "2"]),
@@ -57,6 +70,14 @@ def test_two_are_never_taken_for_one(asked, known):
     for a in permutations(asked):
         for b in permutations(known):
             assert match(a, b).found == {}
+
+
+def test_what_a_spreadsheet_wrote_with_an_exponent_is_lost_and_said_to_be():
+    """1.2E+05 may be 120000 or 120400: no two are taken for one."""
+    found = match(["1.2E+05", "1,23457E+11", "12e4"], ["120000", "123456789012"])
+    assert found.found == {} and found.lost["12e4"] == "no such id"
+    assert found.lost["1.2E+05"] == found.lost["1,23457E+11"] == LOST_DIGITS
+    assert match(["1.2E+05"], ["1.2E+05"]).how == {RULES[0][0]: 1}
 
 
 def test_what_is_exact_is_not_given_to_another():

@@ -7,6 +7,7 @@ from shared_data import INPUTS
 
 from slidesieve.cohort.manifest import read_manifest
 from slidesieve.cohort.tables import is_missing, read_words
+from slidesieve.provenance.table_files import read_names
 
 WORDS = [["slide_id", "site"], ["S1", "Zürich"], ["S2", "Genève"]]
 
@@ -92,8 +93,36 @@ def test_what_is_no_table_is_refused_by_name(tmp_path, data, fault):
 
 def test_words_that_say_there_is_no_value():
     missing = ["", " ", "NA", "n/a", "NaN", "null", "[Not Available]", "[Unknown]", "'--", "--", "#N/A", "not reported"]
-    values = ["None", "N", "0", "no", "Na+", "[a] b", "none"]
+    missing += [
+        "N.A.",
+        "<NA>",
+        "NaT",
+        "Unknown",
+        "Not Applicable",
+        "[Not Evaluated]",
+        "Not Allowed To Collect",
+        "\u2013",
+        ".",
+    ]
+    missing += ["#REF!", "#VALUE!", "#NAME?"]
+    values = ["None", "N", "0", "no", "Na+", "[a] b", "none", "N0", "-9", "#1", "unknown primary"]
     assert is_missing(pd.Series(missing)).all() and not is_missing(pd.Series(values)).any()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "slide_id;site\r\nB\u00fchler;Z\u00fcrich\r\n".encode("utf-8-sig"),
+        "slide_id\tsite\nB\u00fchler\tZ\u00fcrich\n".encode("utf-16-be").join([b"\xfe\xff", b""]),
+        "slide_id;site\nB\u00fchler;Z\u00fcrich\n".encode("cp1252"),
+        '"slide_id","site"\n"Bu\u0308hler\u00a0"," Zu\u0308rich"\n'.encode("utf-8-sig"),
+        "slide_id,site\rB\u00fchler,Z\u00fcrich\r".encode(),
+    ],
+)
+def test_one_table_in_other_hands(tmp_path, data):
+    (tmp_path / "t.csv").write_bytes(data)
+    assert read_names(tmp_path / "t.csv") == ["slide_id", "site"]
+    assert read_words(tmp_path / "t.csv").to_dict("list") == {"slide_id": ["B\u00fchler"], "site": ["Z\u00fcrich"]}
 
 
 @pytest.mark.shared

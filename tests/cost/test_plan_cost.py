@@ -11,21 +11,23 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import get_constant_schedule
 
 from slidesieve.answers import answering
+from slidesieve.answers.generating import Prompted, said
 from slidesieve.compressors.locpath import LoCPath
 from slidesieve.cost import flops, methods
 from slidesieve.cost.methods import Sizes
 from slidesieve.cost.models import Case, build, decoder, slide
 from slidesieve.cost.plan_cost import (
     ON_DISK_BYTES,
-    passes,
+    decoded_operations,
+    decoded_tokens,
     read_operations,
     read_tokens,
     step_operations,
     trained_tokens,
 )
-from slidesieve.cost.plan_memory import block_bytes
+from slidesieve.cost.plan_memory import Load, block_bytes, decoding_bytes, decoding_load
 from slidesieve.cost.plan_pretraining import parameters
-from slidesieve.cost.plan_sizes import described, model_of
+from slidesieve.cost.plan_sizes import described, model_of, passes
 from slidesieve.cost.plan_work import Item, Work
 from slidesieve.datasets.questions import Question
 from slidesieve.features.bag import collate, make_bag
@@ -133,6 +135,58 @@ def test_tokens_through_the_language_model(method):
         answering.answer(real, asked, bags, answer_form="text", seed=0 if soft else None, **alone)
     work = Work(len(asked), len(bags), items)
     assert sum(seen) == read_tokens(planned, work, 6, head=head, cap=4096, passes=passes(planned))
+
+
+WORDS = 6  # of an open answer
+
+
+def asked_in_words(real):
+    """A question about each of two slides that the model never ends by itself, and the work that a plan makes of it."""
+    sizes, text = {"s0": 91, "s1": 33}, " ".join("a" * 11)
+    real.chat.stops = set()
+    prompted = [Prompted(slide, slide, text) for slide in sizes]
+    bags = {name: slide(n, D)._replace(slide_id=name) for name, n in sizes.items()}
+    prompt = len(real.chat.turn(text, []).prompt)
+    return prompted, bags, Work(2, 2, tuple(Item(n, prompt + WORDS, WORDS) for n in sizes.values())), prompt
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_operations_and_tokens_of_open_answers(method):
+    planned, real, _, _ = described_and_real(method, lora=True)
+    real.requires_grad_(False).eval()
+    prompted, bags, work, _ = asked_in_words(real)
+    seen = []
+    real.lm.get_decoder().layers[0].register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append((args[0] if args else kwargs["hidden_states"]).shape[1]), with_kwargs=True
+    )
+    found = counted(lambda: said(real, prompted, bags, most_tokens=WORDS, batch_tokens=1))
+    one = {"head": len(real.chat.head), "cap": 4096}
+    assert sum(seen) == decoded_tokens(planned, work, **one) and seen.count(1) == 2 * (WORDS - 1)
+    assert 0.96 < found / decoded_operations(planned, work, **one) < 1.04
+
+
+def test_open_answers_by_hand():
+    """Random: K tokens a slide, and no other part than the projector and the language model that costs anything."""
+    planned, real, _, _ = described_and_real("random")
+    _, _, work, prompt = asked_in_words(real)
+    lm, head = planned.lm.decoder, 3
+    before = K + head + prompt
+    p = 2 * lm.weights
+    forward = p * before + 4 * lm.layers * lm.inner * before**2
+    forward += sum(p + 4 * lm.layers * lm.inner * (before + i) for i in range(1, WORDS))
+    logits = WORDS * 2 * lm.width * lm.vocabulary
+    width = planned.sizes.projector_width
+    projected = K * 2 * (D * width + width * lm.width)
+    assert decoded_operations(planned, work, head=head, cap=4096) == 2 * (forward + logits + projected)
+    assert decoded_tokens(planned, work, head=head, cap=4096) == 2 * (before + WORDS - 1)
+    asked = {"max_tiles": 40, "batch_tokens": 2 * (40 + head + prompt + WORDS), "device": "cpu"}
+    load = decoding_load(work._replace(n=9), asked, head)
+    assert load == Load(2, 40, head + prompt + WORDS, 1, 1)
+    tokens = 2 * (K + head + prompt + WORDS)
+    kept = 4 * planned.lm.parameters + 4 * sum(planned.parameters.values())
+    keys, mask, scores = 2 * lm.layers * lm.keys * 4 * tokens, 5 * tokens**2 // 2, 2 * lm.vocabulary * 8
+    once = max((3 * lm.ffn + 8 * lm.width) * 4 * tokens, 2 * 40 * D * 4 * 12)
+    assert decoding_bytes(planned, load, asked) == kept + keys + once + mask + scores
 
 
 @pytest.mark.parametrize("method", ["slidechat", "sparselearn", "tcssa", "locpath"])

@@ -49,6 +49,27 @@ def test_tokens_and_steps_by_hand(planned):
     assert set(found) == {id for id in due if id[:2] in ("40", "50", "60")}
 
 
+def test_open_questions_are_paid_for_where_they_are_asked(planned, tmp_path):
+    stages, _ = planned
+    id = "60_answer_questions/sparselearn_k8_s0"
+    head = "ID,Slide,Broad Category,Narrow Category,Question,Reference"
+    path = tmp_path / "open.csv"
+    slides = pd.read_csv(tmp_path / "manifest.csv", dtype=str)["slide_id"].tolist()
+    text = "Which tissue is it?"
+    path.write_text("\n".join([head, *(f"o{i},{slide},b,n,{text},fat" for i, slide in enumerate(slides))]))
+    found = {}
+    for most in (0, 5, 6):
+        asked = {"open_questions": str(path) if most else "", "open_tokens": most or 128}
+        changed = [s._replace(values={**s.values, **asked}) if s.id == id else s for s in stages]
+        found[most] = costs(changed, {stage.id: ["never ran"] for stage in stages})[id]
+    chat = plan_work._chat(str(tmp_path / "lm"), "own")
+    before = 8 + len(chat.head) + len(chat.turn(text, []).prompt)  # of the one test slide
+    assert found[5].validation_tokens - found[0].validation_tokens == before + 5 - 1
+    assert found[6].validation_tokens - found[5].validation_tokens == 1
+    assert found[6].operations > found[5].operations > found[0].operations
+    assert found[6].peak_bytes >= found[0].peak_bytes > 0
+
+
 def test_tables_are_read_once_for_all_stages_that_are_fed_alike(planned, monkeypatch):
     class Seen(dict):
         def __getitem__(self, name):

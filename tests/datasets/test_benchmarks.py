@@ -176,3 +176,14 @@ def test_a_file_is_read_by_what_it_is(tmp_path):
     (tmp_path / "q.md").write_text("ID,Slide")
     with pytest.raises(ValueError, match=r"q.md: not JSON .*; expected"):
         read_benchmark(tmp_path / "q.md", slides=[])
+
+
+def test_options_composed_in_two_ways_are_equal_in_json_too(tmp_path):
+    items = [closed("17", "a", "a", "b") for _ in range(200)]
+    items += [
+        closed("17", "S\u00e9zary", "S\u00e9zary", "Se\u0301zary"),
+        closed("17", "Se\u0301zary", "S\u00e9zary", "b"),
+    ]
+    read = read_benchmark(write(tmp_path / "test.json", items), slides=SLIDES)
+    assert [(f.place, f.repaired) for f in read.faults if not f.repaired] == [("item 200", False)]
+    assert len(read.questions) == 201 and read.questions[-1].answer == 0

@@ -15,6 +15,7 @@ from slidesieve.datasets.questions import (
     in_cohort,
     option_columns,
     parse_questions,
+    plain,
     prompt,
     read_captions,
     read_questions,
@@ -191,9 +192,12 @@ def test_options_that_differ_in_case_or_spaces_alone_are_equal(tmp_path):
         ("q1", "s1", "M", "g", "?", "Yes", "yes ", "No", "no", "A"),
         ("q2", "s1", "M", "g", "?", "Grade 2", "Grade  2", "Grade 3", "", "A"),
         ("q3", "s1", "M", "g", "?", "Straße", "STRASSE", "", "", "A"),
+        ("q4", "s1", "M", "g", "?", "Yes", "Yes\u00a0", "", "", "A"),
+        ("q5", "s1", "M", "g", "?", "S\u00e9zary", "Se\u0301zary", "", "", "A"),
     ]
-    with pytest.raises(ValueError, match="3 faults in 3 of 3 records"):
+    with pytest.raises(ValueError, match="5 faults in 5 of 5 records"):
         read_questions(write_table(tmp_path / "q.csv", rows))
+    assert plain("S\u00e9zary") == plain("se\u0301zary\t") and plain("T2") != plain("T\u00b2")
 
 
 def test_a_few_faulty_rows_are_set_aside_and_answers_in_words_are_read(tmp_path, capsys):

@@ -225,3 +225,22 @@ def test_features_of_the_field_are_read_or_refused_by_name(name, fault):
             read_bag(path, "s")
     else:
         assert read_bag(path, "s").x.shape == (20, 16)
+
+
+def test_other_tensors_are_read_or_refused_by_name(tmp_path):
+    x = torch.from_numpy(X)
+    for i, read in enumerate((x.double(), x.half().requires_grad_(), x.t().contiguous().t())):
+        torch.save(read, tmp_path / f"{i}.pt")
+        assert np.allclose(read_bag(tmp_path / f"{i}.pt", "s").x, X, atol=1e-2)
+    refused = {
+        "complex": (x.to(torch.complex64), "holds torch.complex64; expected one tensor"),
+        "no_tile": (x[:0], r"features of shape \(0, 6\)"),
+        "dict": ({"features": x, "coords": x}, "holds a dict of features, coords; expected one tensor"),
+        "list": ([x, x], "holds a list; expected one tensor"),
+        "too_large": (x.double() * 1e300, "11 rows of features are not finite"),
+        "embedding": (x[0], "holds a slide's embedding"),
+    }
+    for name, (value, fault) in refused.items():
+        torch.save(value, tmp_path / f"{name}.pt")
+        with pytest.raises(ValueError, match=rf"{name}.pt.*{fault}"):
+            read_bag(tmp_path / f"{name}.pt", "s")

@@ -4,13 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from shared_data import SHARED
+from shared_data import INPUTS, SHARED
 
-from slidesieve.cohort.splits import audit_splits, grouped_splits, published_splits, splits_of
-from slidesieve.datasets.labels import label_slides
+from slidesieve.cohort.splits import audit_splits, check_classes, grouped_splits, published_splits, splits_of
+from slidesieve.datasets.labels import label_slides, read_labels
 from slidesieve.features.bag import make_bag
 from slidesieve.features.bag_files import open_features
 from slidesieve.features.standardised import Moments
+from slidesieve.features.store import PackedStore
 from slidesieve.mil.folds import Bags, untrained
 
 HIPT = SHARED / "mil" / "hipt_tcga"
@@ -129,3 +130,33 @@ def test_the_published_folds_are_not_patient_disjoint_and_ours_are(task, known, 
     assert (told["test"].sum(), told["test_patient_in_train"].sum()) == (known, shared)
     ours = audit_splits(splits_of(table, "patient", folds=range(5), **how), table)
     assert ours["test"].sum() == len(table) and (ours["test_patient_in_train"] == 0).all()
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("labels", "folder", "fault"),
+    [
+        ("labels", "ok", None),
+        ("labels_NA", "ok", None),
+        ("labels", "test_one_class", "fold 0: no 'ILC' in test"),
+        ("labels", "val_one_class", "fold 0: no 'ILC' in val"),
+        ("labels3", "train_lacks_A", "fold 0: no 'A' in train"),
+        ("labels3", "train_lacks_C", "fold 0: no 'C' in train"),
+    ],
+)
+def test_folds_of_the_field_are_cut_or_refused_by_class(labels, folder, fault):
+    store = PackedStore(INPUTS / "mil/store.h5")
+    table = label_slides(read_labels(INPUTS / f"mil/{labels}.csv"), label="code", stored=store.slide_ids, most=None)
+    assert len(table) == (28 if labels == "labels_NA" else 36)
+    cut = published_splits(INPUTS / "mil" / folder, table["slide_id"].tolist(), [0])
+    if fault:
+        with pytest.raises(ValueError, match=fault):
+            check_classes(cut, table)
+    else:
+        assert len(check_classes(cut, table)) == len(table)
+
+
+def test_a_fold_without_validation_is_refused_by_name(tmp_path):
+    (tmp_path / "splits_0.csv").write_text("train,val,test\na,,c\nb,NA,d\n")
+    with pytest.raises(ValueError, match=r"splits_0.csv: none of its 0 val slides has a label and features"):
+        published_splits(tmp_path, list("abcd"), [0])

@@ -75,6 +75,14 @@ def test_without_a_template_the_turn_is_chatml_only_where_its_marks_are_tokens()
     assert [spell(chat, answer) for answer in turn.answers] == [" B<end>", " none<end>"]
 
 
+@pytest.mark.parametrize("template", ["own", "chatml"])
+@pytest.mark.parametrize("marks", [MARKS, ["<end>"]])
+def test_the_words_of_a_prompt_are_those_that_are_read(template, marks):
+    chat = ChatFormat(build(marks, eos=marks[0]), template)
+    read = spell(chat, chat.head) + "<visual>" + spell(chat, chat.turn(prompt(ASKED), []).prompt)
+    assert chat.words(prompt(ASKED)) == read
+
+
 def begun(tokenizer, first: str = "<bos>"):
     """A tokenizer that puts a token in front of any text, as Gemma's and Llama's do."""
     template = processors.TemplateProcessing(
@@ -90,6 +98,7 @@ def test_what_the_tokenizer_puts_in_front_of_a_text_stands_in_front_once():
         chat = ChatFormat(begun(build(marks, template, "<end>")))
         assert chat.lead == [1] and spell(chat, chat.head) == f"<bos>{text}"
         assert 1 not in chat.turn(prompt(ASKED), ["B"]).prompt
+        assert chat.words("Why?").startswith(f"<bos>{text}<visual>")
     assert ChatFormat(begun(build(marks, None, "<end>")), "chatml").head[0] == 1
     assert ChatFormat(build(marks, None, "<end>")).lead == []
 

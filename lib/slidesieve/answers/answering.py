@@ -18,7 +18,13 @@ from slidesieve.models.chat import Turn
 from slidesieve.models.reproducible import reproducible
 from slidesieve.models.vlm import VLM
 
+PATTERN = Question("", "", "", "", "{question}", ("{first option}", "{second option}"), 0)
 COUNTED = ("per_token", "letters")  # what was chosen, told in other ways than the sum over rotations
+
+
+def asked_as(model: VLM) -> str:
+    """The words around a question as this model reads them: the chat turn, where tiles go, how options are listed."""
+    return model.chat.words(prompt(PATTERN))
 
 
 def answer(

@@ -22,6 +22,7 @@ COLUMNS += ["per_token", "letters", *LOGP[: len(FOUR)]]
 SELECTION_COLUMNS = [*RUN, "fold", "slide_id", "n_tiles", "n_planted", "n_kept", "n_kept_planted"]
 COST_COLUMNS = [*RUN, "fold", "n_tiles", "visual_tokens", "text_tokens", "tflops", "tflops_attention"]
 OPEN = "open_answers.csv"
+PROMPT = "prompt.txt"  # `answering.asked_as`
 OPEN_COLUMNS = [*RUN, "fold", "ID", "Slide", "case_id", "broad", "narrow", "reference", "said", "ended", "covered"]
 HAS_NO_K = rf"({'|'.join(WITHOUT_K)})(:.*)?({'|'.join(CONTROLS)})?"
 

@@ -11,9 +11,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 EXTENSIONS = r"(\.(svs|ndpi|tiff?|dcm|mrxs|scn|svslide|bif|vms|h5|hdf5|pt|npy|csv))+$"
-UUID = r"(?<=.)\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}.*$"  # of GDC's file names, and what makers add after it
+_UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"  # of GDC's file names
+UUID = rf"(?<=.)[._ -]{_UUID}.*$|^{_UUID}[._ -](?=.)"  # after a name, with what makers add; or before it
+NOT_SEEN = r"[\u200b\u2060\ufeff]"  # spaces of no width
+TYPED = r"^(?:=\"(.*)\"|'(?=\d)(.*))$"  # as text, for a spreadsheet to leave it alone
+FOLDER = r"^.*[/\\](?=.)"
 AFTER_BARCODE = r"^(tcga-\w{2}-\w{4}[\w-]*)\..*$"
 BARCODE = r"tcga-\w{2}-\w{4}(-.+)?$"
+SCIENTIFIC = r"\d([.,]\d+)?[eE]\+\d+"
+LOST_DIGITS = "a spreadsheet wrote it with an exponent, digits are lost: write the column again, as text"
 MIN_COVERAGE = 0.9
 SHOWN = 3
 
@@ -22,12 +28,22 @@ def _without_uuid(name: str) -> str:
     return re.sub(UUID, "", re.sub(AFTER_BARCODE, r"\1", name, flags=re.IGNORECASE), flags=re.IGNORECASE)
 
 
+def _as_typed(name: str) -> str:
+    """Without what is not seen of it, and without the signs that make a spreadsheet take it for text."""
+    plain = re.sub(NOT_SEEN, "", unicodedata.normalize("NFC", name)).strip()
+    return re.sub(TYPED, lambda mark: mark[1] or mark[2] or "", plain)
+
+
 RULES: tuple[tuple[str, Callable[[str], str]], ...] = (  # each on top of those before it
     ("as they are", lambda name: name),
-    ("but for spaces or how letters are composed", lambda name: unicodedata.normalize("NFC", name).strip()),
-    ("but for the file's extension", lambda name: re.sub(EXTENSIONS, "", name, flags=re.IGNORECASE)),
+    ("but for spaces or how letters are composed", _as_typed),
+    (
+        "but for the file's extension",
+        lambda name: re.sub(EXTENSIONS, "", name, flags=re.IGNORECASE),
+    ),
     ("but for a UUID", _without_uuid),
     ("but for case", str.casefold),
+    ("but for its folder", lambda name: re.sub(FOLDER, "", name)),
     ("but for leading zeros", lambda name: re.sub(r"^0*(\d+)(\.0+)?$", r"\1", name)),
 )
 BY_BARCODE = "by TCGA barcode, one the beginning of the other"
@@ -80,7 +96,8 @@ def match(asked: Iterable[str], known: Iterable[str]) -> Match:
         _take(pairs, rule, found, how)
     pairs, doubtful = _by_barcode(ours, theirs, taken=found)
     _take(pairs, BY_BARCODE, found, how)
-    lost = {name: (doubtful | alike).get(name, "no such id") for name in asked if name not in found}
+    why = {name: LOST_DIGITS for name in asked if re.fullmatch(SCIENTIFIC, name.strip())} | alike | doubtful
+    lost = {name: why.get(name, "no such id") for name in asked if name not in found}
     return Match(len(known), {name: found[name] for name in asked if name in found}, how, lost)
 
 

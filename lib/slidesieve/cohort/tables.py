@@ -6,7 +6,10 @@ import pandas as pd
 
 from slidesieve.provenance.table_files import read_columns
 
-MISSING = {"", "na", "n/a", "#n/a", "nan", "null", "-", "--", "'--", "not available", "not reported", "unknown"}
+MISSING = {"", "na", "n/a", "n.a.", "<na>", "nan", "nat", "null", "missing", "unknown", "no data", "not available"}
+MISSING |= {"not applicable", "not reported", "not evaluated", "not collected", "not allowed to collect"}  # GDC's
+MISSING |= {"-", "--", "'--", "\u2013", "\u2014", ".", "?"}
+MISSING |= {"#na", "#n/a", "#ref!", "#value!", "#name?", "#div/0!", "#num!", "#null!"}  # a spreadsheet's
 
 
 def read_words(path: str | Path) -> pd.DataFrame:

@@ -73,6 +73,11 @@ def behind(lm: Decoder, t: int, before: int) -> Flops:
     return Flops(2 * lm.weights * t, 4 * lm.layers * lm.inner * t * (before + t))
 
 
+def one_by_one(lm: Decoder, t: int, before: int) -> Flops:
+    """t tokens, each on the keys of all before it: greedy decoding behind `before` tokens."""
+    return Flops(2 * lm.weights * t, 4 * lm.layers * lm.inner * (t * before + t * (t + 1) // 2))
+
+
 def lm_head(lm: Decoder, t: int = 1) -> Flops:
     """Logits of t tokens; our models compute them only where an answer's token is predicted."""
     return Flops(2 * t * lm.width * lm.vocabulary, 0)

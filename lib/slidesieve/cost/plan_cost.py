@@ -3,8 +3,9 @@
 Tokens are those that go through the language model: the head of the user's turn, visual tokens and text, padding left
 out. A method that carries all tiles in training (SparseLearn, all) is counted with all of them. A validation reads its
 sample's slides once and each item's text behind them, twice where there is a scorer: hard and soft. Stage 60 reads
-likewise, and once more from other slides; what it reads stands under validation tokens. Stage 30 has no language model:
-its tokens are tiles. Totals over a sample of items stand for all; an early end is not foreseen.
+likewise, and once more from other slides; what it reads stands under validation tokens, as do open answers, each as
+long as it may be, word by word behind a prefix of its own. Stage 30 has no language model: its tokens are tiles. Totals
+over a sample of items stand for all; an early end is not foreseen.
 
 Operations (multiplications and additions of matrix products, `cost.flops`): what learns passes three times (outputs,
 gradients of inputs and of weights), what only passes gradients on twice, recomputed blocks once more.
@@ -15,16 +16,31 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.cost import flops
-from slidesieve.cost.methods import Sizes, passed_back, visual_tokens
-from slidesieve.cost.plan_memory import Load, reading_bytes, training_bytes
-from slidesieve.cost.plan_sizes import LanguageModel, Model, language_model, model_of, rates_of
+from slidesieve.cost.methods import passed_back
+from slidesieve.cost.plan_memory import (
+    decoding_bytes,
+    decoding_load,
+    reading_bytes,
+    reading_load,
+    training_bytes,
+    training_load,
+)
+from slidesieve.cost.plan_sizes import (
+    LanguageModel,
+    Model,
+    language_model,
+    model_of,
+    passes,
+    rates_of,
+    seen_tokens,
+    sizes_at,
+)
 from slidesieve.cost.plan_work import Data, Item, Work
+from slidesieve.models.token_budget import MOST_TEXT
 from slidesieve.training.feed import batches
 
 STAND_IN = "Qwen/Qwen2.5-7B-Instruct"  # tokens are the same, whoever reads them
-MOST_TEXT = 2048  # text tokens behind one prefix when reading; more are read in chunks
 PARAMETER_BYTES = 4  # of what learns
 ON_DISK_BYTES = 2 * (12 + 4)  # the last two checkpoints: it with its moments, and the best so far
 
@@ -113,11 +129,6 @@ def trained_tokens(model: Model, item: Item, *, head: int, cap: int) -> int:
     return seen_tokens(model, item, cap=cap, soft=True) + head + item.text
 
 
-def seen_tokens(model: Model, item: Item, *, cap: int, soft: bool) -> int:
-    """Visual tokens of one item, `soft` as in training."""
-    return visual_tokens(model.method, sizes_at(model, item, 0, cap), training=soft)
-
-
 def read_tokens(model: Model, work: Work, items: int, *, head: int, cap: int, passes: Sequence[bool]) -> int:
     """Tokens of reading so many items of a split, once for each of `passes` (whether as in training)."""
     if not items:
@@ -175,48 +186,54 @@ def read_operations(model: Model, work: Work, items: int, *, head: int, cap: int
     return round(slides * chunks * each + said)
 
 
-def passes(model: Model, *, wrong_slide: bool = False) -> list[bool]:
-    """The passes of one reading, True as in training: hard; from another slide; soft where tiles are scored."""
-    again = wrong_slide and COMPRESSORS[model.method.compressor].kind != "sees nothing"
-    return [False, *([False] if again else []), *([True] if model.scores else [])]
-
-
-def sizes_at(model: Model, item: Item, head: int, cap: int) -> Sizes:
-    n = min(item.tiles, cap)
-    return model.sizes._replace(n=n, text=head + item.text, windows=math.ceil(n / model.window**2))
-
-
-def training_load(work: Work, batch: int, values: Mapping[str, object], head: int) -> Load:
-    """The largest part of a batch: as many of the longest slides as the budget of tokens lets be."""
-    load = _longest(work, values, head)
-    return load._replace(slides=min(_fit(load, values), max(1, batch // int(values["processes"]))))
-
-
-def reading_load(work: Work, values: Mapping[str, object], head: int) -> Load:
-    """The largest batch of a validation, or of answers: all items of a slide behind one prefix, in chunks."""
-    load, items = _longest(work, values, head), math.ceil(work.n / work.slides)
-    together = max(1, min(items, MOST_TEXT // max(load.text - head, 1)))
-    load = load._replace(
-        text=head + together * (load.text - head), predicted=together * load.predicted, answers=together * load.answers
-    )
-    return load._replace(slides=min(_fit(load, values), work.slides))
-
-
 def mean(work: Work, what: Callable[[Item], float]) -> float:
     return sum(map(what, work.sample)) / max(len(work.sample), 1)
 
 
+def decoded_tokens(model: Model, work: Work, *, head: int, cap: int) -> int:
+    """Tokens of answering open questions: each with its own prefix and prompt, its last word unread."""
+    return round(work.n * mean(work, lambda item: seen_tokens(model, item, cap=cap, soft=False) + head + item.text - 1))
+
+
+def decoded_operations(model: Model, work: Work, *, head: int, cap: int) -> int:
+    """Greedy answers to all open questions, the compressor once a slide, all else once a question."""
+    lm, of_slide = model.lm.decoder, ("slide encoder", "compressor")
+
+    def of_item(item: Item, *, shared: bool) -> int:
+        read = item._replace(text=item.text - 1)  # the last word is not read
+        parts = flops.forward(model.method, lm, sizes_at(model, read, head, cap))
+        if shared:
+            return sum(parts[part].total for part in of_slide if part in parts)
+        own = sum(cost.total for part, cost in parts.items() if part not in (*of_slide, "language model"))
+        before = seen_tokens(model, item, cap=cap, soft=False) + head + item.text - item.predicted
+        words = flops.one_by_one(lm, item.predicted - 1, before).total + flops.lm_head(lm, item.predicted).total
+        adapted = 2 * model.lora_rank * model.lm.lora_sides * (before + item.predicted - 1)
+        return own + flops.decoder(lm, before).total + words + adapted
+
+    once, each = (mean(work, partial(of_item, shared=shared)) for shared in (True, False))
+    return round(work.slides * once + work.n * each)
+
+
 def _answering(model: Model, values: Mapping[str, object], data: Data) -> Cost:
-    asked, cap = data.work["test"], int(values["max_tiles"])
-    if not asked.n:
+    asked, opened, cap = data.work["test"], data.work.get("open"), int(values["max_tiles"])
+    tokens, peaks, operations, largest = 0, [], 0, []
+    if asked.n:
+        read = {"head": data.head, "cap": cap, "passes": passes(model, wrong_slide=bool(values["wrong_slide"]))}
+        load = reading_load(asked, values, data.head)
+        tokens, operations = read_tokens(model, asked, asked.n, **read), read_operations(model, asked, asked.n, **read)
+        peaks, largest = [reading_bytes(model, load, values)], [load]
+    if opened and opened.n:
+        load = decoding_load(opened, values, data.head)
+        tokens += decoded_tokens(model, opened, head=data.head, cap=cap)
+        operations += decoded_operations(model, opened, head=data.head, cap=cap)
+        peaks, largest = [*peaks, decoding_bytes(model, load, values)], [*largest, load]
+    if not largest:
         return Cost(assumed=("no questions of this split",))
-    read = {"head": data.head, "cap": cap, "passes": passes(model, wrong_slide=bool(values["wrong_slide"]))}
-    load = reading_load(asked, values, data.head)
     return Cost(
-        validation_tokens=read_tokens(model, asked, asked.n, **read),
-        peak_bytes=reading_bytes(model, load, values),
-        operations=read_operations(model, asked, asked.n, **read),
-        largest_batch=load.slides * (load.n + load.text),
+        validation_tokens=tokens,
+        peak_bytes=max(peaks),
+        operations=operations,
+        largest_batch=max(load.slides * (load.n + load.text) for load in largest),
         assumed=data.assumed,
     )
 
@@ -224,18 +241,6 @@ def _answering(model: Model, values: Mapping[str, object], data: Data) -> Cost:
 def _learns(model: Model, part: str) -> bool:
     """Whether a part of `flops.forward` learns; what is none of PARTS is the fusion."""
     return PARTS[part] in model.learns if part in PARTS else bool(model.learns.keys() - PARTS.values())
-
-
-def _longest(work: Work, values: Mapping[str, object], head: int) -> Load:
-    sample = work.sample
-    return Load(
-        1, min(max(item.tiles for item in sample), int(values["max_tiles"])), head + max(item.text for item in sample),
-        max(item.predicted for item in sample), max(item.answers for item in sample),
-    )  # fmt: skip
-
-
-def _fit(load: Load, values: Mapping[str, object]) -> int:
-    return max(1, int(values["batch_tokens"]) // (load.n + load.text))
 
 
 PARTS = {"slide encoder": "slide_encoder", "compressor": "compressor", "language model": "lm"}

@@ -3,6 +3,7 @@
     training   language model + what is ours (4 bytes a parameter) + what learns (4 of gradient, 8 of moments)
                + what a part of a batch keeps for its backward pass + logits + mask
     reading    language model + ours + keys and values of a batch + one block's intermediates + logits + mask
+    decoding   the same, of as many questions as a batch holds, each behind a prefix of its own, and one logit a word
 
 A block of the decoder keeps, for each token, so many bytes of its width w, its keys' e and its feed-forward's f:
 
@@ -14,12 +15,15 @@ tensors, as were the values of ours in KEPT. Neither a framework's own memory (a
 in it.
 """
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from slidesieve.cost.activations import kept_a_tile
 from slidesieve.cost.methods import handed_on, visual_tokens
 from slidesieve.cost.plan_sizes import Model
+from slidesieve.cost.plan_work import Work
+from slidesieve.models.token_budget import MOST_TEXT
 
 # Values a tile and feature, kept for a backward pass; of a method without a row, as a run of it shows.
 KEPT = {"slide_encoder": 46, "tcssa": 2, "locpath": 8, "mean": 2}
@@ -53,15 +57,27 @@ def training_bytes(model: Model, load: Load, values: Mapping[str, object]) -> in
 
 def reading_bytes(model: Model, load: Load, values: Mapping[str, object], *, training: int = 0) -> int:
     """Peak while a batch is validated or answered, soft path included; `training`: bytes of gradients and moments."""
-    b, lm = bytes_of(values), model.lm.decoder
     seen = visual_tokens(model.method, model.sizes._replace(n=load.n), training=model.scores)
+    mask = 2 * bytes_of(values) * load.slides * load.text * (seen + load.text)
+    return _passing(model, load, values, seen) + training + mask
+
+
+def decoding_bytes(model: Model, load: Load, values: Mapping[str, object]) -> int:
+    """Peak while open questions are answered word by word: the mask is of the first pass, where rows are padded."""
+    seen = visual_tokens(model.method, model.sizes._replace(n=load.n), training=False)
+    mask = (1 + bytes_of(values)) * load.slides * (seen + load.text) ** 2 if load.slides > 1 else 0
+    return _passing(model, load, values, seen) + mask
+
+
+def _passing(model: Model, load: Load, values: Mapping[str, object], seen: int) -> int:
+    """Weights, and a batch's tokens (`seen` of them visual) on their way through, but for the mask."""
+    b, lm = bytes_of(values), model.lm.decoder
     tokens = load.slides * (seen + load.text)
     cache = 2 * lm.layers * lm.keys * b * tokens
     block = (3 * lm.ffn + 8 * lm.width) * b * tokens
     tiles = load.slides * load.n * model.sizes.d * 4 * 12
-    mask = 2 * b * load.slides * load.text * (seen + load.text)
     logits = load.slides * load.predicted * lm.vocabulary * (b + 4)
-    return weights(model, values) + training + cache + max(block, tiles) + mask + logits
+    return weights(model, values) + cache + max(block, tiles) + logits
 
 
 def weights(model: Model, values: Mapping[str, object]) -> int:
@@ -100,3 +116,37 @@ def bytes_of(values: Mapping[str, object]) -> int:
     if values.get("train_lm") == "full":
         return 4  # all that learns is kept in float32
     return BYTES.get(str(values.get("dtype", "")), 2 if values["device"] == "cuda" else 4)
+
+
+def training_load(work: Work, batch: int, values: Mapping[str, object], head: int) -> Load:
+    """The largest part of a batch: as many of the longest slides as the budget of tokens lets be."""
+    load = _longest(work, values, head)
+    return load._replace(slides=min(_fit(load, values), max(1, batch // int(values["processes"]))))
+
+
+def reading_load(work: Work, values: Mapping[str, object], head: int) -> Load:
+    """The largest batch of a validation, or of answers: all items of a slide behind one prefix, in chunks."""
+    load, items = _longest(work, values, head), math.ceil(work.n / work.slides)
+    together = max(1, min(items, MOST_TEXT // max(load.text - head, 1)))
+    load = load._replace(
+        text=head + together * (load.text - head), predicted=together * load.predicted, answers=together * load.answers
+    )
+    return load._replace(slides=min(_fit(load, values), work.slides))
+
+
+def decoding_load(work: Work, values: Mapping[str, object], head: int) -> Load:
+    """The largest batch of open questions: each is a row, its words at most as many as it may have."""
+    load = _longest(work, values, head)._replace(predicted=1)
+    return load._replace(slides=min(_fit(load, values), work.n))
+
+
+def _longest(work: Work, values: Mapping[str, object], head: int) -> Load:
+    sample = work.sample
+    return Load(
+        1, min(max(item.tiles for item in sample), int(values["max_tiles"])), head + max(item.text for item in sample),
+        max(item.predicted for item in sample), max(item.answers for item in sample),
+    )  # fmt: skip
+
+
+def _fit(load: Load, values: Mapping[str, object]) -> int:
+    return max(1, int(values["batch_tokens"]) // (load.n + load.text))

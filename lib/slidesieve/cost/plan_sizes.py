@@ -5,6 +5,7 @@ by its configuration, from its folder or the hub's cache; by a table, for the pr
 """
 
 import json
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +17,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from slidesieve.compressors.registry import COMPRESSORS
-from slidesieve.cost.methods import Decoder, Method, Sizes
+from slidesieve.cost.methods import Decoder, Method, Sizes, visual_tokens
 from slidesieve.cost.models import decoder
+from slidesieve.cost.plan_work import Item
 from slidesieve.models.checkpoints import SLIDE_ENCODERS
 from slidesieve.models.fusion import fusion_of
 from slidesieve.models.options import all_options_of, defaults_of, options_of
@@ -129,3 +131,19 @@ def saved_values(folder: Path) -> dict[str, object]:
 
 def _options(made: type[nn.Module], values: Mapping[str, object]) -> dict[str, object]:
     return {name: values[name] for name in options_of(made) if name in values}
+
+
+def seen_tokens(model: Model, item: Item, *, cap: int, soft: bool) -> int:
+    """Visual tokens of one item, `soft` as in training."""
+    return visual_tokens(model.method, sizes_at(model, item, 0, cap), training=soft)
+
+
+def passes(model: Model, *, wrong_slide: bool = False) -> list[bool]:
+    """The passes of one reading, True as in training: hard; from another slide; soft where tiles are scored."""
+    again = wrong_slide and COMPRESSORS[model.method.compressor].kind != "sees nothing"
+    return [False, *([False] if again else []), *([True] if model.scores else [])]
+
+
+def sizes_at(model: Model, item: Item, head: int, cap: int) -> Sizes:
+    n = min(item.tiles, cap)
+    return model.sizes._replace(n=n, text=head + item.text, windows=math.ceil(n / model.window**2))

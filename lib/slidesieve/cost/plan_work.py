@@ -17,6 +17,7 @@ from slidesieve.cohort.ids import common
 from slidesieve.cohort.manifest import Manifest, read_manifest
 from slidesieve.cohort.splits import split_of
 from slidesieve.datasets.examples import Example, answers_of, from_questions, read_examples
+from slidesieve.datasets.open_questions import OpenQuestion, read_open_questions
 from slidesieve.datasets.questions import Question, prompt, read_asked, renamed
 from slidesieve.features.bag import in_box
 from slidesieve.features.bag_files import BagFiles, load_available_bags
@@ -29,7 +30,10 @@ WIDTH = 512  # where there are no features yet: CONCH's
 
 
 class Item(NamedTuple):
-    """One item: tiles of its slide or box, uncapped; its text's tokens, of these to be predicted; how many answers."""
+    """One item: tiles of its slide or box, uncapped; its text's tokens, of these to be predicted; how many answers.
+
+    Of an open question as many are to be predicted as it may have.
+    """
 
     tiles: int
     text: int  # without the head of the user's turn
@@ -68,13 +72,13 @@ def read_data(kind: str, values: Mapping[str, object], *, complete: bool) -> Dat
         parts = {name: [item for item in items if _slide(item) in bags] for name, items in parts.items()}
     chat = _chat(str(values["lm"]), str(values["chat_template"])) if kind != "30" else None
     longest, form, missing = int(values["max_tiles"]), str(values.get("answer_form", "")), set()
-    rotations = int(values.get("rotations", 1))
+    rotations, most = int(values.get("rotations", 1)), int(values.get("open_tokens", 0))
     work = {
         name: Work(
             len(items),
             len({_slide(item) for item in items}),
             tuple(
-                _item(item, bags, chat, longest=longest, form=form, rotations=rotations, missing=missing)
+                _item(item, bags, chat, longest=longest, form=form, rotations=rotations, most=most, missing=missing)
                 for item in _sampled(items)
             ),
         )
@@ -92,6 +96,7 @@ def read_data(kind: str, values: Mapping[str, object], *, complete: bool) -> Dat
 READ = (
     "manifest", "fold", "features", "captions", "answer_form", "slide_prompt", "region_prompt", "questions",
     "instructions", "answered_split", "lm", "chat_template", "max_tiles", "rotations",
+    "open_questions", "open_tokens",
 )  # fmt: skip
 
 
@@ -129,8 +134,11 @@ def _to_tune_on(values, split, cohort) -> dict[str, list]:
 
 
 def _to_answer(values, split, cohort) -> dict[str, list]:
-    asked = _asked(resolve(values["questions"]), cohort)
-    return {"test": [q for q in asked if split.get(q.slide_id) == values["answered_split"]]}
+    asked = {"test": _asked(resolve(values["questions"]), cohort)}
+    if opened := str(values.get("open_questions") or ""):
+        asked["open"] = _in(cohort, read_open_questions(resolve(opened)))
+    part = values["answered_split"]
+    return {name: [q for q in items if split.get(q.slide_id) == part] for name, items in asked.items()}
 
 
 def _in(cohort: Manifest, items: Sequence) -> list:
@@ -143,7 +151,15 @@ PARTS = {"30": _slides_to_learn, "40": _captions, "50": _to_tune_on, "60": _to_a
 
 
 def _item(
-    item, bags: BagFiles, chat: ChatFormat | None, *, longest: int, form: str, rotations: int, missing: set[str]
+    item,
+    bags: BagFiles,
+    chat: ChatFormat | None,
+    *,
+    longest: int,
+    form: str,
+    rotations: int,
+    most: int,
+    missing: set[str],
 ) -> Item:
     slide = _slide(item)
     n = bags.n_tiles_at_once(slide) if slide in bags else None
@@ -154,6 +170,8 @@ def _item(
         n = len(in_box(bags[slide], item.box).x)
     if isinstance(item, str):
         return Item(n, 0, 0)
+    if isinstance(item, OpenQuestion):
+        return Item(n, _turn(chat, item.text, [])[0] + most, most)
     if isinstance(item, Example):
         asked = [(p, [a]) for p, a in item.turns]
     else:

@@ -19,14 +19,11 @@ from slidesieve.datasets.instructions import SPEAKERS, Instruction, load_json, p
 from slidesieve.datasets.open_questions import OpenQuestion, open_table
 from slidesieve.datasets.questions import BOX_COLUMNS, Caption, Question, read_captions
 from slidesieve.datasets.records import Fault
+from slidesieve.datasets.versions import version_of
 from slidesieve.provenance.files import hash_file
 
 TRAIN, TEST, BOTH = "train", "test", ""
 DESCRIBED = ("caption", "report")  # in the name of a file of conversations that describe slides
-KNOWN = {  # published files by sha256
-    "668d063d81ee50974f8f9666787f155c8f59443bc47caa08bbb5f9e4a9fa020b": "SlideBench-VQA-TCGA, SlideChat 975a735",
-    "10b83c6177bd13bee9471fb0bd54b7d500e7eccdb7e52b462424ed50cb259e0b": "SlideBench-VQA-BCNB, SlideChat 975a735",
-}
 
 
 class AskedFile(NamedTuple):
@@ -64,7 +61,10 @@ def about(file: AskedFile, slides: Iterable[str]) -> AskedFile:
 
 
 def file_table(files: Sequence[AskedFile]) -> pd.DataFrame:
-    """One row a file: its sha256 and version, if known, its role, what it holds, what was set aside, whom it meets."""
+    """One row a file: what it is, its role, what it holds, what was set aside, whom it meets.
+
+    `version` is which published file it is, as far as `datasets.versions` knows.
+    """
     rows = []
     for file in files:
         sha256, asked = hash_file(file.path), len(file.match.found) + len(file.match.lost)
@@ -72,7 +72,7 @@ def file_table(files: Sequence[AskedFile]) -> pd.DataFrame:
         aside = len({fault.place for fault in file.faults if not fault.repaired})
         held = (len(file.questions), len(file.open), len(file.captions))
         met = (asked, len(file.match.found), "; ".join(f"{n} {rule}" for rule, n in file.match.how.items()))
-        version = KNOWN.get(sha256, "not known")
+        version = version_of(file.path, rows=file.n, slides=asked)
         rows.append((file.path.name, sha256, version, file.role or "both", file.n, *held, aside, repaired, *met))
     names = ["file", "sha256", "version", "role", "records", "closed", "open", "captions", "set_aside", "repaired"]
     return pd.DataFrame(rows, columns=[*names, "slides_asked", "slides_found", "found_how"])

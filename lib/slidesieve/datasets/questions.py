@@ -7,6 +7,7 @@ all questions and by task. Rows that cannot be asked are set aside and counted (
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -182,8 +183,8 @@ def _lettered(row: dict[str, str], letters: str) -> str:
 
 
 def plain(option: str) -> str:
-    """An option's words, whatever their case and spaces: what differs in these alone cannot be told apart."""
-    return " ".join(option.casefold().split())
+    """An option's words, whatever their case, spaces and how letters are composed: else they cannot be told apart."""
+    return " ".join(unicodedata.normalize("NFC", option).casefold().split())
 
 
 def _question_faults(row: dict[str, str]) -> list[tuple[str, str]]:

@@ -88,6 +88,11 @@ class ChatFormat:
         after = self._after.replace("{text}", prompt)
         return Turn(self._encode(after), [[*self._answer(answer), self.end] for answer in answers])
 
+    def words(self, prompt: str) -> str:
+        """A prompt as the language model reads it, from its first token on, VISUAL where the visual tokens go."""
+        lead, head = self.tokenizer.decode(self.lead), self.rendered["head"]
+        return f"{'' if head.startswith(lead) else lead}{head}{VISUAL}{self._after.replace('{text}', prompt)}"
+
     def _render(self, template: str) -> dict[str, str]:
         """The template's text before the visual tokens and after them, `{text}` where the user's goes."""
         own = template == "own" and bool(self.tokenizer.chat_template)

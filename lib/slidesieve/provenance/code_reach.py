@@ -35,6 +35,7 @@ from slidesieve.provenance.parameters import read_cells, template_of
 KEEPS_BOOKS = "receipts recipes parameters files folders locks code_reach code_words code_modules syntax"
 LIBRARY = Path(__file__).resolve().parents[2]  # the folder that holds the package
 BOOKKEEPING = {f"{PACKAGE}.provenance.{name}" for name in KEEPS_BOOKS.split()}
+BOOKKEEPING |= {f"{PACKAGE}.datasets.versions"}  # says what a file is called: to learn of one more changes no answer
 
 
 class Reach(NamedTuple):

@@ -40,7 +40,7 @@ def read_names(path: Path) -> list[str]:
         return _sheet(path)[0]
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    text = head.decode(_encoding(head), errors="replace")
+    text = _in_lines(head.decode(_encoding(head), errors="replace"))
     return [_composed(name) for name in next(csv.reader(io.StringIO(text), delimiter=_delimiter(text)), [])]
 
 
@@ -73,7 +73,7 @@ def _says(column: list[str], *, first: bool) -> bool:
 def _text(path: Path) -> tuple[list[str], list[list[str]]]:
     """The names in line 1, and the columns."""
     try:
-        text = _decoded(path)
+        text = _in_lines(_decoded(path))
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
         lines = [(reader.line_num, fields) for fields in reader if fields]
     except (ValueError, csv.Error) as error:
@@ -96,6 +96,11 @@ def _text(path: Path) -> tuple[list[str], list[list[str]]]:
 def _delimiter(text: str) -> str:
     """The sign that makes most of line 1."""
     return max(DELIMITERS, key=lambda sign: len(next(csv.reader(io.StringIO(text), delimiter=sign), [])))
+
+
+def _in_lines(text: str) -> str:
+    """With ends of lines that a reader knows, where an old Mac's are the only ones."""
+    return text if "\n" in text else text.replace("\r", "\n")
 
 
 def _encoding(data: bytes) -> str:
