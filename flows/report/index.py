@@ -4,6 +4,7 @@ Everything that index.html links to is copied into the folder; links are relativ
 of this run, or was up to date in it: where the comparison did not end well, there are no scores.
 """
 
+import re
 import shutil
 from collections import Counter
 from datetime import UTC, datetime
@@ -12,15 +13,30 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flows.plan.stages import Stage
+from flows.report.findings import findings, losses
 from flows.report.folder import PAGE, REPORT, ROWS, swapped_in
-from flows.report.tables import open_groups, over_seeds, read_table, readable, score_groups, score_rows, verdict_groups
+from flows.report.setting import example, setting
+from flows.report.tables import (
+    in_words,
+    open_groups,
+    over_seeds,
+    read_table,
+    readable,
+    score_groups,
+    score_rows,
+    verdict_groups,
+    with_names,
+)
 from flows.report.training import training_rows
+from flows.report.words import FIGURES
 from flows.run.board import DONE, STATUSES, Outcome
 from slidesieve.provenance import places
 from slidesieve.provenance.files import RECEIPT, ROOT, read_json, write_json, written_whole
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
-TABLES = ("scores.csv", "over_seeds.csv", "best_rival.csv", "selection.csv", "auc.csv", "open_scores.csv")
+TABLES = ("scores.csv", "over_seeds.csv", "best_rival.csv", "best_floor.csv", "selection.csv", "auc.csv")
+TABLES += ("open_scores.csv",)
+BACK = '<p class="small"><a href="../index.html">back to the report</a></p>'
 WHEN = "%d %B %Y, %H:%M %Z"
 
 
@@ -42,6 +58,7 @@ def _write(stages: list[Stage], outcomes: dict[str, Outcome], folder: Path, *, t
     rows = [_stage_row(stage, became[stage.id], folder) for stage in stages]
     compared = became[stages[-1].id].status in DONE and _receipt(stages[-1]) is not None
     tables = _copy_tables(stages[-1], folder) if compared else {}
+    scores, rivals, floors = score_rows(tables), tables.get("best_rival.csv", []), tables.get("best_floor.csv", [])
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
@@ -57,13 +74,16 @@ def _write(stages: list[Stage], outcomes: dict[str, Outcome], folder: Path, *, t
         counts=Counter(row["status"] for row in rows),
         statuses=STATUSES,
         stages=rows,
-        scores=score_groups(score_rows(tables)),
+        findings=findings(scores, rivals, floors),
+        setting=setting(stages),
+        example=example(stages) if compared else None,
+        scores=score_groups(scores, losses(scores, floors)),
         no_scores=_no_scores(stages[-1], became[stages[-1].id]),
-        verdicts=verdict_groups(tables.get("best_rival.csv", [])),
-        selection=over_seeds(tables.get("selection.csv", []), "recall"),
-        training=training_rows(stages),
+        verdicts=verdict_groups(rivals),
+        selection=in_words(over_seeds(tables.get("selection.csv", []), "recall")),
+        training=with_names(training_rows(stages)),
         tuning=tuning,
-        auc=over_seeds(tables.get("auc.csv", []), "auc"),
+        auc=with_names(over_seeds(tables.get("auc.csv", []), "auc")),
         words=open_groups(tables.get("open_scores.csv", [])),
         ledgers=[row for s in stages if became[s.id].status != "not run" and (row := ledger_row(s, folder))],
         figures=_copy_figures(stages[-1], folder) if compared else [],
@@ -91,7 +111,8 @@ def _stage_row(stage: Stage, outcome: Outcome, folder: Path) -> dict[str, object
     link = ""
     if html and html.exists():
         link = f"notebooks/{stage.id.replace('/', '-')}.html"
-        shutil.copy(html, folder / link)
+        page = html.read_text(encoding="utf-8")
+        (folder / link).write_text(re.sub(r"(<main[^>]*>|\A)", rf"\1{BACK}", page, count=1), encoding="utf-8")
     receipt = (_receipt(stage) if outcome.status in DONE else None) or {}
     return {
         "id": stage.id,
@@ -151,9 +172,10 @@ def _copy_tables(last: Stage, folder: Path) -> dict[str, list[dict[str, str]]]:
     return tables
 
 
-def _copy_figures(last: Stage, folder: Path) -> list[str]:
-    """Copy the last stage's figures; return their names in order."""
+def _copy_figures(last: Stage, folder: Path) -> list[tuple[str, str]]:
+    """Copy the last stage's figures; return their names and what they show, those that have words first."""
     figures = sorted((ROOT / last.out_dir).rglob("*.png"))
     for figure in figures:
         shutil.copy(figure, folder / figure.name)
-    return [figure.name for figure in figures]
+    names = sorted((f.name for f in figures), key=lambda name: [*FIGURES, name].index(name))
+    return [(name, FIGURES.get(name, Path(name).stem.replace("_", " "))) for name in names]

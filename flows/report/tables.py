@@ -1,12 +1,14 @@
 """The report's tables as they are read: all seeds of a method in one row, the best first, verdicts in points."""
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean
 
-from slidesieve.compressors.registry import FLOORS
+from flows.report.findings import Loss
+from flows.report.words import KINDS, called, does, kind_of
 
-GREY_ROWS = (*FLOORS, "majority", "longest", "chance")
+SHARES = ("recall", "chance", "precision", "least", "most", "coverage")  # told in per cent
 RUN = ("seed", "fold", "ci_low", "ci_high")  # columns that belong to a single run
 
 
@@ -80,6 +82,25 @@ def verdict_groups(rows: list[dict[str, str]]) -> list[dict[str, object]]:
     return [{"name": name, "rows": list(found.values())} for name, found in groups.items()]
 
 
+def with_names(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """Call the methods of a table by their names."""
+    return [row | ({"method": called(str(row["method"]))} if "method" in row else {}) for row in rows]
+
+
+def in_words(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """Name the methods of a table, say what each does, and give shares in per cent."""
+    shares = [name for name in SHARES if any(name in row for row in rows)]
+    return [
+        {"method": called(row["method"]), "what it does": does(row["method"])}
+        | {name: _share(value) if name in shares else value for name, value in row.items() if name != "method"}
+        for row in rows
+    ]
+
+
+def _share(value: object) -> str:
+    return f"{100 * float(value):.1f} %" if value not in ("", None) else ""
+
+
 def open_groups(rows: list[dict[str, str]]) -> list[dict[str, object]]:
     """Answers in words, a table a kind of question: means over seeds, best ROUGE-L first; no intervals."""
     kept = ("method", "k", "seed", "n", "coverage", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor")
@@ -93,21 +114,43 @@ def _reading_order(group: str) -> tuple[bool, bool, str]:
 
 
 def _verdict(row: dict[str, str]) -> dict[str, str]:
+    other_k = f", k = {row['other_k']}" if row["other_k"] != row["k"] else ""
     points = [f"{100 * float(row[name]):+.1f}" for name in ("difference", "ci_low", "ci_high") if row[name]]
     return {
-        "method": row["method"],
+        "method": called(row["method"]),
         "k": row["k"],
-        "best without training": row["other"] + (f", k = {row['other_k']}" if row["other_k"] != row["k"] else ""),
+        "best without training": called(row["other"]) + other_k,
         "at": "the same k" if row["matched_by"] == "k" else "no more operations",
         "difference (95 % interval)": "{} ({} to {})".format(*points) if len(points) == 3 else "".join(points[:1]),
         "verdict": row["verdict"],
     }
 
 
-def score_groups(rows: list[dict[str, str]]) -> list[dict[str, object]]:
-    """Order scores for reading: evidence, then all, then the other groups; each best method first."""
-    groups = sorted({row["group"] for row in rows}, key=_reading_order)
-    return [{"name": g, "rows": sorted(map(_score, _of(rows, g)), key=lambda s: -s["accuracy"])} for g in groups]
+def score_groups(rows: list[dict[str, str]], lost: Iterable[Loss] = ()) -> list[dict[str, object]]:
+    """Order scores for reading: evidence, then all, then the other groups; in each the kinds of methods, best first.
+
+    A group in which a method loses to a floor says so and stands open.
+    """
+    groups, lost = sorted({row["group"] for row in rows}, key=_reading_order), list(lost)
+    return [
+        {
+            "name": group,
+            "n_questions": _of(rows, group)[0]["n_questions"],
+            "n_slides": _of(rows, group)[0]["n_slides"],
+            "kinds": _kinds(_of(rows, group)),
+            "lost": [loss.said for loss in lost if loss.group == group],
+        }
+        for group in groups
+    ]
+
+
+def _kinds(rows: list[dict[str, str]]) -> list[dict[str, object]]:
+    own = {kind: [row for row in rows if kind_of(row["method"]) == kind] for kind in KINDS}
+    return [
+        {"kind": kind, "title": KINDS[kind], "rows": sorted(map(_score, part), key=lambda row: -row["accuracy"])}
+        for kind, part in own.items()
+        if part
+    ]
 
 
 def _of(rows: list[dict[str, str]], group: str) -> list[dict[str, str]]:
@@ -115,6 +158,5 @@ def _of(rows: list[dict[str, str]], group: str) -> list[dict[str, str]]:
 
 
 def _score(row: dict[str, str]) -> dict[str, object]:
-    numbers = {n: float(row[n]) for n in ("accuracy", "ci_low", "ci_high", "coverage")}
-    floor = row["method"].startswith(GREY_ROWS) or row["method"].endswith("_wrong_slide")
-    return row | numbers | {"floor": floor}
+    numbers = {n: float(row[n] or "nan") for n in ("accuracy", "ci_low", "ci_high", "coverage")}
+    return row | numbers | {"name": called(row["method"]), "does": does(row["method"])}

@@ -55,7 +55,7 @@ def test_others_files_stay_and_what_is_no_longer_written_goes(stages):
     scored(stages, 0.91, "b.png")
     for _ in range(2):
         page = report(stages).read_text()
-        assert "0.910" in page and "0.840" not in page and not (folder / "a.png").exists()
+        assert "91.0</strong>" in page and "84.0</strong>" not in page and not (folder / "a.png").exists()
         assert (folder / "note.md").read_text() == (folder / "notebooks" / "note.md").read_text() == "mine"
         assert (folder / "b.png").read_bytes() == b"0.91" and (folder / "b.png.kept1").read_text() == "mine"
         assert (folder / "b.png.kept").read_text() == "kept before"
@@ -77,7 +77,7 @@ def test_a_report_of_an_earlier_version_is_ours(stages):
     (folder / MARK).unlink()
     (folder / "note.md").write_text("mine")
     scored(stages, 0.91, "b.png")
-    assert "0.910" in report(stages).read_text() and (folder / "note.md").read_text() == "mine"
+    assert "91.0</strong>" in report(stages).read_text() and (folder / "note.md").read_text() == "mine"
 
 
 def test_an_error_in_the_writing_leaves_the_report_as_it_was(stages, monkeypatch):
@@ -114,7 +114,7 @@ def test_a_kill_at_any_moment_leaves_the_old_page_or_the_new_one(stages, monkeyp
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         page = index.read_text()
         seen.append("old" if page == old else "new")
-        assert page.endswith("</html>") and ("0.910" in page) == (page != old)
+        assert page.endswith("</html>") and ("91.0</strong>" in page) == (page != old)
         assert (index.parent / "note.md").read_text() == "mine"
         if not code:
             break
@@ -132,7 +132,7 @@ def test_without_a_comparison_there_are_no_scores_but_where_the_earlier_ones_lie
     when = datetime.fromisoformat(FINISHED).astimezone().strftime("%d %B %Y, %H:%M %Z")
     where = f"Those of an earlier run, of {when}, lie in {stages[-1].out_dir}."
     assert f"No scores of this run: 80_compare {said}. {where}" in page
-    assert "0.840" not in page and "<img" not in page and "c0ffee" not in page
+    assert "84.0</strong>" not in page and "<img" not in page and "c0ffee" not in page
     copied = files_under(Path(stages[0].out_dir).parent / "report")
     assert not {"scores.csv", "a.png", "notebooks/80_compare.html"} & set(copied)
     assert ("ledger_80_compare.csv" in page) == (status != "not run")
@@ -152,7 +152,7 @@ BEST = "matched_by,method,k,other,other_k,group,difference,ci_low,ci_high,verdic
 def test_several_seeds_stand_in_one_row_with_their_verdicts_and_the_tuning(stages):
     last = Path(stages[-1].out_dir)
     (last / "over_seeds.csv").write_text(f"{POOLED}sparselearn,8,0,all,1,300,128,1.0,0.61,0.5,0.7\n")
-    assert "0.840" in report(stages).read_text()  # one seed: its own row
+    assert "84.0</strong>" in report(stages).read_text()  # one seed: its own row
     (last / "over_seeds.csv").write_text(
         f"{POOLED}sparselearn,8,0+1+2+3+4,all,5,300,128,1.0,0.62,0.5,0.7\nmajority,0,0,all,1,300,128,1.0,0.33,0.3,0.4\n"
     )
@@ -163,9 +163,11 @@ def test_several_seeds_stand_in_one_row_with_their_verdicts_and_the_tuning(stage
     )
     out = Path(stages[0].out_dir).parent
     page = write_report(stages, RAN, out, title="tiny", tuning="Of two recipes the better.").read_text()
-    assert "0.840" not in page and "0.620" in page and "5 seeds" in page and "0.330" in page
+    assert "84.0</strong>" not in page and "62.0</strong>" in page and "5 seeds" in page and "33.0</strong>" in page
     assert page.count("-12.3 (-20.0 to -5.0)") == 1 and "the same k, and no more operations" in page
-    assert all(word in page for word in ("below", "fps, k = 32", "not told apart", "Of two recipes the better."))
+    assert all(
+        word in page for word in ("below", "farthest points, k = 32", "not told apart", "Of two recipes the better.")
+    )
     assert page.index("not told apart") < page.index("-12.3")  # evidence first
     shown = page.index("Learned, beside the best without training")
     assert shown < page.index("<h2>Stages") and (out / "report" / "best_rival.csv").exists()

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-CONTROLS = ("_soft", "_wrong_slide")
+SOFT, WRONG_SLIDE = "_soft", "_wrong_slide"
+CONTROLS = (SOFT, WRONG_SLIDE)
 
 
 def wrong_slides(slide_ids: Sequence[str], cases: Mapping[str, str], seed: int) -> dict[str, str]:

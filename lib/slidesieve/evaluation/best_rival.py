@@ -1,5 +1,7 @@
 """Each learned method against the best of what needs no training: at the same k, and for no more operations.
 
+And each method against the best of its floors, another slide's tiles among them.
+
 The rival is the best on the very questions asked. So "above" is said of a method that is above every one of them: its
 p is the largest, which needs no correction for their number. Before "below" is said, p is multiplied by that number.
 Both are then corrected by Holm over the learned methods of a panel.
@@ -10,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from slidesieve.compressors.registry import TRAINING_FREE, WITHOUT_K
+from slidesieve.answers.controls import WRONG_SLIDE
+from slidesieve.compressors.registry import FLOORS, TRAINING_FREE, WITHOUT_K
 from slidesieve.datasets.questions import Question
 from slidesieve.evaluation.pairs import COLUMNS, TOLERANCE, Pairing, rivals, same_questions, tested_numbers, together
 from slidesieve.evaluation.scores import question_groups
@@ -37,6 +40,20 @@ def candidates(answers: pd.DataFrame, costs: pd.DataFrame) -> dict[tuple[str, st
     return found
 
 
+def floors_of(answers: pd.DataFrame) -> dict[tuple[str, str, int], list[Pairing]]:
+    """Return for each (matched by, method, k) its floors: at the same k, or at the only one that a floor has."""
+    ks = {name: [int(k) for k in own] for name, own in answers.groupby("method")["k"].unique().items()}
+    found = {}
+    for method in rivals(answers):
+        for k in ks[method]:
+            floors = [(name, k if k in ks[name] else ks[name][0]) for name in FLOORS if name in ks]
+            floors = [(name, at) for name, at in floors if at == k or len(ks[name]) == 1]
+            if k in ks.get(method + WRONG_SLIDE, []):
+                floors.append((method + WRONG_SLIDE, k))
+            found["floor", method, k] = [Pairing("floor", method, k, name, at, np.nan) for name, at in floors]
+    return found
+
+
 def against_best(
     answers: pd.DataFrame, questions: Sequence[Question], costs: pd.DataFrame, *, draws: int, seed: int
 ) -> pd.DataFrame:
@@ -44,8 +61,24 @@ def against_best(
 
     The columns are `pairs.COLUMNS`, `n_rivals`, `p_holm` and `verdict`.
     """
+    return _against(candidates(answers, costs), answers, questions, draws=draws, seed=seed)
+
+
+def against_floors(answers: pd.DataFrame, questions: Sequence[Question], *, draws: int, seed: int) -> pd.DataFrame:
+    """Return a row for each method, k and group: the best of its floors, and the difference to it; columns as above."""
+    return _against(floors_of(answers), answers, questions, draws=draws, seed=seed)
+
+
+def _against(
+    found: dict[tuple[str, str, int], list[Pairing]],
+    answers: pd.DataFrame,
+    questions: Sequence[Question],
+    *,
+    draws: int,
+    seed: int,
+) -> pd.DataFrame:
     rows, groups = [], question_groups(questions)
-    for pairings in candidates(answers, costs).values():
+    for pairings in found.values():
         both = {pairing: together(answers, pairing) for pairing in pairings}
         may = [pairing for pairing in pairings if same_questions(both[pairing])]
         for group, ids in groups.items():

@@ -1,0 +1,162 @@
+"""What the tables say, in sentences: the best method, by how much, where it loses, and what cannot be told."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from flows.report.words import EVERYTHING, LEARNED, UNTRAINED, called, kind_of
+
+Row = dict[str, str]
+SEEDS = 5  # fewer say nothing of a method
+WIDE = 0.10  # half an interval: wider tells little apart
+FEW = 30  # questions
+ALL = "all"
+
+
+class Loss(NamedTuple):
+    """A method below its best floor in one group of questions."""
+
+    group: str
+    method: str
+    k: str
+    said: str
+
+
+def percent(value: float | str) -> str:
+    """A share as per cent."""
+    return f"{100 * float(value):.1f} %"
+
+
+def interval(row: Row) -> str:
+    """An interval of shares, in per cent."""
+    return f"{100 * float(row['ci_low']):.1f} to {100 * float(row['ci_high']):.1f}" if row["ci_low"] else "no interval"
+
+
+def points(row: Row) -> str:
+    """A difference without its sign, in points, with its interval."""
+    value, low, high = (100 * float(row[name] or "nan") for name in ("difference", "ci_low", "ci_high"))
+    low, high = (low, high) if value >= 0 else (-high, -low)
+    return f"{abs(value):.1f} points" + (f" ({low:.1f} to {high:.1f})" if low == low else "")
+
+
+def named(row: Row) -> str:
+    """A method with its k, where it has one."""
+    return called(row["method"]) + (f" (k = {row['k']})" if row["k"] not in ("", "0") else "")
+
+
+def findings(scores: Sequence[Row], rivals: Sequence[Row], floors: Sequence[Row]) -> list[str]:
+    """Sentences about a table of scores (a row a method, k and group), its best rivals and its best floors.
+
+    Empty where no method is scored on all questions.
+    """
+    whole = [row for row in scores if row["group"] == ALL]
+    methods = [row for row in whole if kind_of(row["method"]) in (LEARNED, UNTRAINED)]
+    if not methods:
+        return []
+    best = max(methods, key=_accuracy)
+    everything = max((row for row in whole if kind_of(row["method"]) == EVERYTHING), key=_accuracy, default=None)
+    beside = f"; all tiles answer {percent(everything['accuracy'])}" if everything else ""
+    said = [
+        f"{named(best)} answers most of what hands on few tokens: {percent(best['accuracy'])} ({interval(best)}) of "
+        f"{best['n_questions']} questions about {best['n_slides']} slides{beside}."
+    ]
+    said += _lead(best, methods, rivals)
+    said += _floor(best, floors)
+    lost = losses(scores, floors)
+    own = [loss for loss in lost if (loss.method, loss.k) == (best["method"], best["k"]) and loss.group != ALL]
+    said += [loss.said for loss in own[:4]]
+    others = [loss for loss in lost if loss not in own and loss.group == ALL and loss.method != best["method"]]
+    said += [loss.said for loss in others[:4]]
+    if floors and not lost:
+        said.append("On no kind of question is a method below its best floor.")
+    return said + _doubts(best, methods)
+
+
+def losses(scores: Sequence[Row], floors: Sequence[Row]) -> list[Loss]:
+    """Where a method stands below the best of its floors: told apart, or by more than half of its own interval."""
+    shown = {_of(row): row for row in scores}
+    found = []
+    for row in floors:
+        own = shown.get(_of(row))
+        other = next((r for r in scores if (r["group"], r["method"]) == (row["group"], row["other"])), None)
+        if not own or not row["difference"] or float(row["difference"]) >= 0 or kind_of(row["method"]) == EVERYTHING:
+            continue
+        told = row["verdict"].startswith("below")
+        if not told and -float(row["difference"]) < (float(own["ci_high"]) - float(own["ci_low"])) / 2:
+            continue
+        theirs = f" ({percent(other['accuracy'])})" if other else ""
+        surely = "" if told else ", though the two are not told apart"
+        where = f"On {row['group']}{' questions' if row['group'] == ALL else ''} "
+        below = f"{points(row)} below {called(row['other'])}{theirs}, which is a floor{surely}."
+        said = f"{where}{named(row)} loses: {percent(own['accuracy'])}, {below}"
+        found.append(Loss(row["group"], row["method"], row["k"], said))
+    return found
+
+
+def _lead(best: Row, methods: Sequence[Row], rivals: Sequence[Row]) -> list[str]:
+    """How far the best that has learnt is from the best that has not."""
+    learned = [row for row in methods if kind_of(row["method"]) == LEARNED]
+    if not learned:
+        return ["Nothing here has learnt what to keep."]
+    if len(learned) == len(methods):
+        return ["No rival without training was run beside it, so whether learning pays here is not known."]
+    first = max(learned, key=_accuracy)
+    row = next(
+        (
+            r
+            for r in rivals
+            if (r["group"], r["method"], r["k"]) == (ALL, first["method"], first["k"]) and r["difference"]
+        ),
+        None,
+    )
+    if not row:
+        return []
+    who = (
+        "It" if first is best else f"The best that has learnt, {named(first)}, answers {percent(first['accuracy'])}: it"
+    )
+    way = "above" if float(row["difference"]) >= 0 else "below"
+    rival = called(row["other"]) + (f" (k = {row['other_k']})" if row["other_k"] != row["k"] else "")
+    return [f"{who} is {points(row)} {way} {rival}, the best rival without training: {_verdict(row)}."]
+
+
+def _floor(best: Row, floors: Sequence[Row]) -> list[str]:
+    row = next((r for r in floors if _of(r) == (ALL, best["method"], best["k"])), None)
+    if not row or not row["difference"]:
+        return ["No trained floor was run beside it, so nothing shows that it looks at the slide."]
+    if row["verdict"].startswith("above"):
+        return [f"It is {points(row)} above its best floor, {called(row['other'])}: {_verdict(row)}."]
+    way = "above" if float(row["difference"]) >= 0 else "below"
+    return [
+        f"It is {points(row)} {way} its best floor, {called(row['other'])}: {_verdict(row)}. "
+        "So nothing here shows that it looks at the slide."
+    ]
+
+
+def _verdict(row: Row) -> str:
+    if row["verdict"].startswith("not told apart") or not row["verdict"]:
+        return "the two are not told apart" + row["verdict"].removeprefix("not told apart")
+    return "told apart" + row["verdict"].removeprefix("above").removeprefix("below")
+
+
+def _doubts(best: Row, methods: Iterable[Row]) -> list[str]:
+    said, seeds = [], int(best.get("n_seeds") or 1)
+    if seeds < SEEDS:
+        runs = "One seed was trained" if seeds == 1 else f"{seeds} seeds were trained"
+        said.append(f"{runs}: another training may say otherwise, and verdicts on methods need {SEEDS}.")
+    half = (float(best["ci_high"] or "nan") - float(best["ci_low"] or "nan")) / 2
+    if int(best["n_questions"]) < FEW or half > WIDE:
+        said.append(
+            f"{best['n_questions']} questions about {best['n_slides']} slides are too few to tell: differences under "
+            f"{100 * half:.0f} points could be chance."
+        )
+    least = min(float(row["coverage"]) for row in methods)
+    if least < 1:
+        said.append(f"{percent(1 - least)} of the questions are about slides without features, and count as wrong.")
+    return said
+
+
+def _of(row: Row) -> tuple[str, str, str]:
+    return row["group"], row["method"], row["k"]
+
+
+def _accuracy(row: Row) -> float:
+    return float(row["accuracy"])

@@ -1,0 +1,117 @@
+"""What was run: cohort, tiles, encoder, language model, tokens, one of the questions, command, commit, versions."""
+
+import csv
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from flows.plan.sources import FEATURES, TILES
+from flows.plan.stages import Stage, values_of
+from flows.report.tables import read_table
+from flows.report.words import EVERYTHING, called, kind_of
+from slidesieve.provenance import places
+from slidesieve.provenance.files import RECEIPT, ROOT, read_json
+
+ANSWERED = "60_answer_questions"
+
+
+def setting(stages: list[Stage]) -> list[tuple[str, str]]:
+    """Pairs of a word and what it was in this experiment; what is not known is left out."""
+    answered = [stage for stage in stages if stage.notebook.stem == ANSWERED]
+    first = values_of(answered[0]) if answered else {}
+    found = [
+        ("Cohort", _cohort(first)),
+        ("Tiles", _tiles(stages)),
+        ("Encoder", next((str(values_of(s)["encoder"]) for s in stages if s.notebook.stem == FEATURES), "")),
+        ("Language model", str(first.get("lm", ""))),
+        ("Tokens", "; ".join(dict.fromkeys(_tokens(answered)))),
+        ("Questions", str(first.get("questions", ""))),
+        ("Command", command()),
+        ("Commit", commit()),
+        ("Versions", _versions(answered)),
+    ]
+    return [(word, places.without_places(said)) for word, said in found if said]
+
+
+def example(stages: list[Stage]) -> dict[str, object] | None:
+    """The first question that was answered, its options by letter and the right one; None if there is none."""
+    for stage in stages:
+        path = ROOT / stage.out_dir / "answers.csv"
+        if stage.notebook.stem != ANSWERED or not path.exists():
+            continue
+        with path.open(newline="", encoding="utf-8") as file:
+            asked = next(csv.DictReader(file), None)
+        table = ROOT / str(values_of(stage)["questions"])
+        if asked and table.suffix == ".csv" and table.exists():
+            row = next((r for r in read_table(table) if r.get("ID") == asked["ID"]), None)
+            if row and row.get("Question"):
+                options = {name: row[name] for name in row if len(name) == 1 and name.isupper() and row[name]}
+                return {"question": row["Question"], "options": options, "key": row.get("Answer", "")}
+    return None
+
+
+def command() -> str:
+    """The command that is running, as one would type it."""
+    script, *words = sys.argv
+    of = Path(script)
+    door = (
+        "slidesieve" if of.name == "slidesieve" else f"python -m flows.{of.stem}" if of.parent.name == "flows" else ""
+    )
+    return shlex.join([*shlex.split(door), *words]) if door else ""
+
+
+def commit() -> str:
+    """The commit that this checkout is of, and whether it was changed; "" where there is none."""
+    told = [_git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")]
+    return f"{told[0]}{', with changes' if told[1] else ''}" if told[0] else ""
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _cohort(values: dict[str, object]) -> str:
+    path = ROOT / str(values.get("manifest", ""))
+    if not values or path.suffix != ".csv" or not path.exists():
+        return str(values.get("manifest", ""))
+    rows = read_table(path)
+    splits = [row.get("split", "") for row in rows]
+    counted = ", ".join(f"{splits.count(split)} {split}" for split in dict.fromkeys(splits) if split)
+    patients = len({row.get("case_id") or row.get("slide_id") for row in rows})
+    return f"{values['manifest']}: {len(rows)} slides of {patients} patients" + (f" ({counted})" if counted else "")
+
+
+def _tiles(stages: list[Stage]) -> str:
+    for stage in stages:
+        if stage.notebook.stem == TILES:
+            values = values_of(stage)
+            px, mpp = int(values["tile_px"]), float(values["mpp"])
+            return f"{px} px at {mpp:g} µm a pixel: {px * mpp:g} µm a side" if px and mpp else ""
+    return ""
+
+
+def _tokens(answered: list[Stage]) -> Iterator[str]:
+    for stage in answered:
+        path = ROOT / stage.out_dir / "costs.csv"
+        for row in read_table(path)[:1] if path.exists() else []:
+            tiles, tokens = float(row["n_tiles"]), float(row["visual_tokens"])
+            if tokens and kind_of(row["method"]) != EVERYTHING:
+                ratio = f", 1 in {tiles / tokens:.0f}" if tiles > tokens else ""
+                yield f"{called(row['method'])} hands on {tokens:.0f} of {tiles:.0f} a slide on average{ratio}"
+
+
+def _versions(answered: list[Stage]) -> str:
+    for stage in answered:
+        try:
+            made = read_json(ROOT / stage.out_dir / RECEIPT)["environment"]
+            named = ", ".join(f"{name} {version}" for name, version in made["packages"].items())
+            return f"Python {made['python']}, {named}; {made['device']}"
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return ""

@@ -1,0 +1,99 @@
+"""The report's sentences: who is best, by how much, where it loses, and what is too little to tell."""
+
+import pytest
+
+from flows.report.findings import findings, losses
+from flows.report.words import KINDS, METHODS, called, does, kind_of
+from slidesieve.compressors.registry import COMPRESSORS
+
+
+def score(method, accuracy, group="all", *, k="8", n="500", seeds="5", half=0.03, coverage="1.0") -> dict[str, str]:
+    return {
+        "method": method, "k": k, "group": group, "accuracy": f"{accuracy}", "ci_low": f"{accuracy - half}",
+        "ci_high": f"{accuracy + half}", "n_questions": n, "n_slides": "100", "n_seeds": seeds, "coverage": coverage,
+    }  # fmt: skip
+
+
+def beside(method, other, difference, verdict, group="all", *, k="8", half=0.04) -> dict[str, str]:
+    return {
+        "method": method, "k": k, "other": other, "other_k": "8", "group": group, "matched_by": "k", "verdict": verdict,
+        "difference": f"{difference}", "ci_low": f"{difference - half}", "ci_high": f"{difference + half}",
+    }  # fmt: skip
+
+
+SCORES = [
+    score("kmeans", 0.82), score("sparselearn", 0.5), score("all", 0.84, k="0"), score("text_only", 0.32, k="0"),
+    score("mean", 0.56), score("mean", 0.71, "composition"), score("sparselearn", 0.39, "composition"),
+    score("kmeans", 0.73, "composition"), score("kmeans_wrong_slide", 0.9),
+]  # fmt: skip
+RIVALS = [beside("sparselearn", "kmeans", -0.32, "below")]
+FLOORS = [
+    beside("kmeans", "mean", 0.26, "above"), beside("sparselearn", "mean", -0.06, "not told apart"),
+    beside("sparselearn", "mean", -0.32, "below", "composition"), beside("all", "mean", -0.3, "below", k="0"),
+    beside("kmeans", "mean", 0.02, "not told apart", "composition"),
+]  # fmt: skip
+
+
+def test_the_best_its_lead_its_floor_and_who_loses():
+    assert findings(SCORES, RIVALS, FLOORS) == [
+        "k-means (k = 8) answers most of what hands on few tokens: 82.0 % (79.0 to 85.0) of 500 questions about 100 "
+        "slides; all tiles answer 84.0 %.",
+        "The best that has learnt, SparseLearn (k = 8), answers 50.0 %: it is 32.0 points (28.0 to 36.0) below "
+        "k-means, the best rival without training: told apart.",
+        "It is 26.0 points (22.0 to 30.0) above its best floor, mean: told apart.",
+        "On all questions SparseLearn (k = 8) loses: 50.0 %, 6.0 points (2.0 to 10.0) below mean (56.0 %), which is a "
+        "floor, though the two are not told apart.",
+    ]
+
+
+def test_where_the_best_loses_is_said_and_its_panel_is_told():
+    floors = [beside("kmeans", "mean", 0.2, "above"), beside("kmeans", "mean", -0.2, "below", "composition")]
+    said = "On composition k-means (k = 8) loses: 73.0 %, 20.0 points (16.0 to 24.0) below mean (71.0 %), which is a "
+    said += "floor."
+    assert said in findings(SCORES, RIVALS, floors)
+    assert [(loss.group, loss.method, loss.said) for loss in losses(SCORES, floors)] == [
+        ("composition", "kmeans", said)
+    ]
+
+
+def test_a_method_that_is_not_above_its_floor_shows_nothing():
+    floors = [beside("sparselearn", "random", 0.01, "not told apart in these runs")]
+    told = findings([score("sparselearn", 0.33, seeds="1")], [], floors)
+    assert told[1] == "No rival without training was run beside it, so whether learning pays here is not known."
+    assert told[2].endswith(
+        "above its best floor, random: the two are not told apart in these runs. So nothing here shows that it looks "
+        "at the slide."
+    )
+    assert told[-1] == "One seed was trained: another training may say otherwise, and verdicts on methods need 5."
+
+
+def test_ten_questions_and_an_untrained_model_are_too_few_to_tell():
+    scores = [score("sparselearn", 0.1, n="10", seeds="1", half=0.2), score("random", 0.9, n="10", seeds="1")]
+    told = findings(scores, [], [beside("sparselearn", "random", -0.8, "not told apart in these runs", half=0.3)])
+    assert any("80.0 points (50.0 to 110.0) below its best floor, random" in said for said in told)
+    assert told[-1] == (
+        "10 questions about 100 slides are too few to tell: differences under 20 points could be chance."
+    )
+
+
+def test_questions_without_features_are_said_to_count_as_wrong():
+    told = findings([score("fps", 0.4, coverage="0.75")], [], [])
+    assert told[-1] == "25.0 % of the questions are about slides without features, and count as wrong."
+    assert "Nothing here has learnt what to keep." in told and any("No trained floor" in said for said in told)
+
+
+def test_without_a_method_there_is_nothing_to_say():
+    assert findings([score("all", 0.9, k="0"), score("mean", 0.4)], [], []) == []
+
+
+def test_every_method_has_a_name_words_and_a_kind():
+    assert set(COMPRESSORS) <= set(METHODS)
+    assert {kind_of(name) for name in (*METHODS, "kmeans_soft")} == set(KINDS)
+    assert called("sparselearn:gate=scale:alignment=off") == "SparseLearn gate=scale alignment=off"
+    assert called("tcssa_wrong_slide") == "TC-SSA, another slide" and does("tcssa_wrong_slide").endswith("slide")
+    assert called("all:coarse=4") == "all tiles coarse=4" and kind_of("all:coarse=4") == "everything"
+
+
+@pytest.mark.parametrize("method", ["majority", "longest_option", "text_only", "linspace", "blank"])
+def test_floors_are_floors(method):
+    assert kind_of(method) == "floor"
