@@ -78,7 +78,8 @@ def test_what_departs_from_what_an_encoder_was_made_for_is_told(tmp_path):
     assert departures("x/unheard-of", tile_px=64, mpp=3, pooling="mean") == ""
     assert departures_of_tiles("UNI", "cls", tmp_path) == ""
     with h5py.File(tmp_path / "s.h5", "w") as file:
-        file.attrs.update(patch_size=224, mpp=0.5)
+        file["coords"] = np.zeros((1, 2), "int64")
+        file["coords"].attrs["patch_size"], file.attrs["mpp"] = 224, 0.5  # where stage 10 has them
     assert departures_of_tiles("UNI", "cls", tmp_path) == "UNI: tile_px 224, made for 256"
 
 

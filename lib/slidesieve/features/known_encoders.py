@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from slidesieve.provenance.hdf5 import read_attrs
+from slidesieve.provenance.hdf5 import attributes, open_hdf5
 from slidesieve.provenance.weights import snapshot
 
 TABLE = Path(__file__).with_suffix(".toml")
@@ -99,9 +99,10 @@ def departures(name_or_path: str, *, tile_px: int, mpp: float, pooling: str) -> 
 
 def departures_of_tiles(name_or_path: str, pooling: str, tiles: Path) -> str:
     """`departures` of a folder of stage 10's tile files, told by its first one; "" if there is none."""
-    attrs = read_attrs(first) if (first := next(iter(sorted(tiles.glob("*.h5"))), None)) else None
-    if attrs is None:
+    if (first := next(iter(sorted(tiles.glob("*.h5"))), None)) is None:
         return ""
+    with open_hdf5(first) as file:
+        attrs = attributes(file["coords"]) | attributes(file)
     return departures(name_or_path, tile_px=int(attrs["patch_size"]), mpp=float(attrs["mpp"]), pooling=pooling)
 
 
