@@ -24,6 +24,7 @@ from pathlib import Path
 
 import psutil
 
+from flows.demo import TOY_TILES
 from slidesieve.provenance.files import ROOT
 from slidesieve.provenance.receipts import RECEIPT
 
@@ -32,6 +33,7 @@ COHORT = ("n_train=12", "n_val=3", "n_test=5", "regions_per_slide=2")
 LM = ("steps=2", "batch=4", "exam_samples=3", "width=32")
 SETTINGS = (
     *(
+        *TOY_TILES,
         "10.min_tissue=0",
         "40.region_steps=4",
         "40.whole_steps=4",
@@ -63,7 +65,8 @@ def start(
     """Start a run of the experiment, in a session of its own: with `more` options, by the command `before` it."""
     toy = folder / "toy"
     options = {"manifest": toy / "manifest.csv", "questions": toy / "questions.csv", "captions": toy / "captions.csv"}
-    options |= {"truth": toy / "truth.csv", "out": folder / "run", "llm": folder / "lm", "k": 5, "threads": 1}
+    options |= {"truth": toy / "truth.csv", "out": folder / "run", "encoder": "stain-texture", "llm": folder / "lm"}
+    options |= {"k": 5, "threads": 1}
     words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
     settings = [word for setting in SETTINGS for word in ("-p", setting)]
     command = [*before, sys.executable, "-m", "flows.experiment", *words, "--no-floors", *settings, *more]

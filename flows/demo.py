@@ -14,9 +14,16 @@ from flows.plan.graph import Options, plan
 from flows.plan.notebooks import NOTEBOOKS
 from flows.plan.stages import make_stage
 from flows.run.notebook import portable
+from slidesieve.features.known_encoders import STAND_IN
 
 COHORT, MODEL = "store/toy", "store/llm/toy"
+TOY_TILES = (
+    "tile_px=64",  # the toy's slides are small, and of 1 µm a pixel
+    "mpp=1",
+    "20.pooling=cls",  # the stand-in has no tokens to be pooled
+)
 TOY_SETTINGS = (
+    *TOY_TILES,
     "10.min_tissue=0",  # the toy is tissue from edge to edge, and evidence may look like glass
     "40.evaluations=13",  # every 50 steps: the alignment ends early, and short stages must not miss their best point
     "40_align_captions/all.evaluations=16",
@@ -47,6 +54,7 @@ def main(
         truth=f"{COHORT}/truth.csv",
         compressors=(asked := tuple(compressors.split(","))),
         out=portable(out),
+        encoder=STAND_IN,
         llm=MODEL,
         seeds=tuple(int(n) for n in seeds.split(",")),
         workers=workers,

@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from flows.plan.encoders import told as encoder_told
 from flows.plan.graph import Options, plan
 from flows.plan.presets import read_preset, words_for
 from flows.plan.stages import Stage, changes_of, check_inputs, values_of
@@ -167,8 +168,8 @@ def main(
     k: Annotated[str, typer.Option(help="tokens kept, comma-separated; empty: 8")] = "",
     seeds: Annotated[str, typer.Option(help="comma-separated")] = "0",
     folds: Annotated[str, typer.Option(help="test folds, where the manifest's split holds fold numbers")] = "-1",
-    encoder: Annotated[str, typer.Option(help="encoder's name, folder or hub id; empty: the notebook's default")] = "",
-    llm: Annotated[str, typer.Option(help="causal LM's folder or hub id; empty: the notebook's default")] = "",
+    encoder: Annotated[str, typer.Option(help="vision model's folder or hub id, or stain-texture")] = "",
+    llm: Annotated[str, typer.Option(help="causal LM's folder or hub id; empty: the preset's")] = "",
     floors: Annotated[bool, typer.Option(help="also run all, random, mean, text_only")] = True,
     alignment: Annotated[
         bool | None,
@@ -197,18 +198,20 @@ def main(
             k=tuple(int(n) for n in (k or values.options.get("k", "8")).split(",")),
             seeds=tuple(int(n) for n in seeds.split(",")),
             folds=tuple(int(n) for n in folds.split(",")),
-            encoder=encoder,
+            encoder=encoder or values.options.get("encoder", ""),
             llm=llm or values.options.get("llm", ""),
             floors=floors,
             alignment=values.options.get("alignment", True) if alignment is None else alignment,
             workers=workers,
             threads=threads or max(1, (os.cpu_count() or 1) // workers),
             device=device,
-            settings=(*words_for(asked, values.settings), *parameter),
+            settings=(*words_for(asked, values.settings), *(() if encoder else values.tiles), *parameter),
         )
         title = f"{Path(options.out).name}: {options.manifest}"
         with verified(verify):
             stages = plan(options)
+            if line := encoder_told(stages):
+                print(line, flush=True)
             if dry_run:
                 print_plan(stages, options.out)
                 return

@@ -24,7 +24,7 @@ from slidesieve.provenance import receipts
 from slidesieve.provenance.files import ROOT
 from slidesieve.provenance.folders import check_folder
 from slidesieve.provenance.locks import let_go, take
-from slidesieve.provenance.parameters import read_cells
+from slidesieve.provenance.parameters import check_stand_ins, read_cells, read_parameters
 from slidesieve.provenance.recipes import recipe_of
 
 UP_TO_DATE = "is up to date, not run again"
@@ -41,6 +41,7 @@ def main(
     notebook, out_dir = notebook.resolve(), out.resolve()
     try:
         given = parse_words(notebook, parameter) | {"out_dir": portable(out_dir)}
+        check_stand_ins(read_parameters(notebook), given, notebook=notebook.stem)
         recipe = recipe_of(notebook, given)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", flush=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flows.plan.checks import Options, check_options
+from flows.plan.encoders import check_encoders, with_own_tiles
 from flows.plan.language_models import check_language_models
 from flows.plan.methods import Method, parse_method
 from flows.plan.notebooks import NOTEBOOKS
@@ -56,8 +57,10 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
             stages += [stage for stage in branch if stage.id not in known]  # a pre-training serves every k
             runs.append(Run(method, k, fold, branch, start))
     stages += [*_look_closely(notebooks, options, runs, common), *_compare(notebooks, options, runs, common)]
-    stages = with_needs(_apply_changes(coarser(apply_settings(stages, options.settings), coarse), runs))
+    stages = coarser(with_own_tiles(apply_settings(stages, options.settings)), coarse)
+    stages = with_needs(_apply_changes(stages, runs))
     check_stage_options(stages)
+    check_encoders(stages)
     check_language_models(stages, ROOT / options.manifest)
     return stages
 

@@ -4,12 +4,21 @@ from pathlib import Path
 
 from flows.plan.stages import Stage, lies_in
 from slidesieve.provenance.files import ROOT
-from slidesieve.provenance.parameters import read_parameters
+from slidesieve.provenance.parameters import read_parameters, stand_ins_left
 from slidesieve.provenance.recipes import is_model_id
 
 
 def check_language_models(stages: list[Stage], manifest: Path) -> None:
-    """Open config and tokenizer of each language model that no stage makes; raise ValueError, in a line, on a fault."""
+    """Open config and tokenizer of each language model that no stage makes; raise ValueError, in a line, on a fault.
+
+    A stage that was given none is a fault: the notebook's own is the demo's, and no experiment's.
+    """
+    for stage in stages:
+        if toy := stand_ins_left(read_parameters(stage.notebook), stage.parameters).get("lm"):
+            raise ValueError(
+                "llm: got none; what is kept of a slide is read by a language model: name a causal one by folder or "
+                f"hub id (--llm PATH_OR_ID); --llm {toy} asks for the demo's toy, which `make demo` makes"
+            )
     readers = [values for stage in stages if "lm" in (values := _values(stage))]
     for lm in dict.fromkeys(values["lm"] for values in readers):
         if not any(lies_in(lm, stage.out_dir) for stage in stages):

@@ -11,10 +11,14 @@ PRESETS = Path(__file__).parent / "published"
 
 
 class Preset(NamedTuple):
-    """`options` are values of the experiment's own options, `settings` words as `-p` takes them."""
+    """`options` are values of the experiment's own options, `settings` words as `-p` takes them.
+
+    `tiles` are such words too: the tiles that the preset's own encoder was given, and no other is.
+    """
 
     options: dict[str, object]
     settings: tuple[str, ...]
+    tiles: tuple[str, ...] = ()
 
 
 def read_preset(name: str) -> Preset:
@@ -25,7 +29,8 @@ def read_preset(name: str) -> Preset:
     if name not in names:
         raise ValueError(f"no preset {name!r}{nearest(name, names)}; there are {', '.join(names)}")
     table = tomllib.loads((PRESETS / f"{name}.toml").read_text(encoding="utf-8"))
-    return Preset(table.get("options", {}), tuple(table.get("settings", {}).get("all", ())))
+    words = table.get("settings", {})
+    return Preset(table.get("options", {}), tuple(words.get("all", ())), tuple(words.get("tiles", ())))
 
 
 def words_for(compressors: Iterable[str], words: tuple[str, ...]) -> tuple[str, ...]:

@@ -15,7 +15,13 @@ from slidesieve.provenance import receipts
 from slidesieve.provenance.files import HOLDER, ROOT
 from slidesieve.provenance.folders import COPIES, check_folder, claim
 from slidesieve.provenance.locks import held, is_held
-from slidesieve.provenance.parameters import check_parameters, nearest, parse_value, read_parameters
+from slidesieve.provenance.parameters import (
+    check_parameters,
+    check_stand_ins,
+    nearest,
+    parse_value,
+    read_parameters,
+)
 from slidesieve.provenance.recipes import Recipe, recipe_of
 
 LOG_LINES = 10
@@ -66,6 +72,7 @@ def run_notebook(
     """
     notebook, out_dir = notebook.resolve(), (ROOT / out_dir).resolve()
     parameters = parameters | {"out_dir": portable(out_dir)}
+    check_stand_ins(read_parameters(notebook), parameters, notebook=notebook.stem)
     since, recipe = time.time() if since is None else since, recipe_of(notebook, parameters)
     if force or due(out_dir, notebook.stem, recipe):
         check_folder(out_dir, notebook.stem, notebook)

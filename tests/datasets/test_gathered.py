@@ -1,6 +1,7 @@
 """From folders to a cohort: what is found, whose it is, who is on which side, and what nothing was found of."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,13 +125,17 @@ def test_what_is_written_is_read_back_and_an_experiment_is_planned_on_it(tree, a
         f"slidesieve experiment --manifest {tree}/manifest.csv --questions {tree}/questions.csv --captions "
         f"{tree}/captions.json --instructions {tree}/instructions.json --llm PATH_OR_ID --out runs/mine --dry-run"
     )
+    bare = replace(manifest, table=manifest.table.assign(feature_path=""))
+    told = next_command(bare, written, tree, tile_px=512, mpp=0.5)
+    assert "25 slides have no features" in told and "json --encoder PATH_OR_ID -p tile_px=512 --llm PATH" in told
     names = {
         "manifest": "manifest.csv",
         "questions": "questions.csv",
         "captions": written[1],
         "instructions": written[2],
     }
-    stages = plan(Options(**{name: str(tree / file) for name, file in names.items()}, out=str(tree / "x")))
+    given = {name: str(tree / file) for name, file in names.items()}
+    stages = plan(Options(**given, out=str(tree / "x"), llm="models/of/ours"))
     assert "20_extract_features" not in {stage.id for stage in stages}
 
 

@@ -211,5 +211,5 @@ def test_a_model_without_tokens_needs_its_pooler(tmp_path):
 
 
 def test_an_unknown_pooling_is_refused(vit_folder):
-    with pytest.raises(ValueError, match="pooling: got 'max', expected 'cls', 'mean' or 'pooler'"):
+    with pytest.raises(ValueError, match="pooling: got 'max', expected one of cls, mean, cls_mean, pooler"):
         load_encoder(vit_folder, pooling="max")

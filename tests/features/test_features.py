@@ -9,8 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from slidesieve.features.bag import linspace_cap, make_bag
-from slidesieve.features.spectrum import norms, spectrum
+from slidesieve.features.bag import linspace_cap, make_bag, norms, spectrum
 from slidesieve.features.store import PackedStore, read_features, write_features, write_packed
 from slidesieve.provenance.hdf5 import read_attrs
 from slidesieve.slides.slide import View

@@ -76,10 +76,10 @@ def tokens(name: str, folder: str, images: np.ndarray):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("pooling", ["cls", "mean", "pooler"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "cls_mean", "pooler"])
 def test_a_family_gives_the_right_feature_or_is_refused(folders, name, pooling):
     special = SPECIAL.get(name, 1)
-    if pooling == "cls" and not special:
+    if pooling in ("cls", "cls_mean") and not special:
         with pytest.raises(ValueError, match="has no class token: cls would be its first patch, the tile's corner"):
             load_encoder(folders[name], pooling=pooling)
         return
@@ -91,7 +91,8 @@ def test_a_family_gives_the_right_feature_or_is_refused(folders, name, pooling):
     encoder = load_encoder(folders[name], pooling=pooling, batch_tiles=3)
     with torch.no_grad():
         hidden, pooler = tokens(name, folders[name], images)
-    expected = {"cls": hidden[:, 0], "mean": hidden[:, special:].mean(1), "pooler": pooler}[pooling]
+    cls, mean = hidden[:, 0], hidden[:, special:].mean(1)
+    expected = {"cls": cls, "mean": mean, "cls_mean": torch.cat([cls, mean], 1), "pooler": pooler}[pooling]
     assert np.allclose(encoder.encode(images), expected.numpy(), atol=1e-4) and encoder.d == expected.shape[1]
     assert np.array_equal(encoder.encode(images), encoder.encode(images))
 

@@ -48,7 +48,11 @@ def planned(monkeypatch, tmp_path):
 def test_the_papers_options_and_settings(planned):
     options = planned("--preset", "sparselearn")
     assert options.k == (32,) and options.llm == "Qwen/Qwen2.5-7B-Instruct" and not options.alignment
-    assert options.settings == read_preset("sparselearn").settings
+    preset = read_preset("sparselearn")
+    assert preset.tiles == ("tile_px=224", "mpp=0.5") and options.encoder == "MahmoodLab/CONCH"
+    assert options.settings == (*preset.settings, *preset.tiles)
+    other = planned("--preset", "sparselearn", "--encoder", "UNI2-h")  # whose tiles are others
+    assert other.settings == preset.settings and other.encoder == "UNI2-h"
 
 
 def test_the_command_line_wins_over_the_preset(planned):
@@ -97,7 +101,9 @@ def test_every_setting_reaches_a_real_notebook(name, monkeypatch):
     monkeypatch.setattr("flows.plan.graph.check_options", lambda options: False)
     preset = read_preset(name)
     method = preset.options["compressors"]
-    options = Options("m.csv", "q.csv", "runs/x", compressors=(method,), k=(32,), settings=preset.settings)
+    options = Options(
+        "m.csv", "q.csv", "runs/x", compressors=(method,), k=(32,), llm="Qwen/Qwen2.5-7B", settings=preset.settings
+    )
     stages = {s.id: s.parameters for s in plan(options)}
     tag = "all_s0" if method == "all" else f"{method}_k32_s0"
     first, second = stages[f"40_align_captions/{tag}"], stages[f"50_tune_answers/{tag}"]
@@ -139,7 +145,7 @@ def test_an_option_reaches_the_stages_of_its_method_alone(monkeypatch):
     monkeypatch.setattr("flows.plan.graph.check_options", lambda options: False)
     words = ("latents=9", "50.scorer_heads=2", "adapter_layers=1,3")
     asked = ("sparselearn", "sparselearn:gate=scale", "locpath", "tcssa")
-    stages = plan(Options("m.csv", "q.csv", "runs/x", compressors=asked, settings=words))
+    stages = plan(Options("m.csv", "q.csv", "runs/x", compressors=asked, llm="Qwen/Qwen2.5-7B", settings=words))
     given = {s.id: s.parameters["options"] for s in stages if "options" in s.parameters}
     latents = {"latents": 9, "adapter_layers": [1, 3]}
     assert given == {
@@ -160,7 +166,7 @@ def test_of_a_preset_beside_another_method_what_that_knows_is_kept():
 @pytest.mark.parametrize("path", sorted(PRESETS.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_value_of_a_preset_says_where_it_is_from(path):
     for line in path.read_text().splitlines():
-        if re.match(r'\s*"?[\w.]+"? *=|\s*"[\w.]+=', line) and not line.startswith(("all", "compressors")):
+        if re.match(r'\s*"?[\w.]+"? *=|\s*"[\w.]+=', line) and not line.startswith(("all", "tiles", "compressors")):
             assert re.search(r"# \[[PSLO]\]", line), line
 
 

@@ -9,7 +9,7 @@ import pytest
 from run_here import run_here
 from safetensors.torch import load_file
 
-from flows.demo import TOY_SIZES
+from flows.demo import TOY_SIZES, TOY_TILES
 from flows.plan.graph import Options, plan
 from flows.plan.notebooks import NOTEBOOKS
 from flows.plan.stages import make_stage
@@ -53,12 +53,13 @@ def road(tmp_path_factory, atlas):
         captions=str(toy / "captions.csv"),
         truth=str(toy / "truth.csv"),
         out=str(folder / "run"),
+        encoder="stain-texture",
         llm=str(lm),
         floors=False,
         compressors=("sparselearn", ENCODED, "tcssa", "locpath", "text_only"),
         k=(5,),
         workers=1,
-        settings=(*TINY, *TOY_SIZES["sparselearn"], *TOY_SIZES["locpath"]),
+        settings=(*TOY_TILES, *TINY, *TOY_SIZES["sparselearn"], *TOY_SIZES["locpath"]),
     )
     before = (
         make_stage(NOTEBOOKS / "01_make_toy_cohort.ipynb", id="01", out_dir=str(toy), offered=COHORT),

@@ -19,8 +19,7 @@ from sklearn.metrics import pairwise_distances_argmin_min
 from slidesieve.analyses.neighbours import bags_that_vary, grid_of
 from slidesieve.compressors.windows import segment_mean, windows
 from slidesieve.evaluation.stats import LEVEL, Estimate
-from slidesieve.features.bag import Bag
-from slidesieve.features.spectrum import spectrum
+from slidesieve.features.bag import Bag, spectrum
 
 HELD = 0.9  # of the variance, for the count of axes
 RANKS = 64  # at most so many points of each slide's curve

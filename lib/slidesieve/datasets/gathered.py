@@ -21,6 +21,7 @@ from slidesieve.datasets.found_files import FeatureFile, Found
 from slidesieve.datasets.labels import question_table
 from slidesieve.datasets.questions import LETTERS
 from slidesieve.features.bag import Bag
+from slidesieve.features.known_encoders import MPP, TILE_PX
 
 SLIDE_COLUMNS = ("slide_id", "slide", "Slide", "image_id", "filename", "file_name", "wsi", "WSI")
 CASE_COLUMNS = ("case_id", "patient_id", "patient", "case", "bcr_patient_barcode", "submitter_id")
@@ -170,8 +171,10 @@ def some_grids(bags: Mapping[str, Bag], most: int) -> dict[str, Int[np.ndarray, 
     return {slide: bag.coords for slide, bag in islice(known, most)}
 
 
-def next_command(manifest: Manifest, written: Sequence[str], folder: Path) -> str:
-    """What to run on these files, in words and commands."""
+def next_command(
+    manifest: Manifest, written: Sequence[str], folder: Path, *, tile_px: int = TILE_PX, mpp: float = MPP
+) -> str:
+    """What to run on these files, in words and commands; tiles of `tile_px` pixels of `mpp` micrometres are meant."""
     sides = set(manifest.table["split"])
     bare = (manifest.table["feature_path"] == "").sum()
     lines = (
@@ -188,6 +191,8 @@ def next_command(manifest: Manifest, written: Sequence[str], folder: Path) -> st
     for option in ("questions", "open-questions", "captions", "instructions"):
         stem = option.replace("-", "_")
         words += [f"--{option} {folder / name}" for name in written if name.partition(".")[0] == stem][:1]
+    other = [f"-p {n}={v:g}" for n, v, usual in (("tile_px", tile_px, TILE_PX), ("mpp", mpp, MPP)) if v != usual]
+    words += ["--encoder PATH_OR_ID", *other] if bare else []
     return "\n".join([*lines, " ".join([*words, "--llm PATH_OR_ID", "--out runs/mine", "--dry-run"])])
 
 

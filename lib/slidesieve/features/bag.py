@@ -1,6 +1,6 @@
-"""A slide's tiles as a bag, and bags of different lengths as one padded batch."""
+"""A slide's tiles as a bag, bags of different lengths as one padded batch, norms and spectrum of their features."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -125,3 +125,15 @@ def in_box(bag: Bag, box: tuple[int, int, int, int]) -> Bag:
     if not inside.any():
         raise ValueError(f"{bag.slide_id}: no tile in the box x={x} y={y} width={width} height={height} (level-0 px)")
     return take(bag, inside.nonzero()[0])._replace(index=None, length=0)
+
+
+def norms(bags: Iterable[Bag]) -> Float[np.ndarray, " n"]:
+    """Return the length of every feature of some bags."""
+    return np.concatenate([np.linalg.norm(bag.x, axis=1) for bag in bags])
+
+
+def spectrum(bags: Iterable[Bag]) -> Float[np.ndarray, " d"]:
+    """Return the share of variance along each principal axis of the features, largest first; it adds up to 1."""
+    x = np.concatenate([bag.x for bag in bags]).astype(np.float64)
+    variance = np.linalg.eigvalsh(np.cov(x.T))[::-1].clip(0)
+    return variance / variance.sum()

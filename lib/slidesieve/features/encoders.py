@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from slidesieve.features.known_encoders import STAND_IN, check_loadable, hub_id
 from slidesieve.features.stain_texture import describe
 from slidesieve.features.tile_batches import Features, Tiles, batches_of
 from slidesieve.provenance.files import written_whole
@@ -39,15 +40,18 @@ def load_encoder(
 ) -> Encoder:
     """Return the stand-in ("stain-texture") or a `transformers` model by folder or hub id.
 
-    `pooling` ("cls", "mean" or "pooler") says how a transformers model's tokens become one feature, `dtype` ("float32"
-    or "bfloat16") in what it computes; the stand-in has no tokens, always runs on the CPU in batches of its own, and
-    ignores all four.
+    `pooling` ("cls", "mean", "cls_mean" or "pooler") says how a transformers model's tokens become one feature, `dtype`
+    ("float32" or "bfloat16") in what it computes; the stand-in has no tokens, always runs on the CPU in batches of its
+    own, and ignores all four. Raises ValueError for what cannot be loaded here (`check_loadable`).
     """
+    check_loadable(name_or_path)
     if name_or_path == StainTexture.name:
         return StainTexture()
     from slidesieve.features.vision_models import TransformersEncoder  # torch's models: seconds to import
 
-    return TransformersEncoder(name_or_path, device=device, batch_tiles=batch_tiles, pooling=pooling, dtype=dtype)
+    return TransformersEncoder(
+        hub_id(name_or_path), device=device, batch_tiles=batch_tiles, pooling=pooling, dtype=dtype
+    )
 
 
 class StainTexture:
@@ -57,7 +61,7 @@ class StainTexture:
     z = (raw - mean) / sd;  x = clip(z V / sqrt(eigenvalue + SHRINK * mean eigenvalue)).
     """
 
-    name = "stain-texture"
+    name = STAND_IN
     tile_px = None
     needs_fit = True
     SHRINK, CLIP = 0.02, 5.0

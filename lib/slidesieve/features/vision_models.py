@@ -1,23 +1,27 @@
 """Any `transformers` vision model as an encoder: the right feature of a tile, or a refusal when it is loaded.
 
 Of a two-tower model (CLIP, SigLIP, PLIP) the vision tower is taken. A masked autoencoder sees every patch. `cls` is for
-models that have a class token; of others it would be the corner patch. What these rules miss, a probe finds: fixed
-tiles are encoded twice, alone and in company, and with one corner changed.
+models that have a class token; of others it would be the corner patch. `cls_mean` joins it with the mean of the
+patches, registers left out. What these rules miss, a probe finds: fixed tiles are encoded twice, alone and in company,
+and with one corner changed. A timm model must have every weight of its file, and no other.
 """
 
 import hashlib
 import inspect
+from importlib import import_module
 
 import numpy as np
 import torch
 from torch import nn
 
+from slidesieve.features.known_encoders import known
 from slidesieve.features.tile_batches import Features, Tiles, batches_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-POOLINGS = ("cls", "mean", "pooler")
+POOLINGS = ("cls", "mean", "cls_mean", "pooler")
 CLASS_TOKENS = ("cls_token", "class_embedding", "class_token")  # how models name the parameter
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}  # of a feature's length, between two ways of having it
+HEADS = ("head.", "fc.", "classifier.")  # of a timm classifier, which a feature does without
 CORNER = 8  # a corner's side is a tile's over this
 
 
@@ -28,7 +32,7 @@ class TransformersEncoder:
 
     def __init__(self, name_or_path: str, *, device: str, batch_tiles: int, pooling: str, dtype: str = "float32"):
         if pooling not in POOLINGS:
-            raise ValueError(f"pooling: got {pooling!r}, expected 'cls', 'mean' or 'pooler'")
+            raise ValueError(f"pooling: got {pooling!r}, expected one of {', '.join(POOLINGS)}")
         if dtype not in DTYPES:
             raise ValueError(f"dtype of the encoder: got {dtype!r}, expected one of {', '.join(DTYPES)}")
         from transformers import AutoImageProcessor
@@ -40,8 +44,9 @@ class TransformersEncoder:
         names = {name.rpartition(".")[2] for name, _ in self._model.named_parameters()}
         self._has_cls = bool(names & set(CLASS_TOKENS))
         registers = getattr(self._model.config, "num_register_tokens", 0) or 0
-        self._special = self._has_cls + registers + ("distillation_token" in names)
-        if pooling == "cls" and not self._has_cls:
+        special = self._has_cls + registers + ("distillation_token" in names)
+        self._special = getattr(getattr(self._model, "timm_model", None), "num_prefix_tokens", special)
+        if pooling in ("cls", "cls_mean") and not self._has_cls:
             raise ValueError(
                 f"{self.name}: has no class token: cls would be its first patch, the tile's corner; set pooling to "
                 "'mean' or 'pooler'"
@@ -71,10 +76,15 @@ class TransformersEncoder:
         if self.pooling == "pooler":
             if getattr(out, "pooler_output", None) is None:
                 raise ValueError(f"{self.name}: has no pooler output; set pooling to 'cls' or 'mean'")
+            if out.pooler_output.ndim == 3:
+                raise ValueError(
+                    f"{self.name}: its pooler gives tokens; set pooling to another of {', '.join(POOLINGS)}"
+                )
             return out.pooler_output.flatten(1).float().cpu().numpy()
         if hidden.ndim != 3:
             raise ValueError(f"{self.name}: its output is {tuple(hidden.shape)}, not tokens; set pooling to 'pooler'")
-        pooled = hidden[:, 0] if self.pooling == "cls" else hidden[:, self._special :].mean(1)
+        cls, mean = hidden[:, 0], hidden[:, self._special :].mean(1)
+        pooled = {"cls": cls, "mean": mean, "cls_mean": torch.cat([cls, mean], 1)}[self.pooling]
         return pooled.float().cpu().numpy()
 
     def _probed(self, tolerance: float) -> int:
@@ -109,8 +119,11 @@ class TransformersEncoder:
 
 def _vision_model(name_or_path: str, dtype: torch.dtype) -> nn.Module:
     """The model, or the vision tower of a two-tower one."""
-    from transformers import AutoModel
+    from transformers import AutoConfig, AutoModel
 
+    config = AutoConfig.from_pretrained(name_or_path)
+    if config.model_type == "timm_wrapper":
+        return _timm_model(name_or_path, config, dtype)
     model = AutoModel.from_pretrained(name_or_path, dtype=dtype)
     tower = getattr(model, "vision_model", None)
     if getattr(model.config, "vision_config", None) is not None and tower is None:
@@ -119,6 +132,30 @@ def _vision_model(name_or_path: str, dtype: torch.dtype) -> nn.Module:
             "model; save its vision tower alone"
         )
     return model if tower is None or getattr(model.config, "vision_config", None) is None else tower
+
+
+def _timm_model(name_or_path: str, config, dtype: torch.dtype) -> nn.Module:
+    """A timm model with every weight of its file; what its config cannot say is told by its name."""
+    from transformers import AutoModel
+
+    if (found := known(name_or_path)) and found.swiglu:
+        swiglu = {"mlp_layer": import_module("timm.layers").SwiGLUPacked, "act_layer": nn.SiLU}
+        config.model_args = (config.model_args or {}) | swiglu
+    try:
+        model, told = AutoModel.from_pretrained(name_or_path, config=config, dtype=dtype, output_loading_info=True)
+        amiss = sorted({*told["missing_keys"], *told["unexpected_keys"]})
+    except RuntimeError as error:
+        raise ValueError(_misfit(name_or_path, "weights of other shapes")) from error
+    if amiss := [name for name in amiss if not name.removeprefix("timm_model.").startswith(HEADS)]:
+        raise ValueError(_misfit(name_or_path, f"{len(amiss)} weights missing or left over, {amiss[0]} among them"))
+    return model
+
+
+def _misfit(name: str, got: str) -> str:
+    return (
+        f"{name}: its config.json does not describe its weights: {got}; expected every weight in its place; correct "
+        "model_args there, or make its features elsewhere and name them in the manifest's feature_path"
+    )
 
 
 def _of_masked_autoencoder(model: nn.Module):
@@ -135,6 +172,8 @@ def _of_masked_autoencoder(model: nn.Module):
 
 def _side(processor: object) -> int | None:
     """Read the side of the image a processor makes, or None if it makes none in particular."""
+    if data := getattr(processor, "data_config", None):  # timm's
+        return data["input_size"][-1]
     size = getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", False) else None
     size = dict(size or getattr(processor, "size", None) or {})
     return size.get("height") or size.get("shortest_edge")

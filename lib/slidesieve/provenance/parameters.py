@@ -5,7 +5,8 @@ Each line of that cell is `name: type = default  # help`. The help's first word 
   `in+slides:`  a manifest whose slide files belong to the recipe too (feature files named in a manifest always do)
   `run:`        how to run (out_dir, workers, device, threads ...); never part of the recipe
   none          a scientific parameter; its value is part of the recipe
-An `in:` whose help says "path or id" may also hold a model id, which then stands for itself.
+An `in:` whose help says "path or id" may also hold a model id, which then stands for itself; one whose help says "the
+demo's stand-in" has a default that serves the demo's own files alone.
 An empty string means "not used".
 
 A help may go on with the case in which the notebook reads the parameter at all, as `if compressor is not all: ...`,
@@ -24,6 +25,7 @@ from typing import NamedTuple
 
 SCALARS = {"str": str, "int": int, "float": float, "bool": bool}
 ROLES = ("in+slides", "in", "run")
+STAND_IN = "the demo's stand-in"
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -110,6 +112,23 @@ def check_parameters(declared: dict[str, Parameter], given: dict[str, object], *
         raise ValueError(f"{notebook}: " + "; ".join(faults))
     values = {p.name: p.default for p in declared.values()} | given
     return {n: float(v) if declared[n].type == "float" else v for n, v in values.items()}
+
+
+def stand_ins_left(declared: dict[str, Parameter], given: dict[str, object]) -> dict[str, object]:
+    """Map each parameter that nobody gave, and whose default is a stand-in, to that default."""
+    return {n: p.default for n, p in declared.items() if STAND_IN in p.help and n not in given}
+
+
+def check_stand_ins(declared: dict[str, Parameter], given: dict[str, object], *, notebook: str) -> None:
+    """Raise ValueError if a stand-in of the demo's would be taken, unasked, beside inputs that are not the demo's."""
+    inputs = [n for n, p in declared.items() if p.role.startswith("in") and STAND_IN not in p.help]
+    others = [f"{n} = {given[n]}" for n in inputs if given.get(n) and given[n] != declared[n].default]
+    for name, default in stand_ins_left(declared, given).items():
+        if others:
+            raise ValueError(
+                f"{notebook}: {name}: got none beside {others[0]}; {default} is the demo's stand-in, for its files; "
+                f"name one (-p {name}=PATH_OR_ID), or ask for the stand-in (-p {name}={default})"
+            )
 
 
 def parse_value(parameter: Parameter, text: str) -> object:
