@@ -143,7 +143,8 @@ def _compare(notebooks: Path, options: Options, runs: list[Run], common: dict[st
     """Compare the variants of a method at the first k, plain methods over several k, and everything."""
     names = dict.fromkeys(run.method.name for run in runs)
     varied = [n for n in names if n not in WITHOUT_K and any(other.startswith(f"{n}:") for other in names)]
-    compared = {"80_compare_methods": ({}, runs)}
+    own = sources(options.out, from_slides=bool(common["tiles"]), coarse=runs[0].method.coarse)
+    compared = {"78_show_cases": (own, runs), "80_compare_methods": ({}, runs)}
     if len(options.k) > 1:
         compared = {"77_token_budget": ({}, [r for r in runs if r.method.name == r.method.compressor])} | compared
     if varied:

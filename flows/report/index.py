@@ -13,6 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flows.plan.stages import Stage
+from flows.report.cases import cases
 from flows.report.findings import findings, losses
 from flows.report.folder import PAGE, REPORT, ROWS, swapped_in
 from flows.report.setting import example, setting
@@ -77,6 +78,7 @@ def _write(stages: list[Stage], outcomes: dict[str, Outcome], folder: Path, *, t
         findings=findings(scores, rivals, floors),
         setting=setting(stages),
         example=example(stages) if compared else None,
+        cases=cases([s for s in stages if became[s.id].status in DONE], folder) if compared else [],
         scores=score_groups(scores, losses(scores, floors)),
         no_scores=_no_scores(stages[-1], became[stages[-1].id]),
         verdicts=verdict_groups(rivals),

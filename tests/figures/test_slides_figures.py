@@ -19,6 +19,8 @@ from read_back import (
     written,
 )  # fmt: skip
 
+from slidesieve.analyses.cases import Crop
+from slidesieve.analyses.token_maps import Picture
 from slidesieve.figures import slides
 from slidesieve.figures.style import BLUE, ORANGE
 from slidesieve.slides.overviews import Overview
@@ -128,3 +130,42 @@ def test_a_sheet_shows_every_slide_with_its_own_tiles():
 def test_a_sheet_of_one_slide_is_one_panel():
     (ax,) = closed(slides.tile_sheet([overview("s0", COORDS, 2.0, 900.0)])).axes
     assert len(squares(ax.collections[0])) == 5 and ax.get_title() == "s0\n128 µm tiles, n = 5"
+
+
+def test_a_contact_sheet_fades_what_is_not_tiled():
+    shown = overview("s0", np.array([[0, 0], [400, 200]]), 4.0, 800.0)._replace(rgb=np.full((20, 40, 3), 100, np.uint8))
+    (ax,) = closed(slides.contact_sheet([shown], {"s0": "pen hue"})).axes
+    drawn = ax.images[0].get_array()
+    assert (drawn[:7, :7] == 100).all() and (drawn[10:16, 20:26] == 100).all() and (drawn[12:, :10] == 195).all()
+    assert ax.get_title() == "s0\npen hue"
+
+
+def case(*, picture, coords=COORDS) -> slides.CaseView:
+    crops = [Crop(0, 1, 2.5, np.zeros((8, 8, 3), np.uint8)), Crop(1, 4, float("nan"), None)]
+    return slides.CaseView(picture, coords, np.array([0, 1]), crops, 0.5)
+
+
+def test_a_case_shows_planted_and_kept_tiles_a_scale_bar_and_the_crops_by_rank():
+    picture = Picture(np.zeros((30, 50, 3), np.uint8), 1000.0, 64.5)
+    whole, first, second = closed(slides.case_sheet(case(picture=picture))).axes
+    planted, kept = whole.collections
+    assert squares(planted) == [(x, y, 64.5, 64.5) for x, y in COORDS[[0, 1]].tolist()]
+    assert squares(kept) == [(x, y, 64.5, 64.5) for x, y in COORDS[[1, 4]].tolist()]
+    assert (hex_of(planted.get_edgecolor()), hex_of(kept.get_edgecolor())) == (BLUE, ORANGE)
+    (bar,) = whole.lines
+    assert np.ptp(bar.get_xdata()) == 100 / 0.5 and whole.texts[0].get_text() == "100 µm"
+    assert (first.get_title(), second.get_title()) == ("1: 2.50", "2")
+    assert hex_of([first.spines["top"].get_edgecolor()]) == BLUE and second.texts[0].get_text() == "token\n4"
+
+
+def test_a_case_without_a_slide_is_a_map_of_tokens_or_a_row():
+    placed = closed(slides.case_sheet(case(picture=None))).axes[0]
+    assert pairs(placed.collections[0].get_offsets()) == pairs(COORDS)
+    assert pairs(placed.collections[2].get_offsets()) == pairs(COORDS[[1, 4]])
+    row = closed(slides.case_sheet(case(picture=None, coords=np.zeros((5, 2), int)))).axes[0]
+    assert pairs(row.collections[0].get_offsets()) == [(i, 0) for i in range(5)]
+
+
+@pytest.mark.parametrize(("width", "bar"), [(1000, 200), (999, 100), (51, 10), (26_000, 5000), (0.4, 0.05)])
+def test_a_scale_bar_is_round_and_at_most_a_fifth(width, bar):
+    assert slides.scale_bar_um(width) == pytest.approx(bar)

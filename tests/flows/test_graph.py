@@ -37,6 +37,7 @@ PARAMETERS = {
     "75_compute_cost": 'device: str = "cpu"  # run: cpu or cuda\n',
     "76_compare_variants": 'answers: list[str] = []  # in: answers\nreference: str = ""  # method\n',
     "77_token_budget": "answers: list[str] = []  # in: answers\n",
+    "78_show_cases": "answers: list[str] = []  # in: answers\n",
     "80_compare_methods": "answers: list[str] = []  # in: answers\n",
 }
 OPTIONS = Options(manifest="data/m.csv", questions="data/q.csv", out="runs/x")
@@ -77,6 +78,7 @@ def test_one_compressor_with_its_floors(notebooks):
         "70_map_selected_tokens/sparselearn_k8_s0",
         "71_length_stability/sparselearn_k8_s0",
         "72_soft_to_hard/sparselearn_k8_s0",
+        "78_show_cases",
         "80_compare_methods",
     ]
 
@@ -121,6 +123,7 @@ def test_grid_of_k_seeds_and_folds(notebooks):
         "71_length_stability/sparselearn_k3_s0_f2",
         "72_soft_to_hard/sparselearn_k3_s0_f2",
         "77_token_budget",
+        "78_show_cases",
     ]
 
 
@@ -348,6 +351,7 @@ def test_the_first_run_is_looked_at_beside_its_other_seeds(notebooks):
     assert {id for id in stages if id.startswith("7")} == {
         "70_map_selected_tokens/sparselearn_k8_s0", "71_length_stability/sparselearn_k8_s0",
         "72_soft_to_hard/sparselearn_k8_s0", "77_token_budget",
+        "78_show_cases",
     }  # fmt: skip
 
 
@@ -364,6 +368,7 @@ def test_latents_start_without_an_alignment_and_nothing_is_mapped(notebooks):
     stages = planned(notebooks, "locpath")
     assert {id for id in stages if id.startswith("7")} == {
         "71_length_stability/locpath_k8_s0", "74_tile_redundancy", "75_compute_cost",
+        "78_show_cases",
     }  # fmt: skip
     assert stages["74_tile_redundancy"].parameters == {"features": "runs/x/20_extract_features"}
     assert stages["50_tune_answers/locpath_k8_s0"].parameters["start"] == "runs/x/40_align_captions/locpath_k8_s0"

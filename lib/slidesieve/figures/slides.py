@@ -1,7 +1,9 @@
 """Figures of slides, tiles and features, in the style of slidesieve.figures.style."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int, UInt8
@@ -10,8 +12,21 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from slidesieve.analyses.cases import Crop
+from slidesieve.analyses.token_maps import Picture
 from slidesieve.figures.style import BLUE, GREEN, ORANGE, PALE, PURPLE, RED, SKY, clean, looks, panels
 from slidesieve.slides.overviews import Overview
+
+
+class CaseView(NamedTuple):
+    """What is drawn of a case: the slide's picture if it is there, all tiles' corners, those planted, those kept."""
+
+    picture: Picture | None
+    coords: Int[np.ndarray, "n 2"]
+    planted: Int[np.ndarray, " p"]
+    crops: Sequence[Crop]
+    mpp: float  # micrometres a level-0 pixel
+
 
 ROLES = {"main": PALE, "other": SKY, "subtype": ORANGE, "rare": RED}  # of a mosaic's pieces
 
@@ -131,3 +146,69 @@ def tile_overlay(
         ax.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=colour, linewidth=thickness))
     ax.set(xlabel="x (level-0 px)", ylabel="y (level-0 px)")
     return ax
+
+
+def case_sheet(
+    case: CaseView,
+    *,
+    columns: int = 4,
+) -> Figure:
+    """Draw a case: the slide with planted tiles in blue, kept ones in orange, a scale bar; beside it what was kept.
+
+    Where there is no slide its tokens are drawn at their places, or in a row where they have none.
+    """
+    rows = max(1, -(-len(case.crops) // columns))
+    figure = plt.figure(figsize=(11.5, 3.9), layout="constrained")
+    grid = figure.add_gridspec(rows, columns + 5)
+    ax = figure.add_subplot(grid[:, :5])
+    if case.picture is not None:
+        _on_slide(ax, case)
+    else:
+        _as_tokens(ax, case)
+    for place, crop in enumerate(case.crops):
+        small = figure.add_subplot(grid[place // columns, 5 + place % columns])
+        if crop.pixels is not None:
+            small.imshow(crop.pixels)
+        score = "" if np.isnan(crop.score) else f": {crop.score:.2f}"
+        small.set_title(f"{crop.rank + 1}{score}", fontsize=8)
+        small.set(xticks=[], yticks=[])
+        if crop.pixels is None:
+            small.text(
+                0.5, 0.5, f"token\n{crop.index}", ha="center", va="center", fontsize=7, transform=small.transAxes
+            )
+        small.spines[:].set(color=BLUE if crop.index in case.planted else ORANGE, linewidth=2.5, visible=True)
+    return figure
+
+
+def _on_slide(ax: Axes, case: CaseView) -> None:
+    picture, side = case.picture, case.picture.tile_px0
+    height = picture.image.shape[0] * picture.width_px0 / picture.image.shape[1]
+    ax.imshow(picture.image, extent=(0, picture.width_px0, height, 0))
+    for index, colour, thick in ((case.planted, BLUE, 2.6), ([c.index for c in case.crops], ORANGE, 1.4)):
+        boxes = [Rectangle(tuple(case.coords[i]), side, side) for i in index]
+        ax.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=colour, linewidth=thick))
+    bar = scale_bar_um(picture.width_px0 * case.mpp)
+    ax.plot([0.03 * picture.width_px0, 0.03 * picture.width_px0 + bar / case.mpp], [0.97 * height] * 2, "k-", lw=3)
+    ground = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+    ax.text(0.03 * picture.width_px0, 0.94 * height, f"{bar:,.0f} µm", fontsize=8, va="bottom", bbox=ground)
+    ax.set_axis_off()
+
+
+def _as_tokens(ax: Axes, case: CaseView) -> None:
+    n = len(case.coords)
+    placed = n > 0 and len(np.unique(case.coords, axis=0)) == n
+    places = case.coords if placed else np.stack([np.arange(n), np.zeros(n)], 1)
+    size = max(3.0, 3000 / max(n, 1))
+    ax.scatter(*places.T, s=min(size, 60), color=PALE, marker="s", label="token")
+    for index, colour, what in ((case.planted, BLUE, "planted"), ([c.index for c in case.crops], ORANGE, "kept")):
+        if len(index):
+            ax.scatter(*places[list(index)].T, s=90, facecolors="none", edgecolors=colour, linewidths=1.8, label=what)
+    ax.set(xlabel="x (level-0 px)" if placed else "token", yticks=ax.get_yticks() if placed else [])
+    ax.invert_yaxis()
+    ax.legend(frameon=False, fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+
+
+def scale_bar_um(width_um: float) -> float:
+    """A round length, 1, 2 or 5 times a power of ten, of at most a fifth of a width."""
+    power = 10.0 ** np.floor(np.log10(width_um / 5))
+    return max(step * power for step in (1, 2, 5) if step * power <= width_um / 5)

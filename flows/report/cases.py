@@ -1,0 +1,43 @@
+"""Cases of the report: what 78 chose and drew, with what each method answered."""
+
+import re
+import shutil
+from pathlib import Path
+
+from flows.plan.stages import Stage
+from flows.report.tables import read_table
+from flows.report.words import CONTROL, called, kind_of
+from slidesieve.provenance.files import ROOT
+
+NOTEBOOK, TABLE = "78_show_cases", "cases.csv"
+TOLD = ("case", "why", "others", "ID", "slide_id", "question", "options", "key")
+RUN = re.compile(r"(.+) \(k = (\d+), seed (\d+)\)")
+
+
+def cases(stages: list[Stage], folder: Path) -> list[dict[str, object]]:
+    """Read the cases of an experiment and copy their pictures into the report's folder; none if there are none."""
+    stage = next((stage for stage in stages if stage.notebook.stem == NOTEBOOK), None)
+    if stage is None or not (ROOT / stage.out_dir / TABLE).exists():
+        return []
+    found = []
+    for row in read_table(ROOT / stage.out_dir / TABLE):
+        picture = ROOT / stage.out_dir / f"case_{int(row['case']):02}.png"
+        if picture.exists():
+            shutil.copy(picture, folder / picture.name)
+        told = {name: row[name] for name in TOLD}
+        options = [option for option in row["options"].split("; ") if option]
+        found.append(told | {"options": options, "picture": picture.name * picture.exists(), "answers": _answers(row)})
+    return found
+
+
+def _answers(row: dict[str, str]) -> list[dict[str, object]]:
+    """What each method answered, a method once: of several seeds the letters one after another."""
+    said: dict[tuple[str, str], list[str]] = {}
+    for column, letter in row.items():
+        run = RUN.fullmatch(column)
+        if run and letter and kind_of(run[1]) != CONTROL:
+            said.setdefault((run[1], run[2]), []).append(letter)
+    return [
+        {"method": called(method) + (f", k = {k}" if k != "0" else ""), "said": letters, "right": row["key"]}
+        for (method, k), letters in said.items()
+    ]

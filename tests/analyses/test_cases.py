@@ -1,0 +1,66 @@
+"""Cases by rule: which questions are shown, whatever pleases."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from slide_files import smooth_noise, write_manifest, write_slide
+
+from slidesieve.analyses.cases import KINDS, choose, crops, micrometres
+from slidesieve.cohort.manifest import read_manifest
+from slidesieve.features.bag import Bag
+
+RIGHT = {  # of seven questions about four slides: the run, and two others
+    "q1": (True, False, False), "q2": (True, True, True), "q3": (True, True, False), "q4": (False, True, True),
+    "q5": (False, False, False), "q6": (False, True, False), "q7": (True, False, False),
+}  # fmt: skip
+SLIDES = dict(zip(RIGHT, ("a", "b", "c", "d", "a", "b", "a"), strict=True))
+SURE = {"q7": 3.0, "q1": 1.0}
+
+
+def answers() -> pd.DataFrame:
+    rows = []
+    for i, method in enumerate(("sparselearn", "kmeans", "random", "kmeans_wrong_slide")):
+        for name, right in RIGHT.items():
+            gap = SURE.get(name, 0.5)
+            correct = right[i] if i < 3 else True  # a control makes no question easier
+            rows.append((method, 8, 0, name, SLIDES[name], correct, True, 0.0, -gap))
+    columns = ["method", "k", "seed", "ID", "Slide", "correct", "covered", "logp_A", "logp_B"]
+    return pd.DataFrame(rows, columns=columns).sample(frac=1, random_state=3)
+
+
+def test_the_hardest_that_were_right_and_the_easiest_that_were_wrong():
+    cases = choose(answers(), ("sparselearn", 8, 0), each=1)
+    assert [(case.id, case.others) for case in cases] == [("q7", 0.0), ("q2", 1.0), ("q4", 1.0), ("q5", 0.0)]
+    assert [case.why for case in cases] == list(KINDS)
+
+
+def test_no_question_twice_and_other_slides_before_the_same_again():
+    cases = choose(answers(), ("sparselearn", 8, 0), each=2)
+    ids = [case.id for case in cases]
+    assert len(set(ids)) == len(ids) == 7
+    assert ids[:2] == ["q7", "q3"]  # q1 is as hard, and of q7's slide
+    assert ids[2:4] == ["q2", "q1"]
+
+
+def test_what_was_not_covered_is_no_case_and_an_absent_run_is_named():
+    given = answers()
+    given.loc[given["ID"] == "q7", "covered"] = False
+    assert choose(given, ("sparselearn", 8, 0), each=1)[0].id == "q1"
+    with pytest.raises(ValueError, match=r"no answers of \('fps', 8, 0\)"):
+        choose(given, ("fps", 8, 0), each=1)
+
+
+def test_crops_are_the_kept_tiles_by_rank_from_the_slide_itself(tmp_path):
+    pixels = smooth_noise(256, 320)
+    write_slide(tmp_path / "s.tif", pixels, mpp=0.5)
+    manifest = read_manifest(write_manifest(tmp_path / "m.csv", [{"slide_id": "s", "slide_path": "s.tif", "mpp": ""}]))
+    coords = np.array([(x, y) for y in (0, 64, 128) for x in (0, 64, 128, 192)])
+    bag = Bag("s", np.zeros((12, 3), np.float32), coords, {"patch_size": 32, "patch_size_level0": 64})
+    kept = pd.DataFrame({"slide_id": "s", "rank": [1, 0, 2], "index": [7, 2, 11], "score": [0.5, 2.0, np.nan]})
+    first, second = crops(manifest, bag, kept, most=2)
+    assert (first.rank, first.index, first.score) == (0, 2, 2.0) and (second.rank, second.index) == (1, 7)
+    whole = pixels[0:64, 128:192].reshape(32, 2, 32, 2, 3).mean((1, 3))
+    assert first.pixels.shape == (32, 32, 3) and np.abs(first.pixels - whole).max() <= 2
+    assert micrometres(manifest, "s") == pytest.approx(0.5)
+    unplaced = Bag("s", bag.x, bag.coords, {})
+    assert [crop.pixels for crop in crops(manifest, unplaced, kept, most=5)] == [None] * 3

@@ -1,0 +1,31 @@
+"""The report's cases: what 78 wrote, told with every method's answer."""
+
+from pathlib import Path
+
+from flows.plan.stages import Stage
+from flows.report.cases import cases
+
+ROW = '1,"right, as others are",0.5,q1,s1,What is it?,A. a; B. b,A,A,B,C,A,B,\n'
+RUNS = ["sparselearn (k = 8, seed 0)", "sparselearn (k = 8, seed 1)", "sparselearn_wrong_slide (k = 8, seed 0)"]
+RUNS += ["all (k = 0, seed 0)", "random (k = 8, seed 0)", "mean (k = 8, seed 0)"]
+HEAD = ",".join(["case,why,others,ID,slide_id,question,options,key", *(f'"{run}"' for run in RUNS)]) + "\n"
+
+
+def test_answers_of_all_seeds_stand_together_and_controls_are_left_out(tmp_path):
+    made, report = tmp_path / "78", tmp_path / "report"
+    made.mkdir()
+    report.mkdir()
+    (made / "cases.csv").write_text(HEAD + ROW)
+    stage = Stage("78_show_cases", Path("78_show_cases.ipynb"), str(made), {})
+    (case,) = cases([stage], report)
+    assert case["picture"] == "" and case["options"] == ["A. a", "B. b"] and case["why"] == "right, as others are"
+    assert [(a["method"], a["said"]) for a in case["answers"]] == [
+        ("SparseLearn, k = 8", ["A", "B"]), ("all tiles", ["A"]), ("random, k = 8", ["B"]),
+    ]  # fmt: skip
+    (made / "case_01.png").write_bytes(b"png")
+    assert cases([stage], report)[0]["picture"] == "case_01.png" and (report / "case_01.png").read_bytes() == b"png"
+
+
+def test_without_the_stage_there_are_none(tmp_path):
+    assert cases([], tmp_path) == []
+    assert cases([Stage("78_show_cases", Path("78_show_cases.ipynb"), str(tmp_path), {})], tmp_path) == []
