@@ -21,7 +21,7 @@ def cases(stages: list[Stage], folder: Path) -> list[dict[str, object]]:
         return []
     found = []
     for row in read_table(ROOT / stage.out_dir / TABLE):
-        picture = ROOT / stage.out_dir / f"case_{int(row['case']):02}.png"
+        picture = ROOT / stage.out_dir / f"case_{int(row['case']):02}.jpg"
         if picture.exists():
             shutil.copy(picture, folder / picture.name)
         told = {name: row[name] for name in TOLD}

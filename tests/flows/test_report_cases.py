@@ -22,8 +22,8 @@ def test_answers_of_all_seeds_stand_together_and_controls_are_left_out(tmp_path)
     assert [(a["method"], a["said"]) for a in case["answers"]] == [
         ("SparseLearn, k = 8", ["A", "B"]), ("all tiles", ["A"]), ("random, k = 8", ["B"]),
     ]  # fmt: skip
-    (made / "case_01.png").write_bytes(b"png")
-    assert cases([stage], report)[0]["picture"] == "case_01.png" and (report / "case_01.png").read_bytes() == b"png"
+    (made / "case_01.jpg").write_bytes(b"jpg")
+    assert cases([stage], report)[0]["picture"] == "case_01.jpg" and (report / "case_01.jpg").read_bytes() == b"jpg"
 
 
 def test_without_the_stage_there_are_none(tmp_path):
