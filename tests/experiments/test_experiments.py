@@ -177,6 +177,27 @@ def test_settings_that_differ_stand_in_words_and_the_rest_is_counted(tmp_path, f
     assert len(rows) == 4 and told.same == 5
 
 
+def test_inputs_differ_by_content_and_what_an_experiment_made_itself_is_none(tmp_path):
+    """A language model elsewhere is the same one; features of its own follow from settings, those given are one."""
+    folders = [write_experiment(tmp_path / name, methods={"random": (7, 0.4)}, steps=200) for name in "ab"]
+    for folder, lm, features in zip(folders, ("m1", "m1"), ("f1", "f2"), strict=True):
+        path = folder / "60_answer_questions/random_k7_s0/receipt.json"
+        receipt = json.loads(path.read_text())
+        receipt["given"] |= {"lm": f"/models/{folder.name}/tiny", "features": f"runs/{folder.name}/20_extract_features"}
+        receipt["recipe"]["inputs"] |= {"lm": {"config.json": lm}, "features": {"s1.h5": features}}
+        path.write_text(json.dumps(receipt))
+    assert compare_settings(*read(*folders)).differing == []
+    for folder in folders:
+        path = folder / "60_answer_questions/random_k7_s0/receipt.json"
+        receipt = json.loads(path.read_text())
+        receipt["given"]["features"] = f"/data/{folder.name}/uni"
+        receipt["recipe"]["inputs"]["lm"] = {"config.json": folder.name}
+        path.write_text(json.dumps(receipt))
+    told = compare_settings(*read(*folders)).differing
+    where = "60_answer_questions"
+    assert told == [Setting("language model", where, "a/tiny", "b/tiny"), Setting("features", where, "a/uni", "b/uni")]
+
+
 def test_what_is_broken_or_not_finished_is_named_and_the_rest_is_read(tmp_path):
     write_experiment(tmp_path / "late", day=5)
     early = write_experiment(tmp_path / "deep" / "early", day=4)
