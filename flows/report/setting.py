@@ -2,8 +2,8 @@
 
 import csv
 import shlex
-import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def setting(stages: list[Stage]) -> list[tuple[str, str]]:
         ("Tokens", "; ".join(dict.fromkeys(_tokens(answered)))),
         ("Questions", str(first.get("questions", ""))),
         ("Command", command()),
-        ("Commit", commit()),
+        ("Commit", commits(stages)),
         ("Versions", _versions(answered)),
     ]
     return [(word, places.without_places(said)) for word, said in found if said]
@@ -62,18 +62,22 @@ def command() -> str:
     return shlex.join([*shlex.split(door), *words]) if door else ""
 
 
-def commit() -> str:
-    """The commit that this checkout is of, and whether it was changed; "" where there is none."""
-    told = [_git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")]
-    return f"{told[0]}{', with changes' if told[1] else ''}" if told[0] else ""
+def commits(stages: list[Stage]) -> str:
+    """The commits whose code made the stages, the most frequent first; + where files were changed since."""
+    made = [str(_environment(stage).get("commit") or "") for stage in stages]
+    counted = Counter(filter(None, made)).most_common()
+    if len(counted) == 1 and all(made):
+        return counted[0][0]
+    return ", ".join(f"{name} ({n} of {len(made)} stages)" for name, n in counted)
 
 
-def _git(*words: str) -> str:
+def _environment(stage: Stage) -> dict[str, object]:
+    """What a stage's receipt says of the machine; empty where it says nothing."""
     try:
-        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+        told = read_json(ROOT / stage.out_dir / RECEIPT)["environment"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _cohort(values: dict[str, object]) -> str:
@@ -108,10 +112,8 @@ def _tokens(answered: list[Stage]) -> Iterator[str]:
 
 def _versions(answered: list[Stage]) -> str:
     for stage in answered:
-        try:
-            made = read_json(ROOT / stage.out_dir / RECEIPT)["environment"]
+        made = _environment(stage)
+        if isinstance(made.get("packages"), dict):
             named = ", ".join(f"{name} {version}" for name, version in made["packages"].items())
-            return f"Python {made['python']}, {named}; {made['device']}"
-        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-            continue
+            return f"Python {made.get('python', '')}, {named}; {made.get('device', '')}"
     return ""

@@ -12,6 +12,7 @@ import os
 import platform
 import resource
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ from pathlib import Path
 import psutil
 
 from slidesieve.provenance.files import (
+    CHECKOUT,
     RECEIPT,
     ROOT,
     WORK_MARK,
@@ -197,7 +199,21 @@ def _environment() -> dict[str, object]:
         "platform": platform.platform(),
         "device": device,
         "packages": installed,
+        "commit": _commit(),
     }
+
+
+def _commit(checkout: Path = CHECKOUT) -> str:
+    """The commit of the code that ran, with a `+` where files were changed since; "" where git knows of none."""
+    if not (checkout / ".git").exists():
+        return ""
+    git = ("git", "-C", str(checkout))
+    try:
+        told = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return told.stdout.strip() + "+" * bool(changed.stdout.strip())
 
 
 def _distribution(package: str) -> list[metadata.Distribution]:

@@ -1,0 +1,1 @@
+"""Finished experiments beside each other: what differs, which scores better, what moved. Imports up to evaluation."""
