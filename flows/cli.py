@@ -1,11 +1,12 @@
-"""The console command `slidesieve`: a cohort out of folders, an experiment, one notebook, the demo."""
+"""The console command `slidesieve`: a cohort out of folders, an experiment, one notebook, the demo, an export."""
 
 import typer
 
-from flows import demo, experiment, init, notebook
+from flows import demo, experiment, export, init, notebook
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Which tiles of a slide to keep, and what is lost.")
 app.command("init")(init.main)
 app.command("experiment")(experiment.main)
 app.command("notebook", cls=notebook.NotebookCommand)(notebook.main)
 app.command("demo")(demo.main)
+app.command("export")(export.main)
