@@ -20,6 +20,7 @@ from slidesieve.exports.modeling import LM, LORA, TOKENIZER, WEIGHTS
 from slidesieve.exports.runs import Run, placed
 from slidesieve.exports.source import Cut
 from slidesieve.exports.whole_folder import check_out, whole_folder
+from slidesieve.provenance.weights import WEIGHTS as WEIGHT_FILES
 from slidesieve.provenance.weights import fingerprint, snapshot
 
 KIND = "hf"
@@ -28,7 +29,8 @@ ROOTS = {
     "slidesieve.exports.configuration.SlideSieveConfig": "configuration_slidesieve",
 }
 ASKING = ("answer_form", "rotations", "max_tiles", "dtype")
-OF_THE_LM = ("*.json", "*.safetensors", "*.bin", "*.model", "*.txt", "*.jinja")
+OF_THE_LM = ("config.json", "generation_config.json", "*.index.json", "tokenizer*", "special_tokens_map.json")
+OF_THE_LM += ("added_tokens.json", "vocab*", "merges.txt", "*.model", "*.jinja", "LICENSE*")
 
 
 def publish(run: Run, out: Path, *, command: str, include_lm: bool = False) -> list[str]:
@@ -82,10 +84,11 @@ def copy_model(run: Run, folder: Path) -> None:
 
 
 def copy_lm(base: str, folder: Path) -> None:
-    """The base model's files, links followed."""
+    """The base model's files, of its weights the kind that is fingerprinted, links followed."""
     source = Path(base) if Path(base).is_dir() else snapshot(base)
     folder.mkdir()
-    for file in sorted({file for kind in OF_THE_LM for file in source.glob(kind)}):
+    weights = next(found for kind in WEIGHT_FILES if (found := list(source.glob(kind))))
+    for file in sorted({*weights, *(file for kind in OF_THE_LM for file in source.glob(kind))}):
         shutil.copyfile(file, folder / file.name)
 
 

@@ -79,9 +79,7 @@ class SlideSieveModel(PreTrainedModel):
         hub = {name: given.pop(name) for name in OF_THE_HUB if name in given}
         dtype = str(given.pop("dtype", None) or "").removeprefix("torch.")
         if unknown := sorted(set(given) - set(SAID)):
-            raise ValueError(
-                f"{folder_or_id}: got {', '.join(unknown)}; expected lm, device, dtype; leave the rest out"
-            )
+            raise ValueError(f"{folder_or_id}: got {', '.join(unknown)}; expected lm, device, dtype; leave it out")
         folder = Path(folder_or_id)
         folder = folder if folder.is_dir() else Path(snapshot_download(str(folder_or_id), **hub))
         config = config or SlideSieveConfig.from_pretrained(folder)
