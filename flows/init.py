@@ -55,7 +55,8 @@ def main(
     except KeyboardInterrupt as stop:
         raise typer.Exit(exit_code(stop)) from None
     if result.status == "failed":
-        say(f"error: {result.error.strip().splitlines()[-1] if result.error else 'failed'}\nso far: {result.executed}")
+        why = result.error.partition("\nlast log lines")[0].strip().splitlines() or ["failed"]
+        say(f"error: {why[-1]}\nso far: {result.html or result.executed}")
         raise typer.Exit(1)
     say(f"what was found: {result.html}")
 

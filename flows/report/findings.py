@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from flows.report.words import EVERYTHING, LEARNED, UNTRAINED, called, kind_of
+from flows.report.words import EVERYTHING, LEARNED, UNTRAINED, called, kind_of, sees
 
 Row = dict[str, str]
 SEEDS = 5  # fewer say nothing of a method
@@ -55,19 +55,20 @@ def findings(scores: Sequence[Row], rivals: Sequence[Row], floors: Sequence[Row]
     best = max(methods, key=_accuracy)
     everything = max((row for row in whole if kind_of(row["method"]) == EVERYTHING), key=_accuracy, default=None)
     beside = f"; all tiles answer {percent(everything['accuracy'])}" if everything else ""
+    among = "is the best of the methods that choose or compress" if len(methods) > 1 else "is the one method here"
     said = [
-        f"{named(best)} answers most of what hands on few tokens: {percent(best['accuracy'])} ({interval(best)}) of "
-        f"{best['n_questions']} questions about {best['n_slides']} slides{beside}."
+        f"{named(best)} {among}: {percent(best['accuracy'])} ({interval(best)}) of {best['n_questions']} questions "
+        f"about {best['n_slides']} slides are answered rightly{beside}."
     ]
     said += _lead(best, methods, rivals)
     said += _floor(best, floors)
     lost = losses(scores, floors)
-    own = [loss for loss in lost if (loss.method, loss.k) == (best["method"], best["k"]) and loss.group != ALL]
+    own = [loss for loss in _once(lost) if (loss.method, loss.k) == (best["method"], best["k"]) and loss.group != ALL]
     said += [loss.said for loss in own[:4]]
     others = [loss for loss in lost if loss not in own and loss.group == ALL and loss.method != best["method"]]
     said += [loss.said for loss in others[:4]]
     if floors and not lost:
-        said.append("On no kind of question is a method below its best floor.")
+        said.append("On no kind of question is a method told apart below its best floor.")
     return said + _doubts(best, methods)
 
 
@@ -90,6 +91,14 @@ def losses(scores: Sequence[Row], floors: Sequence[Row]) -> list[Loss]:
         said = f"{where}{named(row)} loses: {percent(own['accuracy'])}, {below}"
         found.append(Loss(row["group"], row["method"], row["k"], said))
     return found
+
+
+def _once(lost: Sequence[Loss]) -> list[Loss]:
+    """Leave out a loss that was told of other words for the same questions."""
+    told: dict[str, Loss] = {}
+    for loss in lost:
+        told.setdefault(loss.said.partition(named({"method": loss.method, "k": loss.k}))[2], loss)
+    return list(told.values())
 
 
 def _lead(best: Row, methods: Sequence[Row], rivals: Sequence[Row]) -> list[str]:
@@ -127,7 +136,7 @@ def _floor(best: Row, floors: Sequence[Row]) -> list[str]:
     way = "above" if float(row["difference"]) >= 0 else "below"
     return [
         f"It is {points(row)} {way} its best floor, {called(row['other'])}: {_verdict(row)}. "
-        "So nothing here shows that it looks at the slide."
+        f"So nothing here shows that it {'has learnt what to keep' if sees(row['other']) else 'looks at the slide'}."
     ]
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import DictLoader, Environment, StrictUndefined
 
 from flows.plan.stages import Stage
 from flows.report.cases import cases
@@ -35,6 +35,9 @@ from slidesieve.provenance import places
 from slidesieve.provenance.files import RECEIPT, ROOT, read_json, write_json, written_whole
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
+READ = {
+    name: (TEMPLATES / name).read_text(encoding="utf-8") for name in ("index.html.j2", "style.css")
+}  # with the code
 TABLES = ("scores.csv", "over_seeds.csv", "best_rival.csv", "best_floor.csv", "selection.csv", "auc.csv")
 TABLES += ("open_scores.csv",)
 BACK = '<p class="small"><a href="../index.html">back to the report</a></p>'
@@ -61,7 +64,7 @@ def _write(stages: list[Stage], outcomes: dict[str, Outcome], folder: Path, *, t
     tables = _copy_tables(stages[-1], folder) if compared else {}
     scores, rivals, floors = score_rows(tables), tables.get("best_rival.csv", []), tables.get("best_floor.csv", [])
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=DictLoader(READ),
         undefined=StrictUndefined,
         autoescape=True,
         trim_blocks=True,
@@ -70,7 +73,7 @@ def _write(stages: list[Stage], outcomes: dict[str, Outcome], folder: Path, *, t
     environment.filters["number"] = readable
     page = environment.get_template("index.html.j2").render(
         title=title,
-        style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
+        style=READ["style.css"],
         when=datetime.now().astimezone().strftime(WHEN),
         counts=Counter(row["status"] for row in rows),
         statuses=STATUSES,

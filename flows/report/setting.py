@@ -27,6 +27,7 @@ def setting(stages: list[Stage]) -> list[tuple[str, str]]:
         ("Encoder", next((str(values_of(s)["encoder"]) for s in stages if s.notebook.stem == FEATURES), "")),
         ("Language model", str(first.get("lm", ""))),
         ("Tokens", "; ".join(dict.fromkeys(_tokens(answered)))),
+        ("Operations", _operations(answered)),
         ("Questions", str(first.get("questions", ""))),
         ("Command", command()),
         ("Commit", commits(stages)),
@@ -108,6 +109,18 @@ def _tokens(answered: list[Stage]) -> Iterator[str]:
             if tokens and kind_of(row["method"]) != EVERYTHING:
                 ratio = f", 1 in {tiles / tokens:.0f}" if tiles > tokens else ""
                 yield f"{called(row['method'])} hands on {tokens:.0f} of {tiles:.0f} a slide on average{ratio}"
+
+
+def _operations(answered: list[Stage]) -> str:
+    """Operations of an answer by method, in GFLOP; of several runs the first counts."""
+    found: dict[str, float] = {}
+    for stage in answered:
+        path = ROOT / stage.out_dir / "costs.csv"
+        for row in read_table(path)[:1] if path.exists() else []:
+            if row.get("tflops"):
+                found.setdefault(called(row["method"]), 1000 * float(row["tflops"]))
+    told = ", ".join(f"{name} {value:.3g}" for name, value in sorted(found.items(), key=lambda item: item[1]))
+    return f"GFLOP an answer: {told}" if told else ""
 
 
 def _versions(answered: list[Stage]) -> str:

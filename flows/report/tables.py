@@ -63,8 +63,8 @@ def score_rows(tables: dict[str, list[dict[str, str]]]) -> list[dict[str, str]]:
     """A row a run; where some method has several seeds, a row a method and k, of all its seeds together."""
     pooled = tables.get("over_seeds.csv", [])
     if any(int(row["n_seeds"]) > 1 for row in pooled):
-        return [row | {"seed": f"{row['n_seeds']} seeds" if row["n_seeds"] != "1" else row["seeds"]} for row in pooled]
-    return tables.get("scores.csv", [])
+        return [row | {"seed": row["n_seeds"]} for row in pooled]
+    return [row | {"seed": "1"} for row in tables.get("scores.csv", [])]
 
 
 def verdict_groups(rows: list[dict[str, str]]) -> list[dict[str, object]]:
@@ -131,17 +131,27 @@ def score_groups(rows: list[dict[str, str]], lost: Iterable[Loss] = ()) -> list[
 
     A group in which a method loses to a floor says so and stands open.
     """
-    groups, lost = sorted({row["group"] for row in rows}, key=_reading_order), list(lost)
+    groups, lost = _distinct(rows, sorted({row["group"] for row in rows}, key=_reading_order)), list(lost)
     return [
         {
             "name": group,
+            "title": " = ".join([group, *same]),
             "n_questions": _of(rows, group)[0]["n_questions"],
             "n_slides": _of(rows, group)[0]["n_slides"],
             "kinds": _kinds(_of(rows, group)),
             "lost": [loss.said for loss in lost if loss.group == group],
         }
-        for group in groups
+        for group, same in groups.items()
     ]
+
+
+def _distinct(rows: list[dict[str, str]], groups: list[str]) -> dict[str, list[str]]:
+    """Groups in order, each with others that are the same questions under another name."""
+    found: dict[tuple, list[str]] = {}
+    for group in groups:
+        told = ("method", "k", "n_questions", "accuracy", "ci_low", "ci_high")
+        found.setdefault(tuple(sorted(tuple(row[n] for n in told) for row in _of(rows, group))), []).append(group)
+    return {first: same for first, *same in found.values()}
 
 
 def _kinds(rows: list[dict[str, str]]) -> list[dict[str, object]]:

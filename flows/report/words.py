@@ -10,7 +10,8 @@ KINDS = {
     LEARNED: "Methods: what to keep, or how to compress, is learnt",
     UNTRAINED: "Rivals: nothing is learnt about what to keep",
     EVERYTHING: "All tiles: nothing is dropped",
-    FLOOR: "Floors: a method that does not clear them has learnt nothing about the slide",
+    FLOOR: "Floors: what is not above those without a slide has not looked at it; what is not above random and mean "
+    "has not learnt what to keep",
     CONTROL: "Controls: the same models, asked in another way",
 }
 
@@ -50,8 +51,8 @@ METHODS = {
     "knn": Words("loneliest", "keeps the k tiles farthest from their neighbours"),
 }
 FIGURES = {
-    "scores.png": "Accuracy of every method in each kind of question. Look for dots right of the floors' lines; a red "
-    "square beside a dot is the same model asked about another slide.",
+    "scores.png": "Accuracy of every method in each kind of question. Look for dots right of the floors' lines; a "
+    "hollow square beside a dot is the same model asked about another slide.",
     "head_to_head.png": "Method against method on the same questions. Intervals that leave zero out are told apart.",
     "best_rival.png": "Each learned method less the best rival without training. Right of zero, learning has paid.",
     "accuracy_by_operations.png": "Accuracy against operations an answer. Better is up and left.",
@@ -72,6 +73,11 @@ def kind_of(method: str) -> str:
     if base == "all":
         return EVERYTHING
     return FLOOR if base in FLOORS or base.startswith(("majority", "longest", "chance", "best")) else LEARNED
+
+
+def sees(method: str) -> bool:
+    """Whether a floor is given the slide that is asked about."""
+    return method in ("random", "linspace", "mean")
 
 
 def called(method: str) -> str:

@@ -36,8 +36,8 @@ FLOORS = [
 
 def test_the_best_its_lead_its_floor_and_who_loses():
     assert findings(SCORES, RIVALS, FLOORS) == [
-        "k-means (k = 8) answers most of what hands on few tokens: 82.0 % (79.0 to 85.0) of 500 questions about 100 "
-        "slides; all tiles answer 84.0 %.",
+        "k-means (k = 8) is the best of the methods that choose or compress: 82.0 % (79.0 to 85.0) of 500 questions "
+        "about 100 slides are answered rightly; all tiles answer 84.0 %.",
         "The best that has learnt, SparseLearn (k = 8), answers 50.0 %: it is 32.0 points (28.0 to 36.0) below "
         "k-means, the best rival without training: told apart.",
         "It is 26.0 points (22.0 to 30.0) above its best floor, mean: told apart.",
@@ -61,10 +61,22 @@ def test_a_method_that_is_not_above_its_floor_shows_nothing():
     told = findings([score("sparselearn", 0.33, seeds="1")], [], floors)
     assert told[1] == "No rival without training was run beside it, so whether learning pays here is not known."
     assert told[2].endswith(
-        "above its best floor, random: the two are not told apart in these runs. So nothing here shows that it looks "
-        "at the slide."
+        "above its best floor, random: the two are not told apart in these runs. So nothing here shows that it has "
+        "learnt what to keep."
     )
     assert told[-1] == "One seed was trained: another training may say otherwise, and verdicts on methods need 5."
+
+
+def test_beside_a_floor_without_the_slide_nothing_shows_a_look_at_it():
+    floors = [beside("fps", "fps_wrong_slide", 0.01, "not told apart")]
+    assert findings([score("fps", 0.33)], [], floors)[2].endswith("So nothing here shows that it looks at the slide.")
+
+
+def test_a_loss_on_the_same_questions_under_two_names_is_told_once():
+    scores = [*SCORES, score("mean", 0.71, "tissue"), score("kmeans", 0.73, "tissue")]
+    floors = [beside("kmeans", "mean", -0.2, "below", group) for group in ("composition", "tissue")]
+    told = [said for said in findings(scores, RIVALS, floors) if "k-means (k = 8) loses" in said]
+    assert len(told) == 1 and told[0].startswith("On composition")
 
 
 def test_ten_questions_and_an_untrained_model_are_too_few_to_tell():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.report.tables import over_seeds, score_rows, verdict_groups
+from flows.report.tables import over_seeds, score_groups, score_rows, verdict_groups
 
 
 def row(method: str, seed: int, recall: str, k: str = "8", **more: str) -> dict[str, str]:
@@ -42,9 +42,20 @@ def test_folds_are_not_counted_as_seeds():
 
 def test_pooled_scores_are_told_where_a_method_has_several_seeds():
     single, pooled = [{"method": "fps", "seed": "0"}], [{"method": "fps", "seeds": "0", "n_seeds": "1"}]
-    assert score_rows({"scores.csv": single, "over_seeds.csv": pooled}) == single
+    assert score_rows({"scores.csv": single, "over_seeds.csv": pooled}) == [{"method": "fps", "seed": "1"}]
     pooled += [{"method": "sieve", "seeds": "0,1", "n_seeds": "2"}]
-    assert [each["seed"] for each in score_rows({"scores.csv": single, "over_seeds.csv": pooled})] == ["0", "2 seeds"]
+    assert [each["seed"] for each in score_rows({"scores.csv": single, "over_seeds.csv": pooled})] == ["1", "2"]
+
+
+def test_the_same_questions_under_two_names_are_one_panel():
+    told = {"method": "fps", "k": "8", "n_questions": "9", "n_slides": "3", "accuracy": "0.5", "ci_low": "0.4"}
+    told |= {"ci_high": "0.6", "coverage": "1", "seed": "1"}
+    rows = [told | {"group": group} for group in ("all", "label", "subtype")] + [
+        told | {"group": "x", "accuracy": "0.6"}
+    ]
+    assert [(group["name"], group["title"]) for group in score_groups(rows)] == [
+        ("all", "all = label = subtype"), ("x", "x"),
+    ]  # fmt: skip
 
 
 def test_a_rival_that_is_best_both_ways_stands_once_and_evidence_first():
