@@ -90,7 +90,8 @@ def tile_slide(slide: Slide, spec: TileSpec) -> Tiling:
             f"{tissue.max():.0%}); look at the slide, or lower min_tissue"
         )
     lost_share = float((coverage(small.lost, coords, side_px0, small.scale) == 1).mean())
-    told = [*([slide.note] if slide.note else []), *([LOOK + ", ".join(found.flags)] if found.flags else [])]
+    flags = found.flags if spec.min_tissue else ()  # a mask that is not asked is not to be looked at
+    told = [*([slide.note] if slide.note else []), *([LOOK + ", ".join(flags)] if flags else [])]
     attrs = _attrs(slide, spec, view) | {"lost_share": lost_share, "note": "; ".join(told)}
     return Tiling(coords[keep], tissue[keep].astype(np.float32), int((~seen).sum()), view, attrs)
 
