@@ -92,4 +92,4 @@ def test_a_flag_reaches_the_ledger_s_note(tmp_path):
     path = write_slide(tmp_path / "a.tif", section.rgb.repeat(2, 0).repeat(2, 1), mpp=1.0)
     with open_slide(path) as slide:
         assert tile_slide(slide, TileSpec(16, 1.0, 0, 0.25)).attrs["note"] == "look at the slide: pen hue"
-        assert tile_slide(slide, TileSpec(16, 1.0, 0, 0.0)).attrs["note"] == ""  # all tiles are kept, whatever they hold
+        assert tile_slide(slide, TileSpec(16, 1.0, 0, 0.0)).attrs["note"] == ""  # all are kept
