@@ -18,6 +18,7 @@ from prefect.states import Completed, Crashed, Failed, State
 
 from flows.experiment import main
 from flows.plan.notebooks import NOTEBOOKS
+from flows.report.artifacts import show
 from flows.run.notebook import run_notebook
 from slidesieve.provenance.files import ROOT, read_json
 
@@ -42,14 +43,25 @@ def as_flow(command: Callable[..., None], *, run: Callable[..., State], **option
 def run_experiment(**options: object) -> State:
     """Run an experiment from a manifest and its questions to a report."""
     close_lost_tasks()
+    report = ROOT / Path(str(options["out"])) / "report"
     try:
         main(**options | {name: str(options[name]) for name in NUMBERS if name in options})
     except typer.Exit as end:
+        if end.exit_code != 2 and (report / "index.html").exists():
+            show_findings(report)
         if end.exit_code == 2:
             return Failed(message=f"error: {end.__cause__}")
         if end.exit_code:
-            return Failed(message=_failures(ROOT / Path(str(options["out"])) / "report"))
+            return Failed(message=_failures(report))
     return Completed()
+
+
+def show_findings(report: Path) -> None:
+    """Put what was found beside the run; that Prefect cannot take it is no fault of the experiment."""
+    try:
+        show(report)
+    except Exception as error:
+        print(f"not shown beside this run: {type(error).__name__}: {error}")
 
 
 experiment = as_flow(main, run=run_experiment, flow_run_name="{out}: {manifest}")
