@@ -212,3 +212,17 @@ def test_card_and_configs_say_what_the_run_says(tmp_path, lm_folder):
     assert (tiles["encoder"], tiles["feature_width"], tiles["tile_px"], tiles["mpp"]) == ("made-up", 33, 224, 0.5)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model/tokenizer")
     assert tokenizer("cyst")["input_ids"] == AutoTokenizer.from_pretrained(lm_folder)("cyst")["input_ids"]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "licence"),
+    [
+        ("MahmoodLab/UNI2-h", "licence: gated, CC-BY-NC-ND-4.0"),
+        ("made-up", "licence: not recorded"),
+        (None, "not recorded"),
+    ],
+)
+def test_the_card_hands_down_the_terms_of_a_known_encoder(encoder, licence):
+    from slidesieve.exports.card import CardFacts, _encoder
+
+    assert licence in _encoder(CardFacts(None, {"encoder": encoder}, False, "", "x"))

@@ -9,6 +9,7 @@ import pandas as pd
 
 from slidesieve.answers.controls import CONTROLS
 from slidesieve.exports.runs import Run
+from slidesieve.features.known_encoders import known
 from slidesieve.provenance.files import ROOT, hash_file, read_receipt
 
 INHERITED = (
@@ -166,7 +167,9 @@ def _data(facts: CardFacts) -> str:
 
 def _encoder(facts: CardFacts) -> str:
     rows = [f"- {name}: {value}" for name, value in facts.tiles.items() if value is not None]
-    licence = facts.tiles.get("encoder_licence") or "not recorded with the features; look it up before passing this on"
+    found = known(str(facts.tiles.get("encoder") or ""))
+    told = found.terms if found and (found.licence or found.gated) else ""
+    licence = told or "not recorded; look it up before passing this on"
     return "\n".join(["## Encoder, and the licence it hands down", "", *rows, f"- licence: {licence}", "", INHERITED])
 
 
