@@ -275,7 +275,7 @@ def test_the_report_is_whole_wherever_it_is_copied(tmp_path):
     assert len(links.found) >= 5
     assert all((tmp_path / "elsewhere" / link).is_file() for link in links.found)
     assert not re.search(r"https?://|src=\"//", page)
-    assert "0.840" in page and "0.812" in page and "0.800 – 0.880" in page
+    assert "84.0</strong>" in page and "81.2 %" in page and "80.0 to 88.0" in page
     assert page.index(">evidence</strong>") < page.index(">all</strong>") < page.index(">composition</strong>")
     assert "1 ok, 1 failed" in page and "no &lt;mpp&gt;; set it" in page
     assert "code cell 2 OSError: &lt;disk&gt;" in page and "k 8 -&gt; 4" in page
@@ -285,18 +285,17 @@ def test_scores_are_ordered_and_floors_marked():
     rows = [dict(zip(SCORES.splitlines()[0].split(","), line.split(","), strict=True)) for line in SCORES.split()[1:]]
     groups = score_groups(rows)
     assert [g["name"] for g in groups] == ["evidence", "all", "composition"]
-    assert [(r["method"], r["floor"]) for r in groups[0]["rows"]] == [
-        ("sparselearn", False),
-        ("random", True),
-        ("majority", True),
+    assert [(part["kind"], [row["method"] for row in part["rows"]]) for part in groups[0]["kinds"]] == [
+        ("learned", ["sparselearn"]),
+        ("floor", ["random", "majority"]),
     ]
 
 
-def test_a_control_is_grey_beside_its_method():
+def test_a_control_stands_apart_from_its_method():
     lines = [line.replace("majority", "sparselearn_wrong_slide") for line in SCORES.split()[1:]]
     rows = [dict(zip(SCORES.splitlines()[0].split(","), line.split(","), strict=True)) for line in lines]
-    floors = {row["method"]: row["floor"] for group in score_groups(rows) for row in group["rows"]}
-    assert floors["sparselearn_wrong_slide"] and not floors["sparselearn"]
+    kinds = {row["method"]: part["kind"] for g in score_groups(rows) for part in g["kinds"] for row in part["rows"]}
+    assert kinds == {"sparselearn": "learned", "random": "floor", "sparselearn_wrong_slide": "control"}
 
 
 def test_numbers_are_rounded_and_words_left():

@@ -74,7 +74,7 @@ def test_what_ran_is_interrupted_the_rest_not_run_and_the_report_has_no_scores(t
     notebook = write_notebook(tmp_path / "50_tiny.ipynb", body=BODY, **write)
     out, report = tmp_path / "runs", tmp_path / "runs" / "report"
     assert start(notebook, out, wait=False).wait(120) == 0
-    assert "0.812" in (report / "index.html").read_text()
+    assert "81.2</strong>" in (report / "index.html").read_text()
     write_notebook(notebook, body=BODY + "print('changed')", **write)
     (out / "a" / "scores.csv").unlink()
     driver = start(notebook, out, wait=True)
@@ -84,7 +84,7 @@ def test_what_ran_is_interrupted_the_rest_not_run_and_the_report_has_no_scores(t
     rows = {row["id"]: (row["status"], row["why"]) for row in json.loads((report / "stages.json").read_text())}
     assert rows["a"][0] == "interrupted" and rows["b"] == ("not run", "interrupted before it began")
     page = (report / "index.html").read_text()
-    assert "No scores of this run: b did not run. Those of an earlier run, of " in page and "0.812" not in page
+    assert "No scores of this run: b did not run. Those of an earlier run, of " in page and "81.2" not in page
     assert "1 interrupted, 1 not run" in " ".join(page.split())
 
 

@@ -26,7 +26,7 @@ INK_SHARE = 0.5  # of what is coloured
 FLAGGED_INK, FLAGGED_ALL, FLAGGED_RIM, FAINT = 0.005, 0.95, 0.3, 0.12
 
 PALEST, STEP = 150, 8  # of glass: its darkest channel; between neighbours where it is flat
-MOST_TINT, MOST_PINK = 0.3, 0.06  # of glass: its span; how far its green lies under both others, as stain's does
+MOST_TINT, MOST_PINK = 0.3, 0.035  # of glass: its span; how far its green lies under both others, as stain's does
 WHITE, LEAST_GLASS, SAMPLES = 250, 0.01, 12_000  # nobody scanned white; glass has that share; pixels looked at
 NEUTRAL = np.full(3, 243.0)
 
