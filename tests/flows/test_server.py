@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -125,7 +126,13 @@ def test_readmes_worker_refuses_a_notebook_from_elsewhere(lab, tmp_path):
     write_notebook(tmp_path / "10_other.ipynb", body=f"open({str(tmp_path / 'taken')!r}, 'w')")
     (deployment,) = [d for d in lab.ask("POST", "/deployments/filter", json={}).json() if d["name"] == "notebook"]
     given = {"path": str(tmp_path / "10_other.ipynb"), "out": str(tmp_path / "out")}
-    run = lab.ask("POST", f"/deployments/{deployment['id']}/create_flow_run", json={"parameters": given}).json()
+    for _ in range(5):  # SQLite may be locked for a moment
+        made = lab.ask("POST", f"/deployments/{deployment['id']}/create_flow_run", json={"parameters": given})
+        if made.status_code < 500:
+            break
+        time.sleep(2)
+    assert made.is_success, made.text
+    run = made.json()
     lab.shell(f"{lab.worker.partition('  #')[0]} --run-once")
     state = lab.ask("GET", f"/flow_runs/{run['id']}").json()["state"]
     assert state["type"] == "FAILED" and "10_other.ipynb" in state["message"] and "notebooks/" in state["message"]

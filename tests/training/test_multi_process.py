@@ -179,6 +179,7 @@ def test_a_batch_that_cannot_be_divided_is_refused_before_anything_starts(lm_fol
         train(lm_folder, tmp_path / "c.pt", processes=2, batch=3)
 
 
+@pytest.mark.slow
 def test_a_notebook_as_a_script_in_two_processes(lm_folder, tmp_path):
     notebook = write_notebook(
         tmp_path / "tiny.ipynb",
