@@ -4,14 +4,11 @@ Two or more experiments that are named are compared with the first; those of a f
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flows.plan.notebooks import NOTEBOOKS
 from flows.report.folder import swapped_in
-from flows.report.index import TEMPLATES, WHEN
+from flows.report.index import rendered
 from slidesieve.compressors.registry import FLOORS
 from slidesieve.provenance.files import written_whole
 from slidesieve.provenance.parameters import read_parameters
@@ -57,19 +54,8 @@ def write_comparison(
 
 
 def _rendered(page: dict[str, object], places: Sequence[Path]) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("compare.html.j2").render(
-        **page,
-        title=f"Experiments in {places[0].resolve().name}" if page["scheduled"] else "Experiments beside each other",
-        style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
-        when=datetime.now().astimezone().strftime(WHEN),
-    )
+    title = f"Experiments in {places[0].resolve().name}" if page["scheduled"] else "Experiments beside each other"
+    return rendered("compare.html.j2", **page, title=title)
 
 
 def _pair(before, after, table) -> dict[str, object]:

@@ -35,9 +35,8 @@ from slidesieve.provenance import places
 from slidesieve.provenance.files import RECEIPT, ROOT, read_json, write_json, written_whole
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
-READ = {
-    name: (TEMPLATES / name).read_text(encoding="utf-8") for name in ("index.html.j2", "style.css")
-}  # with the code
+NAMES = ("index.html.j2", "compare.html.j2", "style.css")
+READ = {name: (TEMPLATES / name).read_text(encoding="utf-8") for name in NAMES}
 TABLES = ("scores.csv", "over_seeds.csv", "best_rival.csv", "best_floor.csv", "selection.csv", "auc.csv")
 TABLES += ("open_scores.csv",)
 BACK = '<p class="small"><a href="../index.html">back to the report</a></p>'
@@ -63,18 +62,9 @@ def _write(stages: list[Stage], outcomes: dict[str, Outcome], folder: Path, *, t
     compared = became[stages[-1].id].status in DONE and _receipt(stages[-1]) is not None
     tables = _copy_tables(stages[-1], folder) if compared else {}
     scores, rivals, floors = score_rows(tables), tables.get("best_rival.csv", []), tables.get("best_floor.csv", [])
-    environment = Environment(
-        loader=DictLoader(READ),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = readable
-    page = environment.get_template("index.html.j2").render(
+    page = rendered(
+        "index.html.j2",
         title=title,
-        style=READ["style.css"],
-        when=datetime.now().astimezone().strftime(WHEN),
         counts=Counter(row["status"] for row in rows),
         statuses=STATUSES,
         stages=rows,
@@ -96,6 +86,20 @@ def _write(stages: list[Stage], outcomes: dict[str, Outcome], folder: Path, *, t
     with written_whole(folder / PAGE) as aside:
         aside.write_text(page, encoding="utf-8")
     write_json(folder / ROWS, rows)
+
+
+def rendered(template: str, **values: object) -> str:
+    """A page of these values, of the templates as they were when the code was read; all text is escaped."""
+    environment = Environment(
+        loader=DictLoader(READ),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = readable
+    when = datetime.now().astimezone().strftime(WHEN)
+    return environment.get_template(template).render(**values, style=READ["style.css"], when=when)
 
 
 def ledger_row(stage: Stage, folder: Path) -> dict[str, object] | None:

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from slide_files import smooth_noise, write_manifest, write_slide
 
-from slidesieve.analyses.cases import KINDS, choose, crops, micrometres
+from slidesieve.analyses.cases import KINDS, choose, crops
+from slidesieve.analyses.token_maps import picture
 from slidesieve.cohort.manifest import read_manifest
 from slidesieve.features.bag import Bag
 
@@ -61,6 +62,6 @@ def test_crops_are_the_kept_tiles_by_rank_from_the_slide_itself(tmp_path):
     assert (first.rank, first.index, first.score) == (0, 2, 2.0) and (second.rank, second.index) == (1, 7)
     whole = pixels[0:64, 128:192].reshape(32, 2, 32, 2, 3).mean((1, 3))
     assert first.pixels.shape == (32, 32, 3) and np.abs(first.pixels - whole).max() <= 2
-    assert micrometres(manifest, "s") == pytest.approx(0.5)
+    assert picture(manifest, "s", bag).mpp == pytest.approx(0.5)
     unplaced = Bag("s", bag.x, bag.coords, {})
     assert [crop.pixels for crop in crops(manifest, unplaced, kept, most=5)] == [None] * 3

@@ -142,11 +142,11 @@ def test_a_contact_sheet_fades_what_is_not_tiled():
 
 def case(*, picture, coords=COORDS) -> slides.CaseView:
     crops = [Crop(0, 1, 2.5, np.zeros((8, 8, 3), np.uint8)), Crop(1, 4, float("nan"), None)]
-    return slides.CaseView(picture, coords, np.array([0, 1]), crops, 0.5)
+    return slides.CaseView(picture, coords, np.array([0, 1]), crops)
 
 
 def test_a_case_shows_planted_and_kept_tiles_a_scale_bar_and_the_crops_by_rank():
-    picture = Picture(np.zeros((30, 50, 3), np.uint8), 1000.0, 64.5)
+    picture = Picture(np.zeros((30, 50, 3), np.uint8), 1000.0, 64.5, 0.5)
     whole, first, second = closed(slides.case_sheet(case(picture=picture))).axes
     planted, kept = whole.collections
     assert squares(planted) == [(x, y, 64.5, 64.5) for x, y in COORDS[[0, 1]].tolist()]

@@ -94,9 +94,3 @@ def _pixels(manifest: Manifest, bag: Bag, index: Int[np.ndarray, " k"]) -> dict[
         scale = float(bag.attrs["patch_size_level0"]) / float(side)
         tiles = iter_tiles(slide, bag.coords[index], tile_px=int(side), view=view_at(slide, scale * slide.mpp))
         return {int(index[i]): picture for part in tiles for i, picture in zip(part.index, part.pixels, strict=True)}
-
-
-def micrometres(manifest: Manifest, slide_id: str) -> float:
-    """Micrometres a level-0 pixel of a slide whose file is there."""
-    with open_slide(path_of(manifest, slide_id, "slide_path"), row_of(manifest, slide_id)["mpp"]) as slide:
-        return slide.mpp

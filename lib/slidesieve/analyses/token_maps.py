@@ -20,11 +20,12 @@ LONG_SIDE_PX = 1024
 
 
 class Picture(NamedTuple):
-    """A thumbnail, the slide's width and the tiles' side, both in level-0 px."""
+    """A thumbnail, the slide's width and the tiles' side, both in level-0 px, and micrometres a level-0 px."""
 
     image: UInt8[np.ndarray, "h w 3"]
     width_px0: float
     tile_px0: float
+    mpp: float
 
 
 def as_compressed(model: VLM, bag: Bag) -> Float[np.ndarray, "n d"]:
@@ -57,7 +58,8 @@ def picture(manifest: Manifest, slide_id: str, bag: Bag) -> Picture | None:
         return None
     with open_slide(path_of(manifest, slide_id, "slide_path"), mpp=row["mpp"]) as slide:
         small = thumbnail(slide, max(slide.size_px0) / LONG_SIDE_PX)
-    return Picture(small.rgb, small.rgb.shape[1] * small.scale, float(bag.attrs["patch_size_level0"]))
+        mpp = slide.mpp
+    return Picture(small.rgb, small.rgb.shape[1] * small.scale, float(bag.attrs["patch_size_level0"]), mpp)
 
 
 def title(slide_id: str, found: pd.DataFrame) -> str:

@@ -25,7 +25,6 @@ class CaseView(NamedTuple):
     coords: Int[np.ndarray, "n 2"]
     planted: Int[np.ndarray, " p"]
     crops: Sequence[Crop]
-    mpp: float  # micrometres a level-0 pixel
 
 
 ROLES = {"main": PALE, "other": SKY, "subtype": ORANGE, "rare": RED}  # of a mosaic's pieces
@@ -187,8 +186,8 @@ def _on_slide(ax: Axes, case: CaseView) -> None:
     for index, colour, thick in ((case.planted, BLUE, 2.6), ([c.index for c in case.crops], ORANGE, 1.4)):
         boxes = [Rectangle(tuple(case.coords[i]), side, side) for i in index]
         ax.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=colour, linewidth=thick))
-    bar = scale_bar_um(picture.width_px0 * case.mpp)
-    ax.plot([0.03 * picture.width_px0, 0.03 * picture.width_px0 + bar / case.mpp], [0.97 * height] * 2, "k-", lw=3)
+    bar = scale_bar_um(picture.width_px0 * picture.mpp)
+    ax.plot([0.03 * picture.width_px0, 0.03 * picture.width_px0 + bar / picture.mpp], [0.97 * height] * 2, "k-", lw=3)
     ground = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
     ax.text(0.03 * picture.width_px0, 0.94 * height, f"{bar:,.0f} µm", fontsize=8, va="bottom", bbox=ground)
     ax.set_axis_off()

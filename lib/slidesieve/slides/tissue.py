@@ -65,10 +65,9 @@ def find_tissue(rgb: UInt8[np.ndarray, "h w 3"], known: Mask | None = None) -> T
     if (ink & coloured).sum() > INK_SHARE * (coloured & lit[half]).sum():
         ink[:] = False
     stained = (own[0] | own[1]) & lit & _doubled(coloured & ~ink, rgb.shape)
-    mask = closed(stained, GAP_PX) & known
-    if ink.any():
-        mask &= ~_doubled(ink, rgb.shape)
-    return Tissue(mask, _doubled(ink, rgb.shape), glass, threshold, _flags(mask[half], ink, span, lit[half], threshold))
+    inked = _doubled(ink, rgb.shape)
+    mask = closed(stained, GAP_PX) & known & ~inked
+    return Tissue(mask, inked, glass, threshold, _flags(mask[half], ink, span, lit[half], threshold))
 
 
 def closed(mask: Mask, gap_px: int) -> Mask:
