@@ -31,7 +31,6 @@ FEATURE_CODE = (
     "slidesieve.features.encoders",
     "slidesieve.features.vision_models",
     "slidesieve.features.tile_batches",
-    "slidesieve.features.tile_batches",
     "slidesieve.features.store",
     "slidesieve.features.stain_texture",
 )
@@ -90,13 +89,14 @@ def encode_one(
             done = done._replace(note=UNCHECKED)
         counts = done
         if not done:
-            x, read = _encode(path, tiling, encoder)
-            counts = Counts(int(read.sum()), int((~read).sum()))
+            x, read, reader = _encode(path, tiling, encoder)
+            counts = Counts(int(read.sum()), int((~read).sum()), note=f"read by {reader}")
         check_lost(path.name, counts.n_dropped / (counts.n_tiles + counts.n_dropped), max_lost_share)
         if done:
             return done
         bag = make_bag(slide_id, x[read], tiling.coords[read], tiling.attrs)
-        made_by |= {"n_tiles": counts.n_tiles, "n_dropped": counts.n_dropped, "slide_identity": identity}
+        made_by |= {"n_tiles": counts.n_tiles, "n_dropped": counts.n_dropped, "note": counts.note}
+        made_by |= {"slide_identity": identity}
         spare_foreign(file)
         write_features(file, bag, made_by | provenance(slide_id, stamp))
     return counts
@@ -183,16 +183,19 @@ def _identity_of(path: Path, tiling: Tiling, sha256: str) -> str:
     return placed_on
 
 
-def _encode(path: Path, tiling: Tiling, encoder: Encoder) -> tuple[Float[np.ndarray, "n d"], Bool[np.ndarray, " n"]]:
-    """Return the features, and which tiles could be read."""
+def _encode(
+    path: Path, tiling: Tiling, encoder: Encoder
+) -> tuple[Float[np.ndarray, "n d"], Bool[np.ndarray, " n"], str]:
+    """Return the features, which tiles could be read, and what read them."""
     x, read = np.zeros((len(tiling.coords), encoder.d), np.float32), np.zeros(len(tiling.coords), bool)
     with open_slide(path, tiling.attrs["mpp_level0"]) as slide:
         tiles_of = iter_tiles(slide, tiling.coords, tile_px=int(tiling.attrs["patch_size"]), view=tiling.view)
         for tiles in _chunks(tiles_of):
             x[tiles.index], read[tiles.index] = encoder.encode(tiles.pixels), True
+        reader = slide.reader(tiling.view.level)
     if not read.any():
         raise UnreadableSlide(f"{path.name}: not one of its {len(read)} tiles can be read; replace the file")
-    return x, read
+    return x, read, reader
 
 
 def _chunks(tiles: Iterator[Tiles]) -> Iterator[Tiles]:

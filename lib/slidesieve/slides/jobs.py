@@ -33,6 +33,7 @@ from slidesieve.slides.tiling import TileSpec, tile_slide, write_tiling
 TILE_CODE = (
     "slidesieve.slides.pixels",
     "slidesieve.slides.slide",
+    "slidesieve.slides.stored_tiles",
     "slidesieve.slides.jobs",
     "slidesieve.slides.tiling",
     "slidesieve.slides.tissue",
