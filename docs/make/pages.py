@@ -200,10 +200,11 @@ def idea(name: str) -> str:
 def learnt(name: str) -> str:
     """How well a method had learnt what its picture was trained for."""
     row = pd.read_csv(IDEAS / "training.csv").set_index("method").loc[name]
+    bags, steps = int(row["bags"]), int(row["steps"])
     return (
-        f"*A made-up slide ([how](README.md)), the method trained on {row['bags']:.0f} others like it, for {row['steps']:.0f} "
-        f"steps, to tell which of two findings is there: validation AUC {row['validation_auc']:.2f}. The picture shows "
-        "what the method does; how well is in the tables below.*"
+        f"*A made-up slide ([how](README.md)), the method trained on {bags} others like it, for {steps} steps, to tell "
+        f"which of two findings is there: validation AUC {row['validation_auc']:.2f}. The picture shows what it "
+        "does; how well is in the tables below.*"
     )
 
 
@@ -211,7 +212,7 @@ def every_idea() -> str:
     """All pictures, two in a row, by kind."""
     lines = []
     for kind, title in ((LEARNED, "Learnt"), (UNTRAINED, "Not learnt"), (FLOOR, "Floors")):
-        names = [name for name in COMPRESSORS if kind_of(name) == kind and (IDEAS / f"{name}.png").exists()]
+        names = [name for name in COMPRESSORS if shelf(name) == kind and (IDEAS / f"{name}.png").exists()]
         cells = [f'<a href="{_page(name)}"><b>{called(name)}</b></a>: {does(name)}<br>{_small(name)}' for name in names]
         rows = [cells[i : i + 2] for i in range(0, len(cells), 2)]
         body = "\n".join("<tr>" + "".join(f'<td width="50%">{cell}</td>' for cell in row) + "</tr>" for row in rows)
@@ -225,7 +226,12 @@ def _small(name: str) -> str:
 
 def _page(name: str) -> str:
     page = {UNTRAINED: "without_training.md", FLOOR: "floors_and_controls.md", EVERYTHING: "floors_and_controls.md"}
-    return f"{page[kind_of(name)]}#{name}" if kind_of(name) in page else f"{name}.md"
+    return f"{page[shelf(name)]}#{name}" if shelf(name) in page else f"{name}.md"
+
+
+def shelf(name: str) -> str:
+    """Among which kind a method is shown: every n-th tile is a floor, and a rival that learns nothing."""
+    return UNTRAINED if name == "linspace" else kind_of(name)
 
 
 def finding() -> str:

@@ -47,7 +47,7 @@ def test_every_method_has_its_page_or_section(name):
         )
         assert "```math" in text and "When to use it, and when not" in text
         return
-    page = "without_training" if kind_of(name) == UNTRAINED or name == "linspace" else "floors_and_controls"
+    page = "without_training" if pages.shelf(name) == UNTRAINED else "floors_and_controls"
     assert f'<a id="{name}"></a>' in (pages.DOCS / f"methods/{page}.md").read_text(encoding="utf-8")
 
 
