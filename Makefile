@@ -4,7 +4,7 @@ VENV ?= .venv
 PYTHON ?= python3.11
 RUN := $(VENV)/bin/python
 
-.PHONY: help env check test demo lab
+.PHONY: help env check test demo lab docs
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 8
@@ -30,3 +30,6 @@ demo: env  ## toy slides -> features -> training -> answers -> report; says wher
 
 lab: env  ## open the notebooks in JupyterLab
 	$(RUN) -m jupyterlab --notebook-dir=notebooks
+
+docs: env  ## make what in docs/ is made: pictures, rows of tables, options
+	$(RUN) -m docs.make

@@ -64,7 +64,7 @@ def check() -> None:
     from prefect.settings import get_current_settings
 
     if not (url := get_current_settings().api.url):
-        raise Unusable("no PREFECT_API_URL; README.md, With a Prefect server, says where to put it")
+        raise Unusable("no PREFECT_API_URL; docs/prefect.md says where to put it")
     _ask(url)
     answer = httpx.get(f"{url}/admin/version", timeout=ANSWER_SECONDS)
     if answer.status_code not in (401, 403):

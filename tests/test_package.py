@@ -51,8 +51,8 @@ def test_a_notebook_is_found_by_its_first_words_and_a_misspelt_one_is_told(tmp_p
     assert told.exit_code == 2 and "error: notebook: got '5'; there are 00_audit_manifest" in told.stdout
 
 
-def test_the_readme_s_tree_names_every_module():
-    tree = (ROOT / "README.md").read_text().split("## Layout")[1]
+def test_the_tree_of_the_layout_names_every_module():
+    tree = (ROOT / "docs/layout.md").read_text()
     lists = "".join(line for line in tree.splitlines() if line.count(",") > 2)
     modules = [p for top in ("lib/slidesieve", "flows") for p in (ROOT / top).rglob("*.py") if p.stem != "__init__"]
     named = {p.stem for p in modules if not {"synthetic", "figures"} & set(p.parts)}

@@ -1,4 +1,4 @@
-"""The Prefect server: a lab's, set up by README's own commands, lets nobody in; a dead one stops no experiment."""
+"""The Prefect server: a lab's, set up by docs/prefect.md's commands, lets nobody in; a dead one stops no experiment."""
 
 import json
 import os
@@ -30,10 +30,10 @@ TAG = "SLIDESIEVE_TEST"
 FILES = ("flows", "lib", "notebooks", "automations.yaml", "prefect.yaml")
 
 
-def readme_commands() -> list[str]:
-    """The commands of README that set up a lab's server, each on its line, in their order."""
-    section = (ROOT / "README.md").read_text().split("## With a Prefect server")[1].split("\n## ")[0]
-    credential, setup = re.findall(r"```\n(.*?)```", section, flags=re.DOTALL)[:2]
+def page_commands() -> list[str]:
+    """The commands of docs/prefect.md that set up a lab's server, each on its line, in their order."""
+    page = (ROOT / "docs/prefect.md").read_text()
+    credential, setup = re.findall(r"```\n(.*?)```", page, flags=re.DOTALL)[:2]
     return [*credential.splitlines(), *setup.splitlines()]
 
 
@@ -50,14 +50,14 @@ def bare_environment(**given: str) -> dict[str, str]:
 
 
 class Lab:
-    """A fresh checkout on which README's commands were pasted one after the other, the server on a free port."""
+    """A fresh checkout on which the page's commands were pasted one after the other, the server on a free port."""
 
     def __init__(self, folder: Path):
         self.folder, self.port, self.tag = folder, free_port(), uuid.uuid4().hex
         for name in FILES:
             (folder / name).symlink_to(ROOT / name)
         (folder / "prefect.toml").write_text((ROOT / "prefect.toml").read_text().replace("4200", str(self.port)))
-        *before, self.worker = [line.replace("4200", str(self.port)) for line in readme_commands()]
+        *before, self.worker = [line.replace("4200", str(self.port)) for line in page_commands()]
         self.shell("\n".join(before).replace("prefect server start", f"prefect server start --port {self.port}"))
         lines = (folder / ".env").read_text().splitlines()
         self.given = dict(line.partition("=")[::2] for line in lines)
@@ -122,7 +122,7 @@ def test_a_run_may_not_bring_its_own_command_environment_or_folder(lab):
 
 
 @pytest.mark.slow
-def test_readmes_worker_refuses_a_notebook_from_elsewhere(lab, tmp_path):
+def test_the_page_s_worker_refuses_a_notebook_from_elsewhere(lab, tmp_path):
     write_notebook(tmp_path / "10_other.ipynb", body=f"open({str(tmp_path / 'taken')!r}, 'w')")
     (deployment,) = [d for d in lab.ask("POST", "/deployments/filter", json={}).json() if d["name"] == "notebook"]
     given = {"path": str(tmp_path / "10_other.ipynb"), "out": str(tmp_path / "out")}
@@ -200,7 +200,7 @@ def test_a_server_that_cannot_be_used_is_named_with_the_reason(asked, kind, why,
 def test_a_worker_without_a_server_is_told_so_at_once(capsys):
     with temporary_settings({"api.url": None}), pytest.raises(SystemExit) as end:
         server.main()
-    assert end.value.code == 2 and capsys.readouterr().out.startswith("error: no PREFECT_API_URL; README.md")
+    assert end.value.code == 2 and capsys.readouterr().out.startswith("error: no PREFECT_API_URL; docs/prefect.md")
 
 
 @pytest.mark.slow
