@@ -1,4 +1,4 @@
-"""A trained run in other people's forms: a Hugging Face model folder, QuPath's GeoJSON, AnnData.
+"""A trained run in other people's forms: a Hugging Face model folder, QuPath's GeoJSON, AnnData, a task of lmms-eval.
 
     slidesieve export runs/demo --to hf --method sparselearn --out published/sparselearn
     slidesieve export runs/demo/60_answer_questions/sparselearn_k8_s0 --to qupath --out published/tiles
@@ -19,14 +19,18 @@ class Target(StrEnum):
     hf = "hf"
     qupath = "qupath"
     anndata = "anndata"
+    lmms_eval = "lmms-eval"
 
 
-ROOMS = {Target.hf: "huggingface", Target.qupath: "qupath", Target.anndata: "anndata"}
+MODULES = {Target.hf: "huggingface", Target.qupath: "qupath", Target.anndata: "anndata", Target.lmms_eval: "lmms_task"}
 
 
 def main(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="an experiment's folder, or one answering stage's")],
-    to: Annotated[Target, typer.Option(help="hf: a model folder; qupath: a GeoJSON a slide; anndata: one .h5ad")],
+    to: Annotated[
+        Target,
+        typer.Option(help="hf: a model folder; qupath: a GeoJSON a slide; anndata: one .h5ad; lmms-eval: a task"),
+    ],
     out: Annotated[Path, typer.Option(help="folder to write: new, empty or an earlier export")],
     method: Annotated[str, typer.Option(help="which method, where there are several")] = "",
     k: Annotated[int | None, typer.Option(help="of it, the one with so many tokens")] = None,
@@ -42,7 +46,7 @@ def main(
     try:
         if include_lm and to is not Target.hf:
             raise ValueError(f"--include-lm: got it with --to {to}; expected --to hf; leave it out")
-        runs, target = (import_module(f"slidesieve.exports.{name}") for name in ("runs", ROOMS[to]))
+        runs, target = (import_module(f"slidesieve.exports.{name}") for name in ("runs", MODULES[to]))
         found = runs.find_run(run, method=method, k=k, seed=seed)
         for line in target.publish(found, out.resolve(), command=command, include_lm=include_lm):
             say(line)

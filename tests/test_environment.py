@@ -14,7 +14,8 @@ from packaging.utils import canonicalize_name
 from slidesieve.provenance.files import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-DIRECT = [Requirement(r) for r in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"])]
+EXTRAS = PROJECT["optional-dependencies"]
+DIRECT = [Requirement(r) for r in (*PROJECT["dependencies"], *EXTRAS["dev"])]
 LOCK = [Requirement(line) for line in (ROOT / "requirements.lock").read_text().splitlines() if line]
 LOCKED = {canonicalize_name(r.name): str(r.specifier) for r in LOCK}
 
@@ -53,7 +54,8 @@ def test_what_the_code_imports_is_declared():
     roots = {root for path in files for root in _roots(path.read_text(encoding="utf-8"))}
     own = {p.stem for p in files} | {"slidesieve", "flows", "benchmarks"} | set(sys.stdlib_module_names)
     owners = packages_distributions()
-    names = {canonicalize_name(r.name) for r in DIRECT}
+    declared = [*DIRECT, *(Requirement(r) for extra in EXTRAS.values() for r in extra)]
+    names = {canonicalize_name(r.name) for r in declared}
     undeclared = {r for r in roots - own if not {canonicalize_name(d) for d in owners.get(r, [r])} & names}
     assert undeclared == set()
 

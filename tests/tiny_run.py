@@ -15,11 +15,12 @@ from slidesieve.datasets.questions import Question
 from slidesieve.features.bag import make_bag
 from slidesieve.features.bag_files import load_available_bags
 from slidesieve.features.store import write_features
-from slidesieve.models.checkpoints import begin_model, load_model, save_model
+from slidesieve.models.checkpoints import begin_model, save_model
 from slidesieve.provenance.files import file_stamp, files_under, hash_file
 
 SIDE_PX0, MAX_TILES = 448, 60  # fewer than the longest slide has
 LENGTHS = {"a": 41, "b": 75, "c": 59, "d": 20}
+COMMAND = "slidesieve export runs/x --to hf --out model"
 ASKED = (("Which finding?", ("cyst", "necrosis", "thrombus")), ("Is fat present?", ("yes", "no")))
 
 
@@ -68,7 +69,6 @@ def write_run(
     save_model(model, trained / "model")
     answered.mkdir(parents=True)
     write_receipt(trained, "50_tune_answers", {}, {})
-    model = load_model(trained / "model", lm_folder)
     how = {"method": method, "answer_form": "text", "batch_tokens": 65536, "control_seed": 0, "rotations": 2}
     answers = answer_all(model, questions(), bags, cases=manifest.cases, wrong_slide=False, **how)
     answers.assign(fold=-1).to_csv(answered / "answers.csv", index=False)
@@ -76,7 +76,8 @@ def write_run(
     weights = {name: hash_file(trained / name)[:16] for name in files_under(trained) if name.startswith("model")}
     given = {
         "manifest": str(folder / "manifest.csv"), "questions": str(folder / "questions.csv"), "features": "",
-        "lm": lm_folder, "checkpoint": str(trained), "method": "", "answered_split": "test", "out_dir": str(answered),
+        "lm": lm_folder, "checkpoint": str(trained), "method": "", "fold": -1, "answered_split": "test",
+        "out_dir": str(answered),
         "answer_form": "text", "rotations": 2, "max_tiles": MAX_TILES, "dtype": "auto",
     }  # fmt: skip
     write_receipt(answered, "60_answer_questions", given, {"checkpoint": weights})

@@ -15,7 +15,7 @@ from slidesieve.experiments.beside import Pair, beside, pairs_of
 from slidesieve.experiments.found import find, read_experiment
 from slidesieve.experiments.history import history, moved, sentences, steps
 from slidesieve.experiments.settings import Setting, compare_settings
-from slidesieve.provenance.receipts import _commit
+from slidesieve.provenance.receipts import commit_of
 
 HOW = {"draws": 300, "seed": 0}
 BETTER = METHODS | {"sparselearn": (7, 0.95)}
@@ -260,11 +260,11 @@ def test_a_history_looks_past_experiments_that_lack_the_method_or_asked_another_
 
 def test_a_receipt_s_commit_is_the_checkout_s_and_says_if_files_were_changed(tmp_path):
     git = ("git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@y")
-    assert _commit(tmp_path) == ""
+    assert commit_of(tmp_path) == ""
     (tmp_path / "a.py").write_text("1")
     for words in (["init", "-q"], ["add", "a.py"], ["commit", "-q", "-m", "x"]):
         subprocess.run([*git, *words], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    assert _commit(tmp_path) == head[:12]
+    assert commit_of(tmp_path) == head[:12]
     (tmp_path / "a.py").write_text("2")
-    assert _commit(tmp_path) == f"{head[:12]}+"
+    assert commit_of(tmp_path) == f"{head[:12]}+"

@@ -1,12 +1,13 @@
 """Kept tiles in QuPath's and AnnData's forms are those of the run, at their places; nothing else gives way to them."""
 
 import json
+import shutil
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_run import LENGTHS, SIDE_PX0, write_run
+from tiny_run import LENGTHS, SIDE_PX0
 from tiny_vlm import K
 from typer.testing import CliRunner
 
@@ -14,11 +15,9 @@ from flows.cli import app
 from slidesieve.features.store import read_features
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, lm_folder):
-    folder = tmp_path_factory.mktemp("exports") / "run"
-    write_run(folder, lm_folder, "sparselearn")
-    return folder
+@pytest.fixture
+def run(run_of):
+    return run_of("sparselearn")
 
 
 def export(run, out, to, *words, code=0):
@@ -96,15 +95,16 @@ def test_an_export_gives_way_to_the_next_one_alone(run, tmp_path):
     assert "holds what slidesieve did not write: notes" in export(run, tmp_path / "other", "hf", code=2)
 
 
-def test_a_tile_that_is_no_longer_there_leaves_no_folder(lm_folder, tmp_path):
-    run = write_run(tmp_path / "run", lm_folder, "sparselearn")
+def test_a_tile_that_is_no_longer_there_leaves_no_folder(run, tmp_path):
+    whole = (run / "d.h5").read_bytes()
     with h5py.File(run / "d.h5", "r+") as file:
         file["coords"][:] += 1
-    assert "d: its tiles are not those that were kept" in export(run, tmp_path / "tiles", "qupath", code=2)
-    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+    said = export(run, tmp_path / "tiles", "qupath", code=2)
+    (run / "d.h5").write_bytes(whole)
+    assert "d: its tiles are not those that were kept" in said and not list(tmp_path.iterdir())
 
 
-def test_what_cannot_be_exported_is_said(run, tmp_path, lm_folder):
+def test_what_cannot_be_exported_is_said(run, run_of, tmp_path):
     out = tmp_path / "out"
     assert "0 runs of method tcssa; expected one of sparselearn k 7 seed 1" in export(
         run, out, "hf", "--method", "tcssa", code=2
@@ -113,22 +113,24 @@ def test_what_cannot_be_exported_is_said(run, tmp_path, lm_folder):
     assert "no such folder" in export(run / "nowhere", out, "hf", code=2)
     assert "no finished 60_answer_questions" in export(tmp_path, out, "hf", code=2)
     assert "expected --to hf" in export(run, out, "qupath", "--include-lm", code=2)
-    mean = write_run(tmp_path / "mean", lm_folder, "mean")
-    assert "mean: keeps no tiles" in export(mean, out, "qupath", code=2)
-    write_run(mean, lm_folder, "random")
-    assert "2 runs of any method" in export(mean, out, "hf", code=2)
-    assert "28 tiles" in export(mean / "60_answer_questions/random", out, "qupath")
+    assert "mean: keeps no tiles" in export(run_of("mean"), out, "qupath", code=2)
+    both = tmp_path / "both"
+    for method in ("mean", "random"):
+        shutil.copytree(run_of(method) / "60_answer_questions", both / "60_answer_questions", dirs_exist_ok=True)
+    assert "2 runs of any method" in export(both, out, "hf", code=2)
+    assert "28 tiles" in export(both / "60_answer_questions/random", out, "qupath")
 
 
-def test_changed_weights_and_tables_are_refused(lm_folder, tmp_path):
-    run = write_run(tmp_path / "run", lm_folder, "mean")
-    answers = run / "60_answer_questions/mean/answers.csv"
-    whole = answers.read_text()
-    answers.write_text(whole + "\n")
-    assert "answers.csv is not what was written there" in export(run, tmp_path / "out", "hf", code=2)
-    answers.write_text(whole)
-    receipt = run / "60_answer_questions/mean/receipt.json"
-    told = json.loads(receipt.read_text())
-    told["recipe"]["inputs"]["checkpoint"]["model/model.safetensors"] = "0" * 16
-    receipt.write_text(json.dumps(told))
-    assert "answered with another model/model.safetensors" in export(run, tmp_path / "out", "hf", code=2)
+def test_changed_weights_and_tables_are_refused(run, tmp_path):
+    answers, receipt = (run / "60_answer_questions/sparselearn" / name for name in ("answers.csv", "receipt.json"))
+    whole, told = answers.read_bytes(), receipt.read_text()
+    answers.write_bytes(whole + b"\n")
+    table = export(run, tmp_path / "out", "hf", code=2)
+    answers.write_bytes(whole)
+    changed = json.loads(told)
+    changed["recipe"]["inputs"]["checkpoint"]["model/model.safetensors"] = "0" * 16
+    receipt.write_text(json.dumps(changed))
+    weights = export(run, tmp_path / "out", "hf", code=2)
+    receipt.write_text(told)
+    assert "answers.csv is not what was written there" in table
+    assert "answered with another model/model.safetensors" in weights

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,49 +13,33 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
-from tiny_run import ASKED, LENGTHS, MAX_TILES, write_run
-from transformers import AutoModel, AutoTokenizer, dynamic_module_utils
+from tiny_run import ASKED, COMMAND, LENGTHS, MAX_TILES, write_receipt
+from transformers import AutoModel, AutoTokenizer
 
 from slidesieve.answers.answering import answer
 from slidesieve.answers.tables import LOGP
 from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.datasets.questions import Question
+from slidesieve.exports.card import CardFacts, Told, _encoder
 from slidesieve.exports.huggingface import publish
 from slidesieve.exports.runs import find_run
 from slidesieve.features.bag import linspace_cap
 from slidesieve.features.store import read_features
 from slidesieve.models.checkpoints import load_model
+from slidesieve.provenance.files import hash_file
 
-COMMAND = "slidesieve export runs/x --to hf --out model"
 ABSENT = {"slidesieve", "flows", "peft", "einops", "jaxtyping", "pandas", "beartype", "sklearn"}
 TRAINS = {"let_lm_learn", "add_lora", "fit_features", "begin_model", "save_model", "backward", "optim"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def modules(tmp_path_factory):
-    """Code of published folders is copied here instead of into the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
-        patch.setattr(sys, "path", list(sys.path))
-        yield
-    for name in [name for name in sys.modules if name.startswith("transformers_modules")]:
-        del sys.modules[name]
-
-
-def published(folder: Path, lm_folder: str, method: str, *, include_lm: bool = False, **how) -> Path:
-    run = find_run(write_run(folder / "run", lm_folder, method, **how))
-    publish(run, folder / f"model_{method}", command=COMMAND, include_lm=include_lm)
-    return folder / f"model_{method}"
-
-
 def given(folder: Path):
     """Slides as they are given to a published model, shortest first as the run asked them."""
-    bags = {slide: read_features(folder / "run" / f"{slide}.h5") for slide in LENGTHS}
+    bags = {slide: read_features(folder.parent / "run" / f"{slide}.h5") for slide in LENGTHS}
     return {slide: (bags[slide].x, bags[slide].coords) for slide in sorted(bags, key=LENGTHS.get)}
 
 
 def answers_of(folder: Path, method: str) -> pd.DataFrame:
-    table = pd.read_csv(folder / "run/60_answer_questions" / method / "answers.csv")
+    table = pd.read_csv(folder.parent / "run/60_answer_questions" / method / "answers.csv")
     return table[table["method"] == method].set_index("ID")
 
 
@@ -69,12 +54,12 @@ def check_same_answers(model, folder: Path, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", sorted(COMPRESSORS))
-def test_answers_are_those_of_the_run_to_the_last_digit(tmp_path, lm_folder, method):
-    folder = published(tmp_path, lm_folder, method)
+def test_answers_are_those_of_the_run_to_the_last_digit(published, lm_folder, method):
+    folder = published(method)
     model = AutoModel.from_pretrained(folder, trust_remote_code=True, lm=lm_folder)
     assert not type(model.vlm).__module__.startswith("slidesieve")
-    check_same_answers(model, tmp_path, method)
-    slides, selected = given(tmp_path), tmp_path / "run/60_answer_questions" / method / "selected.csv"
+    check_same_answers(model, folder, method)
+    slides, selected = given(folder), folder.parent / "run/60_answer_questions" / method / "selected.csv"
     kept = pd.read_csv(selected).groupby("slide_id")[["x_px0", "y_px0"]]
     for slide in slides:
         tokens = model.compress(*slides[slide])
@@ -85,40 +70,45 @@ def test_answers_are_those_of_the_run_to_the_last_digit(tmp_path, lm_folder, met
         assert tokens.scores is None or tokens.scores.shape == (LENGTHS[slide],)
 
 
-@pytest.mark.parametrize(
-    "how", [{"train_lm": "full"}, {"train_lm": "none"}, {"d": 24, "slide_encoder": "longnet"}, {"include_lm": True}]
-)
-def test_however_it_was_trained(tmp_path, lm_folder, how):
-    folder = published(tmp_path, lm_folder, "sparselearn", **how)
-    inside = how.get("train_lm") == "full" or "include_lm" in how
+@pytest.mark.parametrize("how", [{"train_lm": "full"}, {"train_lm": "none"}, {"d": 24, "slide_encoder": "longnet"}])
+def test_however_it_was_trained(published, lm_folder, how):
+    folder = published("sparselearn", **how)
+    inside = how.get("train_lm") == "full"
     assert (folder / "lm").is_dir() == inside
     model = AutoModel.from_pretrained(folder, trust_remote_code=True, **({} if inside else {"lm": lm_folder}))
-    check_same_answers(model, tmp_path, "sparselearn")
+    check_same_answers(model, folder, "sparselearn")
 
 
-def test_a_language_model_in_half_precision_answers_alike_too(tmp_path, lm_folder):
+def test_the_language_model_may_come_along(run_of, lm_folder):
+    folder = run_of("sparselearn").with_name("with_lm")
+    publish(find_run(run_of("sparselearn")), folder, command=COMMAND, include_lm=True)
+    assert "trust_remote_code=True)" in (folder / "README.md").read_text()
+    check_same_answers(AutoModel.from_pretrained(folder, trust_remote_code=True), folder, "sparselearn")
+
+
+def test_a_language_model_in_half_precision_answers_alike_too(published, lm_folder):
     """The adapter stays in float32, as PEFT keeps it."""
-    folder = published(tmp_path, lm_folder, "sparselearn")
+    folder = published("sparselearn")
     model = AutoModel.from_pretrained(folder, trust_remote_code=True, lm=lm_folder, dtype="bfloat16")
-    ours = load_model(tmp_path / "run/50_tune_answers/sparselearn/model", lm_folder, dtype="bfloat16")
-    (x, coords), asked = given(tmp_path)["b"], Question("", "b", "", "", *ASKED[0], 0)
-    bags = {"b": linspace_cap(read_features(tmp_path / "run/b.h5"), MAX_TILES)}
+    ours = load_model(folder.parent / "run/50_tune_answers/sparselearn/model", lm_folder, dtype="bfloat16")
+    (x, coords), asked = given(folder)["b"], Question("", "b", "", "", *ASKED[0], 0)
+    bags = {"b": linspace_cap(read_features(folder.parent / "run/b.h5"), MAX_TILES)}
     told = answer(ours, [asked], bags, answer_form="text", batch_tokens=65536, rotations=2)
     assert model.answer(x, coords, *ASKED[0]).log_probs == told.loc[0, LOGP[:3]].tolist()
     assert next(model.vlm.lm.parameters()).dtype == torch.bfloat16
 
 
-def test_one_question_alone_is_answered_alike_but_for_rounding(tmp_path, lm_folder):
-    folder = published(tmp_path, lm_folder, "tcssa")
+def test_one_question_alone_is_answered_alike_but_for_rounding(published, lm_folder):
+    folder = published("tcssa")
     model = AutoModel.from_pretrained(folder, trust_remote_code=True, lm=lm_folder)
-    x, coords = given(tmp_path)["b"]
+    x, coords = given(folder)["b"]
     alone = model.answer(x, coords, *ASKED[0]).log_probs
-    assert np.allclose(alone, answers_of(tmp_path, "tcssa").loc["b0", LOGP[:3]].tolist(), atol=1e-4, rtol=0)
+    assert np.allclose(alone, answers_of(folder, "tcssa").loc["b0", LOGP[:3]].tolist(), atol=1e-4, rtol=0)
     assert alone != model.answer(2 * x, coords, *ASKED[0]).log_probs
 
 
-def test_the_folder_s_code_imports_nothing_of_ours_and_trains_nothing(tmp_path, lm_folder):
-    folder = published(tmp_path, lm_folder, "locpath")
+def test_the_folder_s_code_imports_nothing_of_ours_and_trains_nothing(published, lm_folder):
+    folder = published("locpath")
     allowed = {"torch", "transformers", "safetensors", "huggingface_hub", "numpy", *sys.stdlib_module_names}
     for file in folder.glob("*.py"):
         nodes = list(ast.walk(ast.parse(file.read_text())))
@@ -132,14 +122,14 @@ def test_the_folder_s_code_imports_nothing_of_ours_and_trains_nothing(tmp_path, 
         ".slidesieve", "README.md", "config.json", "lora", "model.safetensors", "preprocessor_config.json", "tokenizer",
     }  # fmt: skip
     text = "".join(path.read_text(errors="ignore") for path in folder.rglob("*") if path.is_file())
-    assert str(tmp_path) not in text and lm_folder not in text
+    assert str(folder.parent) not in text and lm_folder not in text
 
 
 @pytest.mark.slow
-def test_it_loads_where_nothing_of_ours_is_installed(tmp_path, lm_folder):
+def test_it_loads_where_nothing_of_ours_is_installed(published, tmp_path, lm_folder):
     """In a process in which ABSENT cannot be imported; transformers is loaded before, for it asks what is there."""
-    folder = published(tmp_path, lm_folder, "sparselearn")
-    x, coords = given(tmp_path)["d"]
+    folder = published("sparselearn")
+    x, coords = given(folder)["d"]
     np.savez(tmp_path / "slide.npz", x=x, coords=coords)
     code = f"""
 import sys, json, numpy as np, transformers
@@ -155,29 +145,29 @@ print(json.dumps([answer.log_probs for answer in answers]))
         env={"HF_HOME": str(tmp_path / "hf"), "OMP_NUM_THREADS": "1", "PATH": ""},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
-    told = answers_of(tmp_path, "sparselearn")
+    told = answers_of(folder, "sparselearn")
     for i, found in enumerate(json.loads(run.stdout.splitlines()[-1])):
         assert np.allclose(found, told.loc[f"d{i}", LOGP[: len(found)]].tolist(), atol=1e-4, rtol=0)
     assert not (tmp_path / "store").exists()  # no notes are taken there
 
 
-def test_what_is_wrong_is_said_before_anything_is_loaded(tmp_path, lm_folder):
-    folder = published(tmp_path, lm_folder, "mean")
+def test_what_is_wrong_is_said_before_anything_is_loaded(published, lm_folder):
+    folder = published("mean")
     load = lambda **how: AutoModel.from_pretrained(folder, trust_remote_code=True, **how)  # noqa: E731
     with pytest.raises(ValueError, match="holds no language model; give lm="):
         load()
     with pytest.raises(ValueError, match="got device_map; expected lm, device, dtype"):
         load(lm=lm_folder, device_map="auto")
     model = load(lm=lm_folder)
-    x, coords = given(tmp_path)["a"]
+    x, coords = given(folder)["a"]
     with pytest.raises(ValueError, match=r"features: got \(41, 7\); expected \(n, 33\)"):
         model.answer(x[:, :7], coords, *ASKED[0])
     with pytest.raises(ValueError, match=r"options: got 1; expected 2 to 10"):
         model.answer(x, coords, "Which?", ["cyst"])
 
 
-def test_another_language_model_is_refused(tmp_path, lm_folder):
-    folder, other = published(tmp_path, lm_folder, "mean"), tmp_path / "other"
+def test_another_language_model_is_refused(published, tmp_path, lm_folder):
+    folder, other = published("mean"), tmp_path / "other"
     other.mkdir()
     for file in Path(lm_folder).iterdir():
         (other / file.name).write_bytes(file.read_bytes())
@@ -187,14 +177,31 @@ def test_another_language_model_is_refused(tmp_path, lm_folder):
         AutoModel.from_pretrained(folder, trust_remote_code=True, lm=str(other))
 
 
-def test_card_and_configs_say_what_the_run_says(tmp_path, lm_folder):
-    run = find_run(write_run(tmp_path / "run", lm_folder, "sparselearn"))
-    scores = tmp_path / "run/80_compare_methods/scores.csv"
-    scores.parent.mkdir()
+@pytest.fixture
+def compared(run_of):
+    """A sparselearn run with a comparison of its answers, which is taken away again."""
+    folder = run_of("sparselearn") / "80_compare_methods"
+    folder.mkdir()
     head = "method,k,seed,group,n_questions,n_slides,coverage,accuracy,ci_low,ci_high\n"
     rows = ["sparselearn,7,1,all,8,4,1,0.8125,0.71,0.91", "sparselearn,9,1,all,8,4,1,0.1,0.1,0.1"]
     rows += ["sparselearn_wrong_slide,7,1,all,8,4,1,0.3,0.2,0.4", "majority,0,0,all,8,4,1,0.25,0.2,0.3"]
-    scores.write_text(head + "\n".join(rows) + "\n")
+    (folder / "scores.csv").write_text(head + "\n".join(rows) + "\n")
+    answers = hash_file(folder.parent / "60_answer_questions/sparselearn/answers.csv")[:16]
+    write_receipt(folder, "80_compare_methods", {}, {"answers": {"sparselearn/answers.csv": answers}})
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_scores_of_other_answers_are_not_this_model_s(compared, tmp_path):
+    receipt = json.loads((compared / "receipt.json").read_text())
+    receipt["recipe"]["inputs"]["answers"]["sparselearn/answers.csv"] = "0" * 16
+    (compared / "receipt.json").write_text(json.dumps(receipt))
+    told = Told.of(find_run(compared.parent))
+    assert told.scores.empty and told.floors.empty and told.n_questions == 8
+
+
+def test_card_and_configs_say_what_the_run_says(compared, tmp_path, lm_folder):
+    run = find_run(compared.parent)
     publish(run, tmp_path / "model", command=COMMAND)
     text = (tmp_path / "model/README.md").read_text()
     front = yaml.safe_load(text.split("---")[1])
@@ -223,6 +230,4 @@ def test_card_and_configs_say_what_the_run_says(tmp_path, lm_folder):
     ],
 )
 def test_the_card_hands_down_the_terms_of_a_known_encoder(encoder, licence):
-    from slidesieve.exports.card import CardFacts, _encoder
-
-    assert licence in _encoder(CardFacts(None, {"encoder": encoder}, False, "", "x"))
+    assert licence in _encoder(CardFacts(None, {"encoder": encoder}, "", False, "", "x"))

@@ -15,6 +15,7 @@ SMALL = {
         import math
         from math import sqrt as root
         from typing import NamedTuple
+        from slidesieve.training import tracking
         LIMIT = 3
         ADVICE = "try again"
         A, B = 1, 2
@@ -29,6 +30,7 @@ SMALL = {
         def unused():
             return f(None)
         """,
+    "slidesieve/training/tracking.py": "def log(x): return x\n",
     "slidesieve/parts/__init__.py": "from .one import g\n",
     "slidesieve/parts/one.py": """
         from .. import below
@@ -118,6 +120,7 @@ def test_a_module_as_a_value_or_asked_for_something_unknown_is_reached_whole(sma
         ("slidesieve/below.py", " is given", " it is"),
         ("slidesieve/below.py", "*, deep: int = 2) -> Size", "*, deep: float = 2) -> object"),
         ("slidesieve/below.py", "import math\n", ""),
+        ("slidesieve/below.py", "return Size(", "tracking.log(deep + 1)\n    return Size("),
         ("slidesieve/figures/colours.py", "1", "2"),
         ("slidesieve/figures/score.py", "return GREY", "return 3, GREY"),
     ],
@@ -144,6 +147,7 @@ def test_what_makes_no_result_does_not_count(small, name, old, new):
             ["slidesieve.below.f"],
         ),
         ("slidesieve/below.py", "wide: int = LIMIT", "wide: float = LIMIT", ["slidesieve.below.Size"]),
+        ("slidesieve/below.py", "Size(int(", "Size(tracking.log(1) and int(", ["slidesieve.below.f"]),
         ("slidesieve/parts/one.py", "below.f(x).wide", "below.f(x)", ["slidesieve.parts.one.g"]),
     ],
 )

@@ -1,1 +1,1 @@
-"""A run in other people's forms: a Hugging Face folder, QuPath's GeoJSON, AnnData. May import all rooms above it."""
+"""A run in other people's forms: Hugging Face, QuPath's GeoJSON, AnnData, lmms-eval. May import all rooms above it."""

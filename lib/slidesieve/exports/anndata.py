@@ -11,7 +11,7 @@ import numpy as np
 
 from slidesieve.exports.kept import Kept, kept_tiles
 from slidesieve.exports.runs import Run
-from slidesieve.exports.whole_folder import check_out, whole_folder
+from slidesieve.exports.whole_folder import whole_folder
 
 KIND, FILE = "anndata", "kept_tiles.h5ad"
 WORDS = h5py.string_dtype()
@@ -19,9 +19,8 @@ WORDS = h5py.string_dtype()
 
 def publish(run: Run, out: Path, *, command: str, include_lm: bool = False) -> list[str]:
     """Write OUT/kept_tiles.h5ad; say what was written."""
-    check_out(out, KIND)
-    slides = list(kept_tiles(run))
     with whole_folder(out, KIND) as aside:
+        slides = list(kept_tiles(run))
         write_h5ad(aside / FILE, slides, run, command)
     n = sum(len(kept.x) for kept in slides)
     return [f"{n:,} tiles of {len(slides):,} slides, {slides[0].x.shape[1]} features each"]

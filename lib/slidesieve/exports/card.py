@@ -1,7 +1,6 @@
 """The card of a published model, out of what the run left: scores beside their floors, data, encoder, licences."""
 
 import json
-import subprocess
 from importlib import metadata
 from typing import NamedTuple, Self
 
@@ -10,7 +9,8 @@ import pandas as pd
 from slidesieve.answers.controls import CONTROLS
 from slidesieve.exports.runs import Run
 from slidesieve.features.known_encoders import known
-from slidesieve.provenance.files import ROOT, hash_file, read_receipt
+from slidesieve.provenance.files import hash_file, read_receipt
+from slidesieve.provenance.receipts import commit_of
 
 INHERITED = (
     "Weights that were trained on an encoder's features may count as a derivative of the encoder: the licences of\n"
@@ -55,7 +55,8 @@ class CardFacts(NamedTuple):
 
     told: Told
     tiles: dict  # preprocessor_config.json
-    lm: str  # where the language model is
+    lm: str  # where the language model is, in words
+    lm_inside: bool
     command: str
     name: str
 
@@ -67,12 +68,8 @@ def card(run: Run, facts: CardFacts) -> str:
 
 
 def _scores(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows of the comparison's scores.csv: of the run, and of what it must beat; none where there is no comparison."""
-    path = run.comparison / "scores.csv"
-    if not path.is_file():
-        empty = pd.DataFrame(columns=["method", "group", "n_questions", "accuracy", "ci_low", "ci_high"])
-        return empty, empty
-    table = pd.read_csv(path, dtype={"method": str})
+    """Rows of the comparison's scores: of the run, and of what it must beat; none where it was not compared."""
+    table = run.compared_scores()
     ours = table["seed"].eq(run.seed) & table["k"].isin([run.k, 0])
     own = table[ours & table["method"].eq(run.method)]
     wanted = [*(run.method + end for end in CONTROLS), "random", "mean", "blank", "text_only", "all"]
@@ -119,7 +116,7 @@ Research software; not a medical device, and not for diagnosis."""
 
 
 def _use(facts: CardFacts) -> str:
-    lm = "" if "folder" in facts.lm else ", lm=PATH_OR_ID"
+    lm = "" if facts.lm_inside else ", lm=PATH_OR_ID"
     return f"""## Use
 
 `pip install torch transformers safetensors`; slidesieve itself is not needed. The code in this folder is cut out of it.
@@ -138,7 +135,7 @@ level-0 pixels. Options are scored by their log-likelihood; nothing is sampled."
 
 def _score_tables(run: Run, told: Told) -> str:
     if not len(told.scores):
-        return "## Scores\n\nNot compared with floors: the run has no comparison of methods. Claim nothing."
+        return "## Scores\n\nNot compared with floors: no comparison of methods has these very answers. Claim nothing."
     rows = [_row(row.group, row) for row in told.scores.itertuples()]
     beside = [_row(f"`{row.method}`", row) for row in told.floors.itertuples()]
     return "\n".join(
@@ -176,10 +173,11 @@ def _encoder(facts: CardFacts) -> str:
 def _made(run: Run, facts: CardFacts) -> str:
     receipt = read_receipt(run.checkpoint)
     given = {name: value for name, value in receipt["recipe"]["parameters"].items() if "/" not in str(value)}
+    trained = receipt.get("environment", {}).get("commit") or "not told"
     return f"""## How it was made
 
-slidesieve {metadata.version("slidesieve")}, commit {commit()}; receipt of the training {receipt["digest"]}
-({receipt["finished"]}), of the answers {run.digest}.
+Receipt of the training {receipt["digest"]} ({receipt["finished"]}, commit {trained}), of the answers {run.digest}.
+Exported by slidesieve {metadata.version("slidesieve")}, commit {commit_of() or "not told"}.
 
 ```
 {facts.command}
@@ -190,14 +188,3 @@ Parameters of the last training stage:
 ```json
 {json.dumps(given, indent=1)}
 ```"""
-
-
-def commit() -> str:
-    """The checkout's commit, "+" behind it if files of it were changed; or that there is none."""
-    told = [
-        subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
-        for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
-    ]
-    if any(one.returncode for one in told):
-        return "unknown (not a checkout)"
-    return told[0].stdout.strip() + ("+" if told[1].stdout.strip() else "")

@@ -19,7 +19,7 @@ from slidesieve.exports.configuration import SlideSieveConfig
 from slidesieve.exports.modeling import LM, LORA, TOKENIZER, WEIGHTS
 from slidesieve.exports.runs import Run, placed
 from slidesieve.exports.source import Cut
-from slidesieve.exports.whole_folder import check_out, whole_folder
+from slidesieve.exports.whole_folder import whole_folder
 from slidesieve.provenance.weights import WEIGHTS as WEIGHT_FILES
 from slidesieve.provenance.weights import fingerprint, snapshot
 
@@ -35,11 +35,9 @@ OF_THE_LM += ("added_tokens.json", "vocab*", "merges.txt", "*.model", "*.jinja",
 
 def publish(run: Run, out: Path, *, command: str, include_lm: bool = False) -> list[str]:
     """Write the folder; say what was written. Raises ValueError, before any is, for a run that cannot be published."""
-    check_out(out, KIND)
-    base = language_model(run)
     own = (run.checkpoint / "model" / LM).is_dir()
-    facts, tiles = Told.of(run), encoder_of(run)
     with whole_folder(out, KIND) as aside:
+        base, tiles = language_model(run), encoder_of(run)
         for name, text in source_of(run).items():
             (aside / name).write_text(text, encoding="utf-8")
         copy_model(run, aside)
@@ -50,7 +48,7 @@ def publish(run: Run, out: Path, *, command: str, include_lm: bool = False) -> l
         _write_json(aside / "config.json", config_of(run, own_lm=own))
         _write_json(aside / "preprocessor_config.json", tiles)
         included = "tuned whole, in the folder" if own else "in the folder" if include_lm else "given at load"
-        text = card(run, CardFacts(facts, tiles, included, command, out.name))
+        text = card(run, CardFacts(Told.of(run), tiles, included, own or include_lm, command, out.name))
         (aside / "README.md").write_text(text, encoding="utf-8")
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     return [f"{run.method}, k {run.k}, seed {run.seed}: {size / 1e6:.1f} MB, language model {included}"]

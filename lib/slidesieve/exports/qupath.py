@@ -12,7 +12,7 @@ import numpy as np
 
 from slidesieve.exports.kept import Kept, kept_tiles
 from slidesieve.exports.runs import Run
-from slidesieve.exports.whole_folder import check_out, whole_folder
+from slidesieve.exports.whole_folder import whole_folder
 
 KIND = "qupath"
 COLOUR = [123, 63, 160]  # purple, as methods are in the report
@@ -20,7 +20,6 @@ COLOUR = [123, 63, 160]  # purple, as methods are in the report
 
 def publish(run: Run, out: Path, *, command: str, include_lm: bool = False) -> list[str]:
     """Write OUT/<slide_id>.geojson for every slide; say what was written."""
-    check_out(out, KIND)
     n_slides = n_tiles = 0
     with whole_folder(out, KIND) as aside:
         for kept in kept_tiles(run):

@@ -5,11 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from slidesieve.cohort.manifest import Manifest, read_manifest
+from slidesieve.cohort.splits import split_of
+from slidesieve.datasets.questions import Question, read_asked
+from slidesieve.experiments.found import ANSWERED, COMPARED
 from slidesieve.features.bag_files import BagFiles, load_available_bags
 from slidesieve.provenance.files import RECEIPT, ROOT, outputs_of, read_json, read_receipt
 
-ANSWERS, COMPARISON = "60_answer_questions", "80_compare_methods"
+SCORES = ["method", "k", "seed", "group", "n_questions", "accuracy", "ci_low", "ci_high"]
 
 
 class Run(NamedTuple):
@@ -31,17 +36,35 @@ class Run(NamedTuple):
     def seed(self) -> int:
         return self.model["seed"]
 
-    @property
-    def comparison(self) -> Path:
-        """The folder of the experiment's comparison, there or not."""
-        return next((p for p in self.folder.parents if (p / COMPARISON).is_dir()), self.folder.parent) / COMPARISON
-
     def path(self, name: str) -> Path | None:
         """Where an input of the answering stage lies; None where it had none. ValueError if it is gone."""
         return placed(self.given[name], self.root, of=f"{name} of {self.folder}") if self.given[name] else None
 
     def manifest(self) -> Manifest:
         return read_manifest(self.path("manifest"))
+
+    def asked(self) -> list[Question]:
+        """The questions that were answered, in their table's order. ValueError if the table no longer holds them."""
+        manifest, wanted = self.manifest(), self.given["answered_split"]
+        split = split_of(manifest, self.given["fold"])
+        asked = [q for q in read_asked(self.path("questions"), manifest) if split[q.slide_id] == wanted]
+        answered = set(pd.read_csv(self.folder / "answers.csv", usecols=["ID"], dtype=str)["ID"])
+        if apart := sorted({question.id for question in asked} ^ answered):
+            raise ValueError(
+                f"{self.folder}: {len(apart)} questions were answered or are in {self.given['questions']}, not both "
+                f"({apart[0]}); expected the table that was answered; put it back, or answer again"
+            )
+        return asked
+
+    def compared_scores(self) -> pd.DataFrame:
+        """The experiment's table of scores, if its comparison has these very answers; else no row of it."""
+        for folder in (parent / COMPARED for parent in self.folder.parents):
+            if (folder / RECEIPT).is_file():
+                known = read_receipt(folder)["recipe"]["inputs"].get("answers", {})
+                digest = outputs_of(self.folder)["answers.csv"]
+                if digest.startswith(known.get(f"{self.folder.name}/answers.csv", "none")):
+                    return pd.read_csv(folder / "scores.csv", usecols=SCORES, dtype={"method": str})
+        return pd.DataFrame(columns=SCORES)
 
     def bags(self, slides: list[str]) -> BagFiles:
         """Bags of these slides, as they were when they were answered about."""
@@ -56,7 +79,9 @@ def find_run(folder: Path, *, method: str = "", k: int | None = None, seed: int 
     """
     runs = list(_runs(folder))
     if not runs:
-        raise ValueError(f"{folder}: no finished {ANSWERS} in it; expected an experiment's folder, or one such stage's")
+        raise ValueError(
+            f"{folder}: no finished {ANSWERED} in it; expected an experiment's folder, or one such stage's"
+        )
     fit = [
         run for run in runs
         if method in ("", run.method) and k in (None, run.k) and seed in (None, run.seed)
@@ -84,10 +109,10 @@ def _words(method: str, k: int | None, seed: int | None) -> tuple:
 
 def _runs(folder: Path) -> Iterator[Run]:
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; expected an experiment's, or one of {ANSWERS}'s; correct it")
-    for receipt in sorted({*folder.glob(RECEIPT), *(folder / ANSWERS).rglob(RECEIPT)}):
+        raise ValueError(f"{folder}: no such folder; expected an experiment's, or one of {ANSWERED}'s; correct it")
+    for receipt in sorted({*folder.glob(RECEIPT), *(folder / ANSWERED).rglob(RECEIPT)}):
         told = read_receipt(receipt.parent)
-        if told["stage"] == ANSWERS:
+        if told["stage"] == ANSWERED:
             yield _run(receipt.parent.resolve(), told)
 
 

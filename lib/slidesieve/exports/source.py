@@ -44,10 +44,11 @@ class Cut:
         self.roots = set(roots)
         self.names = {full.rpartition(".")[0]: name for full, name in roots.items()}
         self.reached, self.said, self.looked_up = set(roots), set(), set()
-        size = -1
+        size, read = -1, set()
         while size != (size := len(self.reached) + len(self.said)):
-            for full in sorted(self.reached):
+            for full in sorted(self.reached - read):
                 self._read(full)
+                read |= set() if self._is_class(full) else {full}  # of a class more is taken as more is said
 
     def files(self) -> dict[str, str]:
         """File name -> text, of every module that has a definition here."""
@@ -96,6 +97,9 @@ class Cut:
     def _statements(self, full: str) -> list[ast.stmt]:
         return self._module(full).defined[full.rpartition(".")[2]]
 
+    def _is_class(self, full: str) -> bool:
+        return any(isinstance(statement, ast.ClassDef) for statement in self._statements(full))
+
     def _nodes(self, full: str) -> Iterator[ast.AST]:
         """The syntax of a definition, but for methods that are left out and rows that are not picked."""
         left_out = {node for statement in self._statements(full) for node in self._left_out(full, statement)}
@@ -131,7 +135,8 @@ class Cut:
         used = {n.id for full in fulls for n in self._nodes(full) if isinstance(n, ast.Name)}
         parts = [source.text_of(s, self._edits(full, s, source)) for s, full in kept]
         head = HEADER.format(module=name, version=self.version) + source.docstring()
-        return "\n".join([head, *self._imports(name, source, used), "", *parts]).rstrip() + "\n"
+        text = "\n".join([head, *self._imports(name, source, used), "", *parts]).rstrip() + "\n"
+        return re.sub(r"\n{4,}", "\n\n\n", text)
 
     def _edits(self, full: str, statement: ast.stmt, source: "Source") -> list[Edit]:
         dropped = self._left_out(full, statement)

@@ -9,20 +9,10 @@ from slidesieve.provenance.files import files_under
 from slidesieve.provenance.folders import check_folder, mark, marked_files
 
 
-def check_out(out: Path, kind: str) -> None:
-    """Raise ValueError unless `out` is new, empty, or an export of this kind to which nobody has added a file."""
-    check_folder(out, _stage(kind))
-    foreign = sorted(set(files_under(out)) - marked_files(out)) if out.is_dir() else []
-    if foreign:
-        raise ValueError(
-            f"{out}: holds {foreign[0]}, which slidesieve did not write; give a new folder, or move it away"
-        )
-
-
 @contextmanager
 def whole_folder(out: Path, kind: str) -> Iterator[Path]:
     """Give a folder to write to; at the end it stands at `out`, or nothing has changed there if the block raised."""
-    check_out(out, kind)
+    _check_out(out, kind)
     aside, before = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.before")
     for folder in (aside, before):
         check_folder(folder, _stage(kind))
@@ -37,6 +27,16 @@ def whole_folder(out: Path, kind: str) -> Iterator[Path]:
         shutil.rmtree(before, ignore_errors=True)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _check_out(out: Path, kind: str) -> None:
+    """Raise ValueError unless `out` is new, empty, or an export of this kind to which nobody has added a file."""
+    check_folder(out, _stage(kind))
+    foreign = sorted(set(files_under(out)) - marked_files(out)) if out.is_dir() else []
+    if foreign:
+        raise ValueError(
+            f"{out}: holds {foreign[0]}, which slidesieve did not write; give a new folder, or move it away"
+        )
 
 
 def _stage(kind: str) -> str:

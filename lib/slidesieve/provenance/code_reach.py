@@ -2,7 +2,8 @@
 
 A result depends on these definitions, not on the files that they stand in: each is hashed by what it says, with every
 name of ours as the bare name of the definition that it stands for, so that code may move between files. What does not
-make a result does not count: comments, docstrings, types of arguments, the words of an error or of a printed line.
+make a result does not count: comments, docstrings, types of arguments, the words of an error or of a printed line, and
+what is told to a tracker.
 
 - What a module does when it is imported counts wherever anything of it is reached.
 - A word that is the dotted name of a definition stands for that definition.

@@ -3,8 +3,18 @@
 import ast
 from typing import NamedTuple
 
-from slidesieve.provenance.code_modules import Import, Library, Module, follow_name, imports_of, is_definition
+from slidesieve.provenance.code_modules import (
+    PACKAGE,
+    Import,
+    Lead,
+    Library,
+    Module,
+    follow_name,
+    imports_of,
+    is_definition,
+)
 
+TELLS_OTHERS = f"{PACKAGE}.training.tracking"  # a call of it that stands by itself makes no result
 Picks = dict[str, frozenset[str]]  # what a stage is told: parameter -> words, some of which may be rows of its table
 
 
@@ -81,8 +91,10 @@ class _Reader(ast.NodeTransformer):
         node.msg = None
         return self.generic_visit(node)
 
-    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         call = node.value
+        if isinstance(call, ast.Call) and any(lead.module == TELLS_OTHERS for lead in self._leads(call.func)):
+            return None
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "print":
             for inner in ast.walk(call):
                 if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
@@ -110,20 +122,21 @@ class _Reader(ast.NodeTransformer):
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         is_new = isinstance(node.ctx, ast.Store) and node.id not in self.imported
-        return node if is_new else self._written(node, [node.id])
+        return node if is_new else self._written(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        parts, first = [node.attr], node.value
-        while isinstance(first, ast.Attribute):
-            parts, first = [first.attr, *parts], first.value
-        return self._written(node, [first.id, *parts]) if isinstance(first, ast.Name) else self.generic_visit(node)
+        return self._written(node) if _dotted(node) else self.generic_visit(node)
 
-    def _written(self, node: ast.AST, parts: list[str]) -> ast.AST:
-        """A dotted name as what it stands for: a definition's bare name, or an import in full."""
-        first, *rest = parts
+    def _leads(self, node: ast.AST) -> list[Lead]:
+        """What a dotted name stands for here; none where it is no name, or a name of the definition's own."""
+        first, *rest = _dotted(node) or [""]
         starts = [f"{self.module.name}.{first}"] if self.module.name and first in self.module.defined else []
         starts += [self.imported[first]] if first in self.imported else []
-        leads = [follow_name(".".join([start, *rest]), self.ours) for start in starts]
+        return [follow_name(".".join([start, *rest]), self.ours) for start in starts]
+
+    def _written(self, node: ast.AST) -> ast.AST:
+        """A dotted name as what it stands for: a definition's bare name, or an import in full."""
+        leads = self._leads(node)
         self.names |= {f"{lead.module}.{lead.name}".rstrip(".") for lead in leads if lead.module}
         if not leads:
             return node
@@ -152,6 +165,14 @@ def written(node: object) -> str:
             fields["values"] = [v for v in node.values if not (isinstance(v, ast.Constant) and v.value == "")]
         return f"{type(node).__name__}({', '.join(f'{name}={written(value)}' for name, value in fields.items())})"
     return f"[{', '.join(map(written, node))}]" if isinstance(node, list) else repr(node)
+
+
+def _dotted(node: ast.AST) -> list[str]:
+    """The parts of a dotted name; none for what is no name."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts, node = [node.attr, *parts], node.value
+    return [node.id, *parts] if isinstance(node, ast.Name) else []
 
 
 def _without_docstring(node: ast.AST) -> ast.AST:

@@ -199,11 +199,11 @@ def _environment() -> dict[str, object]:
         "platform": platform.platform(),
         "device": device,
         "packages": installed,
-        "commit": _commit(),
+        "commit": commit_of(),
     }
 
 
-def _commit(checkout: Path = CHECKOUT) -> str:
+def commit_of(checkout: Path = CHECKOUT) -> str:
     """The commit of the code that ran, with a `+` where files were changed since; "" where git knows of none."""
     if not (checkout / ".git").exists():
         return ""

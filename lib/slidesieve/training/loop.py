@@ -28,6 +28,7 @@ from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
 from slidesieve.compressors.topk import TAU_SCHEDULES
 from slidesieve.models.reproducible import reproducible
+from slidesieve.training import tracking
 from slidesieve.training.feed import Feed, Phase, alignment_phases, batches
 from slidesieve.training.launch import run_in_processes
 from slidesieve.training.shares import Share
@@ -191,6 +192,7 @@ def _train(
                 print(f"step {state.step}/{work.steps}  loss {loss:.3f}  best validation {best:.3f}", flush=True)
             if accelerator.is_main_process and ends:
                 state.save_if_due(model, optimizer, schedule, minutes=save_minutes)
+    tracking.end()
     if leave_result and accelerator.is_main_process:
         state.save(model, optimizer, schedule)
     return state

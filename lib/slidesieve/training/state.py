@@ -12,6 +12,7 @@ from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from slidesieve.models.vlm import VLM
+from slidesieve.training import tracking
 from slidesieve.training.run_files import (
     Losses,
     best_of,
@@ -48,6 +49,7 @@ class RunState:
     def note(self, loss: float, lr: float) -> None:
         """Count a batch that is done."""
         self.rows.append((self.step, loss, lr))
+        tracking.log({"loss": loss, "lr": lr}, step=self.step, training=self.checkpoint.stem)
         self.step += 1
 
     def judge(
@@ -67,6 +69,7 @@ class RunState:
             seen = {"score": evaluate(model, share=share), **watch(model, share=share)}
             seen = of_first_process({name: float(value) for name, value in seen.items()})
         self.judged[self.step - 1] = seen
+        tracking.log(seen, step=self.step - 1, training=self.checkpoint.stem)
         if np.isfinite(seen["score"]) and seen["score"] > self.best_score and is_finite(model):
             self.best_score, self.best_step, self.best = seen["score"], self.step, trainable_state(model)
 
