@@ -2,7 +2,8 @@
 
 A template (Jinja2) lies beside its notebook and holds a macro for each sentence. A line's end in it is a space, and no
 space stands before a closing mark, so that each case may have lines of its own. It may ask `share | percent`,
-`difference | points`, `table | by("column", ...)` and `number is known` (not nan).
+`difference | points`, either with its interval (`share | percent_within(low, high)`), `table | by("column", ...)` and
+`number is known` (not nan).
 """
 
 import re
@@ -29,6 +30,7 @@ def fill(template: Path, sentence: str, **about: object) -> str:
     """Say the macro `sentence` of a template about tables and numbers; what it asks for and is not given raises."""
     environment = Environment(loader=FileSystemLoader(template.parent), undefined=StrictUndefined)
     environment.filters |= {"percent": percent, "points": points, "by": by}
+    environment.filters |= {"percent_within": percent_within, "points_within": points_within}
     environment.tests["known"] = pd.notna
     said = getattr(environment.get_template(template.name).module, sentence)(**about)
     return re.sub(r" ([;,.)])", r"\1", re.sub(r"[ \n]+", " ", said)).strip(" ")
@@ -43,6 +45,32 @@ def percent(share: float) -> str:
 def points(difference: float) -> str:
     """Say a difference of shares in points (of per cent), with its sign."""
     return f"{100 * difference:+.1f}"
+
+
+def percent_within(share: float, low: float, high: float) -> str:
+    """Say a share and its interval: "81.4 % (77.7 to 84.8)"; without an interval the share alone."""
+    return f"{100 * share:.1f}{UNIT}" + _ends(low, high)
+
+
+def points_within(difference: float, low: float, high: float) -> str:
+    """Say a difference of shares and its interval: "+4.2 points (-1.0 to +9.3)"."""
+    return f"{points(difference)} points" + _ends(low, high, sign="+")
+
+
+def intervals(table: pd.DataFrame, columns: tuple[str, str, str], *, sign: str = "") -> list[str]:
+    """Say three columns of a table (value, low, high) in per cent or, with "+" as sign, in points; "" for nan."""
+    rows = table[list(columns)].itertuples(index=False)
+    return ["" if pd.isna(value) else f"{100 * value:{sign}.1f}{_ends(*ends, sign=sign)}" for value, *ends in rows]
+
+
+def set_out(columns: dict[str, object]) -> pd.DataFrame:
+    """A table for reading, of columns by their titles: the first one names the rows."""
+    first = next(iter(columns))
+    return pd.DataFrame(columns).set_index(first).rename_axis(index=None, columns=first)
+
+
+def _ends(low: float, high: float, *, sign: str = "") -> str:
+    return "" if pd.isna(low) else f" ({100 * low:{sign}.1f} to {100 * high:{sign}.1f})"
 
 
 def by(table: pd.DataFrame, *columns: str) -> dict[object, dict[str, object]]:
