@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from slide_files import smooth_noise, write_manifest, write_slide
 
-from slidesieve.analyses import token_maps
+from slidesieve.analyses import diversity, token_maps
 from slidesieve.cohort.manifest import read_manifest
 from slidesieve.features.bag import make_bag
 
@@ -13,10 +13,10 @@ from slidesieve.features.bag import make_bag
 def test_mean_pairwise_cosine_is_the_mean_over_pairs():
     x = np.random.default_rng(0).standard_normal((7, 13))
     pairs = [x[i] @ x[j] / np.linalg.norm(x[i]) / np.linalg.norm(x[j]) for i in range(7) for j in range(i)]
-    assert token_maps.mean_pairwise_cosine(x) == pytest.approx(np.mean(pairs))
-    assert token_maps.mean_pairwise_cosine(np.tile(x[:1], (5, 1))) == pytest.approx(1)
-    assert token_maps.mean_pairwise_cosine(np.array([[1.0, 0], [-2, 0]])) == pytest.approx(-1)
-    assert np.isnan(token_maps.mean_pairwise_cosine(x[:1]))
+    assert diversity.mean_pairwise_cosine(x) == pytest.approx(np.mean(pairs))
+    assert diversity.mean_pairwise_cosine(np.tile(x[:1], (5, 1))) == pytest.approx(1)
+    assert diversity.mean_pairwise_cosine(np.array([[1.0, 0], [-2, 0]])) == pytest.approx(-1)
+    assert np.isnan(diversity.mean_pairwise_cosine(x[:1]))
 
 
 @pytest.mark.parametrize("n", [1, 3, 4, 9])
@@ -59,16 +59,18 @@ def test_spread_is_against_as_many_random_tiles():
         scattered.append(np.mean([np.hypot(*(point - some.mean(0))) for point in some]))
     centre = place[kept].mean(0)
     own = np.mean([np.hypot(*(place[i] - centre)) for i in kept])
-    found = token_maps.relative_spread(place, kept, draws=50, seed=3)
+    found = diversity.relative_spread(place, kept, draws=50, seed=3)
     assert found == pytest.approx(own / np.mean(scattered))
-    assert token_maps.relative_spread(7 * place + 3, kept, draws=50, seed=3) == pytest.approx(found)
+    assert diversity.relative_spread(7 * place + 3, kept, draws=50, seed=3) == pytest.approx(found)
     place[:7] = (9.0, 9.0)
-    assert token_maps.relative_spread(place, kept, draws=50, seed=3) == pytest.approx(0, abs=1e-12)
-    assert np.isnan(token_maps.relative_spread(place, kept[:1], draws=5, seed=3))
+    assert diversity.relative_spread(place, kept, draws=50, seed=3) == pytest.approx(0, abs=1e-12)
+    assert np.isnan(diversity.relative_spread(place, kept[:1], draws=5, seed=3))
 
 
 def test_a_map_is_named_with_its_two_numbers():
-    assert token_maps.map_title("s1", 0.314, 0.049, 0.6) == "s1\ncosine 0.31 (random 0.05), spread ×0.60"
+    alike = pd.DataFrame({"slide_id": ["s1", "s2"], "kept": [0.314, 0.5], "random": [0.049, 0.5]})
+    spread = pd.DataFrame({"slide_id": ["s1"], "spread": [0.6]})
+    assert diversity.map_titles(alike, spread) == {"s1": "s1\ncosine 0.31 (random 0.05), spread ×0.60"}
 
 
 def test_an_archived_slide_has_no_picture(tmp_path):

@@ -2,8 +2,8 @@
 
 A template (Jinja2) lies beside its notebook and holds a macro for each sentence. A line's end in it is a space, and no
 space stands before a closing mark, so that each case may have lines of its own. It may ask `share | percent`,
-`difference | points`, either with its interval (`share | percent_within(low, high)`), `table | by("column", ...)` and
-`number is known` (not nan).
+`difference | points`, either with its interval (`share | percent_within(low, high)`), `table | by("column", ...)`,
+`named(method, k)` and `number is known` (not nan).
 """
 
 import re
@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from slidesieve.evaluation.verdicts import readable
 from slidesieve.provenance.parameters import template_of
 from slidesieve.provenance.receipts import notebook_of
 
@@ -30,6 +31,7 @@ def fill(template: Path, sentence: str, **about: object) -> str:
     """Say the macro `sentence` of a template about tables and numbers; what it asks for and is not given raises."""
     environment = Environment(loader=FileSystemLoader(template.parent), undefined=StrictUndefined)
     environment.filters |= {"percent": percent, "points": points, "by": by}
+    environment.globals |= {"named": named}
     environment.filters |= {"percent_within": percent_within, "points_within": points_within}
     environment.tests["known"] = pd.notna
     said = getattr(environment.get_template(template.name).module, sentence)(**about)
@@ -67,6 +69,19 @@ def set_out(columns: dict[str, object]) -> pd.DataFrame:
     """A table for reading, of columns by their titles: the first one names the rows."""
     first = next(iter(columns))
     return pd.DataFrame(columns).set_index(first).rename_axis(index=None, columns=first)
+
+
+def named(method: str, k: int) -> str:
+    """Name a run: its method, and its k where it has one."""
+    return f"{method.replace('_', ' ')} (k = {k})" if k else method.replace("_", " ")
+
+
+def verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    """Set out a table of pairings (`evaluation.pairs`) for reading: differences in points, and what may be said."""
+    names = [named(*run) for run in zip(table["method"], table["k"], strict=True)]
+    others = [named(*run) for run in zip(table["other"], table["other_k"], strict=True)]
+    points = intervals(table, ("difference", "ci_low", "ci_high"), sign="+")
+    return set_out({"method": names, "beside": others, "difference (points)": points, "verdict": readable(table)})
 
 
 def _ends(low: float, high: float, *, sign: str = "") -> str:
