@@ -17,6 +17,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin_min
 
 from slidesieve.analyses.neighbours import bags_that_vary, grid_of
+from slidesieve.analyses.sentences import set_out
 from slidesieve.compressors.windows import segment_mean, windows
 from slidesieve.evaluation.stats import LEVEL, Estimate
 from slidesieve.features.bag import Bag, spectrum
@@ -188,7 +189,7 @@ def readable(verdict: pd.DataFrame) -> pd.DataFrame:
     for slides, value, low, high in verdict[["slides", *Estimate._fields]].itertuples(index=False):
         interval = f" ({low:.3g} to {high:.3g})" if slides > 1 else ""
         shown.append(f"{value:.3g}{interval}" if slides else "not shown")
-    return pd.DataFrame({"slides": verdict["slides"], "median": shown}).set_axis(verdict["quantity"])
+    return set_out({"quantity": verdict["quantity"], "slides": verdict["slides"], "median": shown})
 
 
 def _median(values: Float[np.ndarray, " s"], *, draws: int, seed: int) -> Estimate:

@@ -7,6 +7,7 @@ space stands before a closing mark, so that each case may have lines of its own.
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -39,9 +40,9 @@ def fill(template: Path, sentence: str, **about: object) -> str:
 
 
 def percent(share: float) -> str:
-    """Say a share in per cent, to one decimal, or to two digits below one per cent."""
+    """Say a share in per cent, to one decimal, or to two digits below one per cent; none and all are whole."""
     number = 100 * share
-    return (f"{number:.2g}" if 0 < number < 1 else f"{number:.1f}" if number % 1 else f"{number:.0f}") + UNIT
+    return (f"{number:.2g}" if number < 1 else f"{number:.1f}" if share < 1 else f"{number:.0f}") + UNIT
 
 
 def points(difference: float) -> str:
@@ -65,10 +66,11 @@ def intervals(table: pd.DataFrame, columns: tuple[str, str, str], *, sign: str =
     return ["" if pd.isna(value) else f"{100 * value:{sign}.1f}{_ends(*ends, sign=sign)}" for value, *ends in rows]
 
 
-def set_out(columns: dict[str, object]) -> pd.DataFrame:
+def set_out(columns: Mapping[str, Iterable[object]]) -> pd.DataFrame:
     """A table for reading, of columns by their titles: the first one names the rows."""
-    first = next(iter(columns))
-    return pd.DataFrame(columns).set_index(first).rename_axis(index=None, columns=first)
+    table = pd.DataFrame({title: list(cells) for title, cells in columns.items()})
+    first = table.columns[0]
+    return table.set_index(first).rename_axis(index=None, columns=first)
 
 
 def named(method: str, k: int) -> str:
