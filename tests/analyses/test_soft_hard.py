@@ -345,8 +345,8 @@ def test_paths_are_said_with_their_differences_and_what_chance_changes():
     assert said("paths", scores=scored(PATHS | MORE_PATHS), agreed=more, mass=0.645).endswith(
         "intervals; without its denoiser the noisy path changes by +12.5 points (+2.5 to +22.5), with it the kept "
         "tiles' by -6.2 points (-16.2 to +3.8); 64.5 % of the gate's weight lies on the tiles kept, 25.0 % of the "
-        "noisy path's answers change from draw to draw, and models of different training seeds share 37.5 % of their kept "
-        "tiles (Jaccard index; 12.5 % by chance)."
+        "noisy path's answers change from draw to draw, and models of different training seeds share 37.5 % of their "
+        "kept tiles (Jaccard index; 12.5 % by chance)."
     )
 
 
@@ -371,8 +371,8 @@ def test_the_leak_is_said_of_the_widest_features_at_the_nearest_alpha():
     assert at["probe"]["half_snr"] == pytest.approx(np.sqrt(0.25 / 0.75) * 6)
     found = (
         "20.0 % of a slide's 75 tiles are still recognised one by one (guessing 25.0 %; d = 33; theory 0.78 % for as "
-        "many independent features, 15.0 % for their participation ratio of 5); this model lets pass 2.4 %, on average, "
-        "of a tile that it leaves out."
+        "many independent features, 15.0 % for their participation ratio of 5); this model lets pass 2.4 %, on "
+        "average, of a tile that it leaves out."
     )
     begun = "**The leak.** When 4.0 % of a tile passes the gate and the rest is noise,"
     assert said("leak", at=at, n_classes=4, left_out=0.024) == (

@@ -206,7 +206,11 @@ def _as_tokens(ax: Axes, case: CaseView) -> None:
     for index, colour, what in ((case.planted, BLUE, "planted"), ([c.index for c in case.crops], ORANGE, "kept")):
         if len(index):
             ax.scatter(*places[list(index)].T, s=90, facecolors="none", edgecolors=colour, linewidths=1.8, label=what)
-    ax.set(xlabel="x (level-0 px)" if placed else "token", yticks=ax.get_yticks() if placed else [])
+    ax.set_xlabel("x (level-0 px)" if placed else "token")
+    if np.ptp(places[:, 1]) > 0:
+        ax.set_ylabel("y (level-0 px)")
+    else:  # a row
+        ax.set_yticks([])
     ax.invert_yaxis()
     ax.legend(frameon=False, fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
 
