@@ -56,7 +56,7 @@ def test_accuracy_by_length_by_hand():
     ("tiles", "names"),
     [
         (range(1, 41), ("1 to 10", "11 to 20", "21 to 30", "31 to 40")),
-        ([7] * 25 + list(range(8, 23)), ("7", "8 to 22")),  # one length stays together
+        ([7] * 25 + list(range(8, 23)), ("7 to 12", "13 to 22")),  # one length stays together
         ([9] * 33, ("9",)),
         (range(1000, 1019), ("1,000 to 1,018",)),  # too few for two bins of ten
         ([5], ("5",)),

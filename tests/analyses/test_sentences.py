@@ -81,10 +81,18 @@ def test_the_best_stands_beside_what_is_answered_without_a_slide():
         "**Without a slide 40.0 % of all questions are answered rightly**, by maj"
     )
     text = said("scores", seen=seen, blind=blind)
-    assert text.startswith(
-        "**Best is tcssa (k = 8) 61.0 % (52.0 to 67.0)**, of 2 that see the slide; all tiles answer 50.0 %;"
+    assert text == (
+        "**Of 1 that choose or compress the best is tcssa (k = 8) 61.0 % (52.0 to 67.0)**; all tiles answer 50.0 % "
+        "(40.0 to 60.0); without a slide the best is 40.0 %."
     )
-    assert "seed" not in text and "One seed was trained" in said("scores", seen=seen.assign(n_seeds=1), blind=blind)
+    assert "One seed was trained" in said("scores", seen=seen.assign(n_seeds=1), blind=blind)
+    assert said("scores", seen=seen.query("k == 0"), blind=blind).startswith("Nothing here chooses or compresses")
+
+
+def test_rows_are_named_by_method_and_k():
+    index = pd.MultiIndex.from_tuples([("all", 0), ("text_only", 0), ("tcssa", 8)], names=["method", "k"])
+    table = sentences.by_run(pd.DataFrame({"evidence": ["1.0", "2.0", "3.0"]}, index=index))
+    assert table.index.tolist() == ["all tiles", "text only", "tcssa (k = 8)"] and table.columns.name == "method"
 
 
 def test_a_kind_in_which_a_method_loses_to_its_floor_is_named():

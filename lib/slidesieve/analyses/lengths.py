@@ -72,7 +72,7 @@ def quantile_bins(n_tiles: Int[np.ndarray, " s"], *, most: int, fewest: int) -> 
     """
     ordered = np.sort(n_tiles)
     for many in range(most, 0, -1):
-        cuts = np.unique(ordered[[round(i * len(ordered) / many) for i in range(1, many)]])
+        cuts = np.unique(ordered[[i * len(ordered) // many for i in range(1, many)]])
         starts = cuts[cuts > ordered[0]]
         inside = np.digitize(ordered, starts)
         if len(starts) == 0 or np.bincount(inside).min() >= fewest:

@@ -75,7 +75,14 @@ def set_out(columns: Mapping[str, Iterable[object]]) -> pd.DataFrame:
 
 def named(method: str, k: int) -> str:
     """Name a run: its method, and its k where it has one."""
-    return f"{method.replace('_', ' ')} (k = {k})" if k else method.replace("_", " ")
+    name = "all tiles" if method == "all" else method.replace("_", " ")
+    return f"{name} (k = {k})" if k else name
+
+
+def by_run(table: pd.DataFrame) -> pd.DataFrame:
+    """Name the rows of a table that is indexed by method and k, for reading."""
+    names = [named(*run) for run in table.index]
+    return table.set_axis(names).rename_axis(index=None, columns="method")
 
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
