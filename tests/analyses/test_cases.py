@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from slide_files import smooth_noise, write_manifest, write_slide
 
-from slidesieve.analyses.cases import KINDS, choose, crops
+from slidesieve.analyses.cases import KINDS, choose, crops, views
 from slidesieve.analyses.token_maps import picture
 from slidesieve.cohort.manifest import read_manifest
 from slidesieve.features.bag import Bag
@@ -63,5 +63,9 @@ def test_crops_are_the_kept_tiles_by_rank_from_the_slide_itself(tmp_path):
     whole = pixels[0:64, 128:192].reshape(32, 2, 32, 2, 3).mean((1, 3))
     assert first.pixels.shape == (32, 32, 3) and np.abs(first.pixels - whole).max() <= 2
     assert picture(manifest, "s", bag).mpp == pytest.approx(0.5)
+    truth = pd.DataFrame([("s", 64, 0, "finding")], columns=["slide_id", "x_px0", "y_px0", "kind"])
+    view = views(manifest, {"s": bag}, ["s"], kept, truth=truth, most=2)["s"]
+    assert view.planted.tolist() == [1] and [crop.index for crop in view.crops] == [2, 7] and view.picture.mpp == 0.5
+    assert len(views(manifest, {"s": bag}, ["s"], kept, truth=None, most=2)["s"].planted) == 0
     unplaced = Bag("s", bag.x, bag.coords, {})
     assert [crop.pixels for crop in crops(manifest, unplaced, kept, most=5)] == [None] * 3

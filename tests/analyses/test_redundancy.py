@@ -11,7 +11,7 @@ from shared_data import SHARED
 from sklearn.metrics.pairwise import cosine_similarity
 from tiny_clip import write_clip
 
-from slidesieve.analyses import neighbours, redundancy
+from slidesieve.analyses import neighbours, redundancy, sentences
 from slidesieve.features.bag import make_bag
 from slidesieve.features.bag_files import open_features
 from slidesieve.features.readers import read_bag
@@ -40,6 +40,20 @@ def test_the_entropy_rank_is_r_of_r_like_axes_and_one_of_a_line():
     assert redundancy.entropy_rank(np.full(7, 1 / 7)) == pytest.approx(7)
     assert redundancy.entropy_rank(np.array([1.0, 0, 0])) == pytest.approx(1)
     assert redundancy.entropy_rank(np.array([0.5, 0.25, 0.25])) == pytest.approx(math.exp(1.5 * math.log(2)))
+
+
+def test_the_participation_ratio_counts_weak_axes_less_than_the_entropy_rank():
+    assert redundancy.participation_ratio(np.full(7, 1 / 7)) == pytest.approx(7)
+    assert redundancy.participation_ratio(np.array([1.0, 0, 0])) == pytest.approx(1)
+    share = np.array([0.5, 0.25, 0.25])
+    assert redundancy.participation_ratio(share) == pytest.approx(8 / 3)
+    assert redundancy.entropy_rank(share) > 8 / 3
+    x = slide("a", N, seed=3, rank=5).x.astype(np.float64)
+    covariance = np.cov(x.T)
+    table, _ = redundancy.spectra({"a": slide("a", N, seed=3, rank=5)}, ["a"], seed=0)
+    expected = np.trace(covariance) ** 2 / np.trace(covariance @ covariance)
+    assert table["participation_ratio"].item() == pytest.approx(expected, rel=1e-4)
+    assert table["participation_ratio"].item() < table["entropy_rank"].item()
 
 
 def test_axes_are_counted_up_to_the_share_they_hold():
@@ -275,7 +289,62 @@ def test_the_notebook_says_what_a_bare_store_cannot_show(tmp_path):
     result = run_here(NOTEBOOK, tmp_path / "74", given)
     assert result.status == "ran", result.error
     assert pd.read_csv(tmp_path / "74/relevance.csv").empty and pd.read_csv(tmp_path / "74/neighbours.csv").empty
-    page = result.printed
-    assert "3 slides have no coordinates: neighbours and windows cannot be shown for them" in page
-    assert "no labels: attention cannot be shown" in page
-    assert "no text_encoder: relevance to a text cannot be shown" in page
+    assert "3 slides have no coordinates: neighbours and windows cannot be shown for them" in result.printed
+    assert not (tmp_path / "74/relevance.png").exists()
+
+
+TEMPLATE = NOTEBOOK.with_suffix(".md.j2")
+
+
+def medians(**values):
+    """Medians of so many slides, each value with an interval of a hundredth about it."""
+    rows = [(name, n, value, value - 0.01, value + 0.01) for name, (n, value) in values.items()]
+    return pd.DataFrame(rows, columns=["quantity", "slides", "value", "low", "high"])
+
+
+def spectra_of(n, over):
+    named = {"rank the slide allows": 96.0, "entropy rank": 48.6, "participation ratio": 35.2}
+    named |= {"axes that hold 90 %": 44.0, "axes that hold 90 %, columns permuted": 55.0}
+    named |= {f"{index} over that with columns permuted": over for index in ("entropy rank", "participation ratio")}
+    return medians(**{name: (n, value) for name, value in named.items()})
+
+
+@pytest.mark.parametrize(
+    ("told", "begins"),
+    [
+        (spectra_of(40, 0.75), "**The tiles are redundant over the whole slide.** Of 96 axes"),
+        (spectra_of(40, 0.995), "**No redundancy over the whole slide is seen beyond the floor.**"),
+        (spectra_of(3, 0.75), "**Too few to tell:** 3 slides"),
+    ],
+)
+def test_redundancy_is_said_where_both_indices_are_below_their_floor(told, begins):
+    said = sentences.fill(TEMPLATE, "whole", told=told)
+    assert said.startswith(begins) and "entropy rank" in said and "35.2" in said
+
+
+def test_neighbours_and_clusters_and_sources_are_said_or_why_they_are_not():
+    none = medians(**{"neighbours minus random, centred": (0, np.nan)})
+    assert sentences.fill(TEMPLATE, "near", told=none).startswith("**Not shown.** No slide has coordinates")
+    few = {"R2 of k-means, M = 8": (40, 0.5), "R2 of k-means minus columns permuted, M = 8": (40, 0.2)}
+    said = sentences.fill(TEMPLATE, "few", told=medians(**few))
+    assert said.startswith("**The tiles form clusters.** The gap is widest at M = 8: there k-means keeps 50.0")
+    assert "+20.0 points (+19.0 to +21.0)" in said and "no windows could be merged" in said
+    assert sentences.fill(TEMPLATE, "few", told=medians()).startswith("**Not shown.**")
+    assert sentences.fill(TEMPLATE, "sources", labels="", text_encoder="").startswith("**Not shown.** No labels")
+    assert "no text encoder" in sentences.fill(TEMPLATE, "sources", labels="x.csv", text_encoder="")
+
+
+@pytest.mark.parametrize(
+    ("n", "auroc", "trained", "begins"),
+    [
+        (40, 0.93, 0.12, "**Attention is sparse.**"),
+        (40, 0.93, 0.47, "**Attention is no sparser than before training.**"),
+        (40, 0.52, 0.12, "**Attention says nothing here:**"),
+        (9, 0.93, 0.12, "**Too few to tell:** 9 slides"),
+    ],
+)
+def test_attention_is_sparse_only_beside_its_untrained_floor(n, auroc, trained, begins):
+    half = {"trained": trained, "untrained": 0.47}
+    told = medians(**{f"tiles that hold 50%, attention, {name}": (n, value) for name, value in half.items()})
+    table = pd.DataFrame({"source": ["attention, trained"], "auroc": [auroc]})
+    assert sentences.fill(TEMPLATE, "sparse", told=told, table=table).startswith(begins)

@@ -282,7 +282,7 @@ def test_kept_sets_of_one_checkpoint_twice_are_the_same_and_of_other_seeds_near_
 
 
 def test_the_filters_say_shares_and_differences_and_name_rows():
-    shares = {0: "0", 0.00123: "0.12", 0.0078: "0.78", 0.03: "3", 0.125: "12.5", 2 / 3: "66.7", 1: "100"}
+    shares = {0: "0", 0.00123: "0.12", 0.0078: "0.78", 0.03: "3.0", 0.125: "12.5", 2 / 3: "66.7", 1: "100"}
     assert [sentences.percent(share) for share in shares] == [f"{text}\N{NO-BREAK SPACE}%" for text in shares.values()]
     assert [sentences.points(by) for by in (-0.0394, 0.0, 0.125)] == ["-3.9", "+0.0", "+12.5"]
     rows = pd.DataFrame({"a": ["x", "x", "y"], "b": ["p", "q", "q"], "value": [1.0, 2.0, 4.0]})
@@ -296,8 +296,8 @@ def test_a_template_s_line_ends_are_spaces_and_none_stands_before_a_mark(tmp_pat
     template = tmp_path / "x.md.j2"
     words = "**A.**\n  {{ share | percent }} of n\n{% if low is known %}\n(at\nleast)\n{% endif %}\n; done\n."
     template.write_text(f"{{% macro a(share, low) %}}{words}{{% endmacro %}}")
-    assert sentences.fill(template, "a", share=0.5, low=0.1) == "**A.** 50\N{NO-BREAK SPACE}% of n (at least); done."
-    assert sentences.fill(template, "a", share=0.5, low=np.nan) == "**A.** 50\N{NO-BREAK SPACE}% of n; done."
+    assert sentences.fill(template, "a", share=0.5, low=0.1) == "**A.** 50.0\N{NO-BREAK SPACE}% of n (at least); done."
+    assert sentences.fill(template, "a", share=0.5, low=np.nan) == "**A.** 50.0\N{NO-BREAK SPACE}% of n; done."
     with pytest.raises(jinja2.UndefinedError, match="parameter 'share' was not provided"):
         sentences.fill(template, "a")
     with pytest.raises(TypeError, match="no keyword argument 'shares'"):
@@ -324,7 +324,7 @@ MORE_PATHS = {("soft_bypassed", "soft"): 0.125, ("hard_denoised", "hard"): -0.06
 def scored(paths):
     rows = [(*name, value, value - 0.1, value + 0.1) for name, value in paths.items()]
     table = pd.DataFrame(rows, columns=["path", "minus", "value", "ci_low", "ci_high"])
-    return table.assign(n_questions=33, n_slides=7)
+    return table.assign(n_questions=33, n_slides=17)
 
 
 def agreed(**rows):
@@ -335,16 +335,18 @@ def agreed(**rows):
 def test_paths_are_said_with_their_differences_and_what_chance_changes():
     few = agreed(soft_and_hard=(0.5, np.nan))
     assert said("paths", scores=scored(PATHS), agreed=few, mass=0.645) == (
-        "**On the test slides.** On 7 test slides the model answers 75 % of 33 questions rightly from the tiles it "
-        "keeps and 50 % from all tiles through the noisy gate, a difference of -25.0 points (-35.0 to -15.0), as all "
+        "**On the test slides.** On 17 test slides the model answers 75.0 % of 33 questions rightly from the tiles it "
+        "keeps and 50.0 % from all tiles through the noisy gate, a difference of -25.0 points (-35.0 to -15.0), as all "
         "here with 95 % intervals; 64.5 % of the gate's weight lies on the tiles kept."
     )
+    ten = said("paths", scores=scored(PATHS).assign(n_questions=10), agreed=few, mass=0.645)
+    assert ten.startswith("**On the test slides, too few to tell.** On 17")
     more = agreed(two_draws_of_noise=(0.75, np.nan), training_seeds=(0.375, 0.125))
     assert said("paths", scores=scored(PATHS | MORE_PATHS), agreed=more, mass=0.645).endswith(
         "intervals; without its denoiser the noisy path changes by +12.5 points (+2.5 to +22.5), with it the kept "
-        "tiles' by -6.2 points (-16.2 to +3.8); 64.5 % of the gate's weight lies on the tiles kept, 25 % of the noisy "
-        "path's answers change from draw to draw, and models of different training seeds share 37.5 % of their kept "
-        "tiles (Jaccard index; 12.5 % by chance)."
+        "tiles' by -6.2 points (-16.2 to +3.8); 64.5 % of the gate's weight lies on the tiles kept, 25.0 % of the "
+        "noisy path's answers change from draw to draw, and models of different training seeds share 37.5 % of their "
+        "kept tiles (Jaccard index; 12.5 % by chance)."
     )
 
 
@@ -368,14 +370,14 @@ def test_the_leak_is_said_of_the_widest_features_at_the_nearest_alpha():
     assert at["probe"]["half"] == half_skill(probe) == pytest.approx(0.25)
     assert at["probe"]["half_snr"] == pytest.approx(np.sqrt(0.25 / 0.75) * 6)
     found = (
-        "20 % of a slide's 75 tiles are still recognised one by one (guessing 25 %; d = 33; theory 0.78 % for as many "
-        "independent features, 15 % for their participation ratio of 5); this model lets pass 2.4 %, on average, of a "
-        "tile that it leaves out."
+        "20.0 % of a slide's 75 tiles are still recognised one by one (guessing 25.0 %; d = 33; theory 0.78 % for as "
+        "many independent features, 15.0 % for their participation ratio of 5); this model lets pass 2.4 %, on "
+        "average, of a tile that it leaves out."
     )
-    begun = "**The leak.** When 4 % of a tile passes the gate and the rest is noise,"
+    begun = "**The leak.** When 4.0 % of a tile passes the gate and the rest is noise,"
     assert said("leak", at=at, n_classes=4, left_out=0.024) == (
-        f"{begun} a linear probe reads which of 4 classes it is in 20 % of cases (untouched 100 %, guessing 25 %; "
-        f"d = 33; half of that skill is left at 25 %, a signal-to-noise ratio of 3.5), and {found}"
+        f"{begun} a linear probe reads which of 4 classes it is in 20.0 % of cases (untouched 100 %, guessing "
+        f"25.0 %; d = 33; half of that skill is left at 25.0 %, a signal-to-noise ratio of 3.5), and {found}"
     )
     alone = soft_hard.leak_at(leak_table().query("task != 'probe'"), 0.03)
     assert said("leak", at=alone, n_classes=0, left_out=0.024) == f"{begun} {found}"
@@ -421,7 +423,11 @@ def test_the_notebook_answers_in_three_sentences_without_truth_or_other_seeds(lm
     assert result.status == "ran", result.error
     answers = (tmp_path / "72/answers.md").read_text()
     told = answers.split("\n\n")
-    assert [text.split("**")[1] for text in told] == ["Along training.", "On the test slides.", "The leak."]
+    assert [text.split("**")[1] for text in told] == [
+        "Along training.",
+        "On the test slides, too few to tell.",
+        "The leak.",
+    ]
     leaked = pd.read_csv(tmp_path / "72/leak.csv")
     assert set(leaked["task"]) == {"identification"} and leaked["d"].unique().tolist() == [7, D]
     assert (leaked.loc[leaked["alpha"] == 1, "share"] == 1).all()

@@ -1,4 +1,4 @@
-"""Diversity of a selection against a double loop, and UMAP's structure on two clear clusters."""
+"""UMAP's structure on two clear clusters, which slides are mapped, and what stands beside a map."""
 
 import numpy as np
 import pandas as pd
@@ -8,15 +8,6 @@ from slide_files import smooth_noise, write_manifest, write_slide
 from slidesieve.analyses import token_maps
 from slidesieve.cohort.manifest import read_manifest
 from slidesieve.features.bag import make_bag
-
-
-def test_mean_pairwise_cosine_is_the_mean_over_pairs():
-    x = np.random.default_rng(0).standard_normal((7, 13))
-    pairs = [x[i] @ x[j] / np.linalg.norm(x[i]) / np.linalg.norm(x[j]) for i in range(7) for j in range(i)]
-    assert token_maps.mean_pairwise_cosine(x) == pytest.approx(np.mean(pairs))
-    assert token_maps.mean_pairwise_cosine(np.tile(x[:1], (5, 1))) == pytest.approx(1)
-    assert token_maps.mean_pairwise_cosine(np.array([[1.0, 0], [-2, 0]])) == pytest.approx(-1)
-    assert np.isnan(token_maps.mean_pairwise_cosine(x[:1]))
 
 
 @pytest.mark.parametrize("n", [1, 3, 4, 9])
@@ -49,28 +40,6 @@ def test_the_title_counts_planted_tiles_where_they_are_known():
     assert token_maps.title("s2", found) == "s2: kept tiles framed in orange"
 
 
-def test_spread_is_against_as_many_random_tiles():
-    rng = np.random.default_rng(0)
-    place, kept = rng.standard_normal((75, 2)), np.arange(7)
-    drawn = np.random.default_rng(3)
-    scattered = []
-    for _ in range(50):
-        some = place[drawn.choice(75, 7, replace=False)]
-        scattered.append(np.mean([np.hypot(*(point - some.mean(0))) for point in some]))
-    centre = place[kept].mean(0)
-    own = np.mean([np.hypot(*(place[i] - centre)) for i in kept])
-    found = token_maps.relative_spread(place, kept, draws=50, seed=3)
-    assert found == pytest.approx(own / np.mean(scattered))
-    assert token_maps.relative_spread(7 * place + 3, kept, draws=50, seed=3) == pytest.approx(found)
-    place[:7] = (9.0, 9.0)
-    assert token_maps.relative_spread(place, kept, draws=50, seed=3) == pytest.approx(0, abs=1e-12)
-    assert np.isnan(token_maps.relative_spread(place, kept[:1], draws=5, seed=3))
-
-
-def test_a_map_is_named_with_its_two_numbers():
-    assert token_maps.map_title("s1", 0.314, 0.049, 0.6) == "s1\ncosine 0.31 (random 0.05), spread ×0.60"
-
-
 def test_an_archived_slide_has_no_picture(tmp_path):
     path = write_slide(tmp_path / "a.tif", smooth_noise(300, 500))
     manifest = read_manifest(write_manifest(tmp_path / "m.csv", [{"slide_id": "a", "slide_path": "a.tif"}]))
@@ -78,3 +47,21 @@ def test_an_archived_slide_has_no_picture(tmp_path):
     assert token_maps.picture(manifest, "a", bag)[0].shape == (300, 500, 3)
     path.unlink()
     assert token_maps.picture(manifest, "a", bag) is None
+
+
+def test_a_map_knows_its_kept_and_planted_tiles(monkeypatch):
+    rng = np.random.default_rng(0)
+    coords = np.stack([np.arange(9) * 64, np.zeros(9, int)], 1)
+    bags = {"a": make_bag("a", rng.standard_normal((9, 5)), coords, {})}
+    monkeypatch.setattr(token_maps, "as_compressed", lambda model, bag: bag.x)
+    truth = pd.DataFrame(
+        [("a", 128, 0, "finding"), ("a", 192, 0, "tissue")], columns=["slide_id", "x_px0", "y_px0", "kind"]
+    )
+    how = {"neighbours": 3, "seed": 0}
+    (one,) = token_maps.mapped(None, bags, ["a"], {"a": np.array([4, 1])}, truth=truth, **how)
+    assert one.planted.tolist() == [2] and one.place.shape == (9, 2)
+    table = token_maps.table_of([one])
+    assert np.flatnonzero(table["kept"]).tolist() == [1, 4] and np.flatnonzero(table["planted"]).tolist() == [2]
+    assert table.columns.tolist() == ["slide_id", "tile", "umap_1", "umap_2", "kept", "planted"]
+    (unknown,) = token_maps.mapped(None, bags, ["a"], {"a": np.array([4, 1])}, truth=None, **how)
+    assert len(unknown.planted) == 0 and np.array_equal(unknown.place, one.place)

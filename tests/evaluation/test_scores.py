@@ -15,7 +15,16 @@ from slidesieve.datasets.questions import read_questions
 from slidesieve.evaluation.auroc import auc_scores, common_options, mean_pool_baseline, option_probability
 from slidesieve.evaluation.floors import WITHOUT_A_MODEL, floor_answers, heuristic_rows
 from slidesieve.evaluation.pairs import paired
-from slidesieve.evaluation.scores import best_first, in_words, over_seeds, scores, selection_scores, soft_and_hard
+from slidesieve.evaluation.scores import (
+    best_first,
+    in_words,
+    over_seeds,
+    scores,
+    seeing,
+    seeing_nothing,
+    selection_scores,
+    soft_and_hard,
+)
 from slidesieve.features.bag_files import load_bags
 
 
@@ -237,4 +246,11 @@ def test_over_seeds_every_answer_counts_once(cohort):
     assert row["seeds"] == "0+1+2" and row["n_seeds"] == 3 and row["k"] == 7
     assert row["ci_low"] <= row["accuracy"] <= row["ci_high"]
     told = in_words(table.reset_index()).loc[("sparselearn", 7), "evidence"]
-    assert told == f"{100 * row['accuracy']:.1f} ({100 * row['ci_low']:.0f} to {100 * row['ci_high']:.0f})"
+    assert told == f"{100 * row['accuracy']:.1f} ({100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f})"
+
+
+def test_what_saw_no_slide_is_told_from_what_did():
+    named = ["tcssa", "majority", "text_only", "blank", "random", "tcssa_wrong_slide", "tcssa_soft", "best_letter"]
+    table = pd.DataFrame({"method": named}, index=range(3, 11))
+    assert seeing_nothing(table)["method"].tolist() == ["majority", "text_only", "blank", "best_letter"]
+    assert seeing(table)["method"].tolist() == ["tcssa", "random"]

@@ -111,6 +111,17 @@ def test_accuracy_counts_seeds_from_five_on():
     assert widths[2] > 1.5 * widths[1] and verdicts.accuracy_of_runs(apart, **HOW).high <= 1
 
 
+def test_few_questions_or_patients_tell_nothing_whatever_the_interval_says():
+    assert [verdicts.too_few(*n) for n in ((29, 50), (30, 9), (30, 10))] == [True, True, False]
+    table = pd.DataFrame(
+        [("above", 50, 5, 10), ("above", 150, 5, 10), ("below in these runs", 30, 1, 9), ("", 10, 1, 1)],
+        columns=["verdict", "n_pairs", "n_seeds", "n_patients"],
+        index=[4, 2, 9, 1],
+    )
+    said = verdicts.readable(table)
+    assert said.tolist() == [verdicts.TOO_FEW, "above", verdicts.TOO_FEW, ""] and said.index.tolist() == [4, 2, 9, 1]
+
+
 # --- simulation: the truth is known
 
 PATIENTS, QUESTIONS, SD, TRIALS = 200, 4, 0.04, 400

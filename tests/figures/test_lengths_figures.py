@@ -5,6 +5,7 @@ import pytest
 from read_back import (
     bands,
     centres,
+    closed,
     curve,
     dots,
     fresh,
@@ -130,6 +131,21 @@ def test_only_accuracy_and_flips_have_a_band_from_low_to_high():
     assert bands(ax) == [[(64, 52, 73), (128, 57, 71), (512, 44, 86)], [(64, 11, 35), (128, 8, 26), (512, 3, 17)]]
     colours = [hex_of(band.get_facecolor()) for band in ax.collections]
     assert colours == [curve(ax, label).get_color() for label in ("subset", "another answer")] == list(CYCLE[2:4])
+
+
+def test_a_figure_has_counts_over_accuracies():
+    above, below = closed(lengths.by_length(BINS, overall=0.617, paper=PAPER)).axes
+    assert above.get_ylabel() == "questions" and below.get_ylabel() == "accuracy (%)"
+    assert rules(below, "y") == [("all lengths", 61.7)] and names(below.xaxis) == ["<64", "64-128", ">128"]
+
+
+@pytest.mark.parametrize(("keeps", "panels"), [(True, 2), (False, 1)])
+def test_a_method_that_keeps_no_tiles_has_no_panel_of_them(keeps, panels):
+    more = {"retained_chance": 0.1, "jaccard": 0.2}
+    table = STABILITY.assign(**more) if keeps else STABILITY.assign(**more, retained=float("nan"))
+    drawn = closed(lengths.shortened(table)).axes
+    assert [ax.get_ylabel() for ax in drawn] == ["questions (%)", "kept tiles (%)"][:panels]
+    assert legend(drawn[0]) == list(lengths.OF_ANSWERS.values())
 
 
 def test_below_a_size_stands_how_many_slides_are_longer():

@@ -66,15 +66,17 @@ RANKS = pd.DataFrame(
 )
 
 
-def test_a_slides_entropy_rank_stands_over_what_its_tiles_allow():
-    ax = redundancy.entropy_ranks(fresh(), RANKS)
+@pytest.mark.parametrize("index", ["entropy_rank", "participation_ratio"])
+def test_a_slides_axes_in_use_stand_over_what_its_tiles_allow(index):
+    named = {f"entropy_rank{end}": f"{index}{end}" for end in ("", "_permuted")}
+    ax = redundancy.axes_in_use(fresh(), RANKS.rename(columns=named), index)
     assert clouds(ax) == {
         "features": [(74, 21.7), (33, 9.1), (51, 13.3)],
         "columns permuted": [(74, 68.9), (33, 31.2), (51, 47.1)],
     }
     assert cloud_hues(ax) == {"features": BLUE, "columns permuted": GREY}
     assert points(curve(ax, "all axes alike")) == [(0, 0), (77.7, 77.7)] and outside(ax) == []
-    assert titles(ax) == ("most the slide allows: min(tiles - 1, width)", "entropy rank (axes)")
+    assert titles(ax) == ("most the slide allows: min(tiles - 1, width)", f"{index.replace('_', ' ')} (axes)")
 
 
 NEAR = several(

@@ -5,6 +5,7 @@ import pytest
 from matplotlib.colors import same_color
 from read_back import (
     centres,
+    closed,
     curve,
     dots,
     fresh,
@@ -205,3 +206,36 @@ def test_no_information_is_a_line_at_one_half():
     assert rules(ax, "x") == [("no information", 0.5)] and hex_of(curve(ax, "no information").get_color()) == GREY
     assert named(ax) == ["one run", "mean", "no information"]
     assert titles(ax) == ("AUROC", "") and outside(ax) == [] and ax.get_ylim() == (2.6, -0.6)
+
+
+def test_a_floor_that_is_not_in_the_table_is_not_in_the_legend():
+    assert "floor: best letter" not in named(scored(floors=(*FLOORS, "best_letter")))
+
+
+KINDS = pd.DataFrame(
+    [
+        ("all", 0, "evidence", 0.9, 0.85, 0.94),
+        ("all", 0, "composition", 0.8, 0.7, 0.88),
+        ("tcssa", 8, "evidence", 0.6, 0.5, 0.7),
+        ("tcssa", 8, "composition", 0.7, 0.62, 0.77),
+        ("tcssa", 8, "all", 0.65, 0.6, 0.7),
+    ],
+    columns=["method", "k", "group", "accuracy", "ci_low", "ci_high"],
+)
+
+
+def test_kinds_of_a_run_stand_in_its_row_each_with_its_interval():
+    (ax,) = closed(scores.kinds(KINDS, ["evidence", "composition"])).axes
+    assert names(ax.yaxis) == ["all", "tcssa, k = 8"] and ax.get_xlabel() == "accuracy (%)"
+    assert intervals(ax, "evidence, 95 % interval") == [(-0.24, 85, 94), (0.76, 50, 70)]
+    assert centres(ax, "composition, 95 % interval") == [(80, 0.24), (70, 1.24)]
+    markers = {container.get_label(): container.lines[0].get_marker() for container in ax.containers}
+    assert len(set(markers.values())) == 1 or set(markers.values()) <= {"o", "s"}
+    assert outside(ax) == []
+
+
+def test_a_figure_of_scores_has_a_panel_a_group_and_one_legend():
+    both = pd.concat([table().assign(group="all"), table().assign(group="finding")], ignore_index=True)
+    drawn = closed(scores.all_scores(both, {"all": "all", "finding = x": "finding"}, floors=FLOORS, of="all seeds"))
+    assert [ax.get_title() for ax in drawn.axes] == ["all", "finding = x"]
+    assert "all seeds, 95 % interval" in legend(drawn) and drawn.axes[0].get_legend() is None

@@ -158,6 +158,14 @@ def test_a_case_shows_planted_and_kept_tiles_a_scale_bar_and_the_crops_by_rank()
     assert hex_of([first.spines["top"].get_edgecolor()]) == BLUE and second.texts[0].get_text() == "token\n4"
 
 
+def test_cases_below_each_other_have_their_titles_and_say_what_frames_mean():
+    picture = Picture(np.zeros((30, 50, 3), np.uint8), 1000.0, 64.5, 0.5)
+    drawn = closed(slides.case_sheets({"one": case(picture=picture), "two": case(picture=picture)}))
+    assert [part.get_suptitle() for part in drawn.subfigs] == ["one", "two"]
+    assert [legend(part.axes[0]) for part in drawn.subfigs] == [["planted", "kept"]] * 2
+    assert [len(part.axes) for part in drawn.subfigs] == [3, 3]
+
+
 def test_a_case_without_a_slide_is_a_map_of_tokens_or_a_row():
     placed = closed(slides.case_sheet(case(picture=None))).axes[0]
     assert pairs(placed.collections[0].get_offsets()) == pairs(COORDS)

@@ -63,7 +63,7 @@ def test_a_training_has_a_column_a_stage_and_a_row_a_number():
 def test_each_panel_of_a_training_says_what_it_holds():
     captions, questions = training(LOG)
     assert [ax.get_title() for ax in (captions[0], questions[0])] == ["captions", "questions"]
-    ylabels = ["weight on the\ntiles kept (%)", "temperature τ"]
+    ylabels = ["weight on the\ntiles kept (%)", "temperature τ\n(no unit)"]
     assert [ax.get_ylabel() for ax in captions] == ["word probability (%)", *ylabels]
     assert [ax.get_ylabel() for ax in questions] == ["accuracy (%)", *ylabels]
     for column in (captions, questions):
@@ -116,7 +116,7 @@ def test_a_paths_accuracy_stands_with_its_interval_and_is_written():
     assert intervals(ax) == [(0, 66, 78), (1, 63, 74), (2, 60, 71), (3, 61, 75)]
     assert written(ax) == [("71.3", 71.3, 0), ("69.0", 69, 1), ("66.1", 66.1, 2), ("70.2", 70.2, 3)]
     assert bar_hues(ax) == [BLUE, BLUE, ORANGE, ORANGE]
-    assert titles(ax) == ("accuracy (%), 95 % interval over slides", "")
+    assert titles(ax) == ("accuracy (%), 95 % interval over patients", "")
     assert outside(ax) == [] and ax.get_ylim() == (3.6, -0.6)
 
 
@@ -185,7 +185,7 @@ def test_mass_is_drawn_against_a_temperature_that_cools_to_the_right():
     assert rules(ax, "y") == [("spread evenly", 11)] and rules(ax, "x") == [("this model, τ = 0.7", 0.7)]
     assert sorted(ticks(ax.xaxis)) == [(0.1, "0.1"), (0.5, "0.5"), (3, "3")]
     assert ax.xaxis_inverted() and ax.get_xscale() == "log" and ax.get_ylim() == (0, 102)
-    assert titles(ax) == ("temperature τ of the gate", "weight on the tiles kept (%)") and outside(ax) == []
+    assert titles(ax) == ("temperature τ of the gate (no unit)", "weight on the tiles kept (%)") and outside(ax) == []
 
 
 def test_the_four_panels_of_paths():
@@ -224,7 +224,7 @@ def test_a_width_is_a_curve_with_its_band_from_alpha_nought():
     assert points(curve(ax, "d = 64")) == [(0.001, 23), (0.1, 44)]
     assert bands(ax) == [[(0.001, 13, 28), (0.1, 29, 38)], [(0.001, 17, 31), (0.1, 39, 52)]]
     assert ticks(ax.xaxis) == [(0.001, "0"), (0.1, "0.1")] and ax.get_xscale() == "log"
-    assert titles(ax) == ("α: share of a token's variance let through", "")
+    assert titles(ax) == ("α: share of a token's variance let through (0 to 1)", "read rightly (%)")
     assert ax.get_ylim() == (0, 102) and outside(ax) == []
     colours = [curve(ax, label).get_color() for label in ("d = 9", "d = 64")]
     assert [hex_of(band.get_facecolor()) for band in ax.collections] == [hex_of(colour) for colour in colours]
@@ -260,7 +260,7 @@ def test_a_leak_has_a_panel_for_each_task_that_was_measured():
     said = {"probe": "which of 5 classes", "identification": "which of 75 tiles"}
     drawn = closed(soft_hard.leak_figure(LEAK, left_out=0.037, titles=said))
     assert [ax.get_title() for ax in drawn.axes] == list(said.values())
-    assert [titles(ax)[1] for ax in drawn.axes] == ["read rightly (%)", ""]
+    assert [titles(ax)[1] for ax in drawn.axes] == ["read rightly (%)"] * 2
     assert points(curve(drawn.axes[1], "d = 64")) == [(0.1, 34), (1, 91)]
     (only,) = closed(soft_hard.leak_figure(LEAK.iloc[4:], left_out=0.037, titles=said)).axes
     assert titles(only)[1] == "read rightly (%)" and only.get_title() == "which of 75 tiles"

@@ -1,5 +1,7 @@
 """The style: panels and their sizes, one legend for a figure, names that fit, a file that is written."""
 
+import base64
+
 import matplotlib.pyplot as plt
 import pytest
 from matplotlib.colors import to_hex
@@ -98,3 +100,16 @@ def test_no_two_colours_and_no_two_lines_are_one():
     assert len({to_hex(colour) for colour in colours}) == len(colours) == 8
     lines = [fresh().plot([0, 1], linestyle=dashes)[0].get_linestyle() for dashes in style.LINE_STYLES]
     assert len({*lines, "-"}) == 4
+
+
+def test_a_figure_is_shown_as_it_was_saved_with_words_for_who_cannot_see_it(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(style, "display", shown.append)
+    drawn, ax = style.figure(width=3.0, height=2.0)
+    ax.plot([0, 1])
+    assert style.show(drawn, tmp_path / "a.png", alt="A line that rises.") == "a.png"
+    (image,) = shown
+    data, about = image._repr_png_()
+    assert base64.b64decode(data) == (tmp_path / "a.png").read_bytes()
+    assert about == {"width": 3 * style.SHOWN, "alt": "A line that rises."}
+    assert not plt.fignum_exists(drawn.number)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hues import bar_hues, cloud_hues
 from read_back import (
+    closed,
     clouds,
     curve,
     dots,
@@ -24,10 +25,11 @@ from read_back import (
     written,
 )  # fmt: skip
 
+from slidesieve.analyses.token_maps import TokenMap
 from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.evaluation import published
 from slidesieve.figures import tokens
-from slidesieve.figures.style import GREY, METHODS, PALE, RED, looks
+from slidesieve.figures.style import BLUE, GREY, METHODS, ORANGE, PALE, looks
 
 COLUMNS = ["method", "tokens", "pooled", "median", "accuracy", "ci_low", "ci_high"]
 TABLE = pd.DataFrame(
@@ -224,7 +226,7 @@ def steps(outline) -> list[tuple[float, float, float]]:
     return [(x, right, y) for (x, y), (right, also) in pairwise(top) if y == also and x < right]
 
 
-@pytest.mark.parametrize(("colour", "column"), [(RED, "kept"), (GREY, "random")])
+@pytest.mark.parametrize(("colour", "column"), [(ORANGE, "kept"), (GREY, "random")])
 def test_a_step_is_as_high_as_there_are_slides_in_it(colour, column):
     ax = tokens.diversity(fresh(), LIKENESS)
     (outline,) = [c for c in ax.collections if hex_of(c.get_facecolor()) == colour]
@@ -239,7 +241,7 @@ def test_a_step_is_as_high_as_there_are_slides_in_it(colour, column):
 def test_kept_and_random_tiles_are_named():
     ax = tokens.diversity(fresh(), LIKENESS)
     assert legend(ax) == ["kept tiles", "random tiles"] and outside(ax) == []
-    assert [hex_of(patch.get_facecolor()) for patch in ax.get_legend().get_patches()] == [RED, GREY]
+    assert [hex_of(patch.get_facecolor()) for patch in ax.get_legend().get_patches()] == [ORANGE, GREY]
     assert titles(ax) == ("mean pairwise cosine of a slide's selection", "slides")
 
 
@@ -251,9 +253,23 @@ def test_kept_tiles_are_told_from_those_left_out():
     found = clouds(ax)
     assert found["kept"] == [tuple(PLACE[i]) for i in (4, 1, 6)]
     assert found["left out"] == [tuple(PLACE[i]) for i in (0, 2, 3, 5)]
-    assert cloud_hues(ax) == {"left out": PALE, "kept": RED}
+    assert cloud_hues(ax) == {"left out": PALE, "kept": ORANGE}
     assert titles(ax) == ("UMAP 1 (no unit)", "UMAP 2 (no unit)") and outside(ax) == []
     assert legend(ax) == ["left out", "kept"] and ax.get_title() == "TCGA-3C-AALI\n0.31 to 0.77"
+
+
+def test_planted_tiles_are_ringed_whether_they_were_kept_or_not():
+    ax = tokens.token_map(fresh(), PLACE, np.array([4, 1]), title="s", planted=np.array([1, 3]))
+    assert clouds(ax)["planted"] == [tuple(PLACE[i]) for i in (1, 3)] and legend(ax)[-1] == "planted"
+    ring = ax.collections[-1]
+    assert len(ring.get_facecolor()) == 0 and hex_of(ring.get_edgecolor()) == BLUE
+
+
+def test_maps_stand_side_by_side_under_their_titles():
+    maps = [TokenMap(name, PLACE, np.array([2]), np.array([], int)) for name in ("a", "b")]
+    drawn = closed(tokens.token_maps(maps, {"a": "a\n0.1", "b": "b\n0.2"}))
+    assert [ax.get_title() for ax in drawn.axes] == ["a\n0.1", "b\n0.2"]
+    assert [clouds(ax)["kept"] for ax in drawn.axes] == [[tuple(PLACE[2])]] * 2
 
 
 def test_a_long_name_is_cut_and_its_numbers_are_not():

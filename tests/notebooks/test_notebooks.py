@@ -87,6 +87,12 @@ def test_it_holds_no_paths_of_a_machine_no_magics_and_no_classes(notebook):
     assert sum(isinstance(node, ast.FunctionDef) for node in ast.walk(tree)) <= 1
 
 
+def test_where_one_figure_is_described_all_are(notebook):
+    source = "\n".join(code_cells(notebook))
+    if "style.show(" in source:
+        assert source.count("style.show(") == source.count("alt=alt") and "style.save(" not in source
+
+
 def test_it_is_short(notebook):
     lines = [line for cell in code_cells(notebook) for line in cell.splitlines() if line.strip()]
     assert len(read_cells(notebook)) <= 40 and len(lines) <= 160

@@ -5,13 +5,16 @@ those that it got wrong the easiest and the hardest. A question is as hard as fe
 go to the surer answer, right or wrong, then by ID. No slide stands twice in a kind while there are others.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, UInt8
 
+from slidesieve.analyses.token_maps import Picture, picture
 from slidesieve.answers.controls import is_control
+from slidesieve.answers.select import planted_tiles
 from slidesieve.answers.tables import RUN
 from slidesieve.cohort.manifest import Manifest, path_of, row_of, with_slide_file
 from slidesieve.datasets.questions import LETTERS
@@ -45,6 +48,15 @@ class Crop(NamedTuple):
     pixels: UInt8[np.ndarray, "t t 3"] | None
 
 
+class CaseView(NamedTuple):
+    """What is drawn of a case: the slide's picture if it is there, all tiles' corners, those planted, those kept."""
+
+    picture: Picture | None
+    coords: Int[np.ndarray, "n 2"]
+    planted: Int[np.ndarray, " p"]
+    crops: Sequence[Crop]
+
+
 def choose(answers: pd.DataFrame, run: tuple[str, int, int], *, each: int) -> list[Case]:
     """Choose up to `each` cases of each of KINDS for a run (method, k, seed), as said above.
 
@@ -75,6 +87,28 @@ def _sureness(own: pd.DataFrame) -> Float[np.ndarray, " n"]:
     ranked = np.sort(np.where(np.isnan(logp), -np.inf, logp), axis=1)
     gap = ranked[:, -1] - ranked[:, -2]
     return np.where(np.isfinite(gap), gap, 0.0)
+
+
+def views(
+    manifest: Manifest,
+    bags: Mapping[str, Bag],
+    slides: Sequence[str],
+    selected: pd.DataFrame,
+    *,
+    truth: pd.DataFrame | None,
+    most: int,
+) -> dict[str, CaseView]:
+    """Bring together what is drawn of each slide, with the first `most` tiles kept of it."""
+    none = np.empty(0, int)
+    return {
+        slide: CaseView(
+            picture(manifest, slide, bags[slide]),
+            bags[slide].coords,
+            none if truth is None else planted_tiles(bags[slide], truth),
+            crops(manifest, bags[slide], selected, most=most),
+        )
+        for slide in slides
+    }
 
 
 def crops(manifest: Manifest, bag: Bag, selected: pd.DataFrame, *, most: int) -> list[Crop]:

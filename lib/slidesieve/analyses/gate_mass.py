@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
+from slidesieve.analyses.sentences import set_out
 from slidesieve.answers.select import slide_batches
 from slidesieve.compressors.topk import mass_on_topk
 from slidesieve.features.bag import Bag, collate
@@ -94,3 +95,11 @@ def mass_against_tau(scores: dict[str, Float[np.ndarray, " n"]], *, k: int, taus
         left_out = (k * (1 - mass) / (n - k)).mean()
         rows.append((tau, mass.mean(), *np.quantile(mass, [0.05, 0.95]), left_out, (k / n).mean(), len(n)))
     return pd.DataFrame(rows, columns=["tau", "mass", "low", "high", "left_out", "chance", "n_slides"])
+
+
+def readable(mass: pd.DataFrame) -> pd.DataFrame:
+    """Set out a table of `mass_against_tau` for reading, in per cent."""
+    said = {name: [f"{100 * share:.1f}" for share in mass[name]] for name in ("mass", "low", "high", "left_out")}
+    ends = [f"{low} to {high}" for low, high in zip(said["low"], said["high"], strict=True)]
+    shown = {"temperature": [f"{tau:g}" for tau in mass["tau"]], "weight on the tiles kept (%)": said["mass"]}
+    return set_out(shown | {"5 to 95 % of slides": ends, "of a tile left out (%)": said["left_out"]})

@@ -17,6 +17,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin_min
 
 from slidesieve.analyses.neighbours import bags_that_vary, grid_of
+from slidesieve.analyses.sentences import set_out
 from slidesieve.compressors.windows import segment_mean, windows
 from slidesieve.evaluation.stats import LEVEL, Estimate
 from slidesieve.features.bag import Bag, spectrum
@@ -29,19 +30,20 @@ def spectra(bags: Mapping[str, Bag], slides: Sequence[str], *, seed: int) -> tup
     """Spectrum of each slide's features, centred on the slide's own mean, beside that of its permuted columns.
 
     First a row a slide: `bound` = min(n - 1, d), the rank that n centred tiles can have at most; `entropy_rank`;
-    `axes_90`, how many principal axes hold 90 % of the variance; both again `_permuted`. Then curves: `explained`,
-    the share of variance that the first `rank` axes hold, at ranks spaced evenly by their logarithm.
+    `participation_ratio`; `axes_90`, how many principal axes hold 90 % of the variance; all again `_permuted`. Then
+    curves: `explained`, the share of variance that the first `rank` axes hold, at ranks spaced evenly by logarithm.
     """
     rows, curves = [], []
     for bag in bags_that_vary(bags, slides):
         share, floor = spectrum([bag]), spectrum([bag._replace(x=permuted_columns(bag.x, seed=seed))])
         n, d = bag.x.shape
         ranks = np.unique(np.geomspace(1, d, RANKS).round().astype(int))
-        held = (entropy_rank(share), axes_holding(share, HELD), entropy_rank(floor), axes_holding(floor, HELD))
-        rows.append((bag.slide_id, n, min(n - 1, d), *held))
+        held = [(entropy_rank(of), participation_ratio(of), axes_holding(of, HELD)) for of in (share, floor)]
+        rows.append((bag.slide_id, n, min(n - 1, d), *held[0], *held[1]))
         held = (np.cumsum(shares)[ranks - 1] for shares in (share, floor))
         curves += zip([bag.slide_id] * len(ranks), ranks, *held, strict=True)
-    names = ["entropy_rank", "axes_90", "entropy_rank_permuted", "axes_90_permuted"]
+    names = ["entropy_rank", "participation_ratio", "axes_90"]
+    names += [f"{name}_permuted" for name in names]
     table = pd.DataFrame(rows, columns=["slide_id", "n_tiles", "bound", *names])
     return table, pd.DataFrame(curves, columns=["slide_id", "rank", "explained", "explained_permuted"])
 
@@ -53,6 +55,15 @@ def entropy_rank(share: Float[np.ndarray, " r"]) -> float:
     that of the features themselves, whose singular values are the square roots, is larger.
     """
     return float(np.exp(entropy(share)))
+
+
+def participation_ratio(share: Float[np.ndarray, " r"]) -> float:
+    """1 / sum of the squared shares of variance: r if all axes hold as much, 1 if one holds everything.
+
+    (tr C)^2 / tr C^2 of the covariance matrix C (Gao et al. 2017, for populations of neurons). As exp of Renyi's
+    entropy of order 2 it counts weak axes less than the entropy rank, which is never below it.
+    """
+    return float(1 / np.square(share).sum())
 
 
 def axes_holding(share: Float[np.ndarray, " r"], held: float) -> int:
@@ -112,24 +123,35 @@ def window_r2(x: Float[np.ndarray, "n d"], places: Int[np.ndarray, "n 2"], side:
     return len(mean), float(1 - np.square(x - mean[cell].numpy()).sum() / _total(x))
 
 
-def quantities(summary: pd.DataFrame, rebuilt: pd.DataFrame) -> dict[str, pd.Series]:
-    """Name what a verdict is made of, a value a slide; `summary` holds neighbours' cosines at distance 1 as well.
-
-    Where two are compared, the comparison is made inside each slide.
-    """
+def of_spectra(summary: pd.DataFrame) -> dict[str, pd.Series]:
+    """Name what is told of the whole slide, a value a slide; where two are compared, inside each slide."""
     rank, floor = summary["entropy_rank"], summary["entropy_rank_permuted"]
-    named = {
+    ratio, ratio_floor = summary["participation_ratio"], summary["participation_ratio_permuted"]
+    return {
         "rank the slide allows": summary["bound"],
         "entropy rank": rank,
         "entropy rank over that with columns permuted": rank / floor,
+        "participation ratio": ratio,
+        "participation ratio over that with columns permuted": ratio / ratio_floor,
         "axes that hold 90 %": summary["axes_90"],
         "axes that hold 90 %, columns permuted": summary["axes_90_permuted"],
+    }
+
+
+def of_neighbours(summary: pd.DataFrame) -> dict[str, pd.Series]:
+    """Name what is told of neighbours: cosines at distance 1, a value a slide."""
+    return {
         "cosine of neighbours": summary["cosine"],
         "cosine of random pairs": summary["random"],
         "cosine of neighbours, centred": summary["centred"],
         "cosine of random pairs, centred": summary["random_centred"],
         "neighbours minus random, centred": summary["centred"] - summary["random_centred"],
     }
+
+
+def of_rebuilt(rebuilt: pd.DataFrame) -> dict[str, pd.Series]:
+    """Name what is told of few vectors in place of all tiles, a value a slide."""
+    named = {}
     r2 = rebuilt.pivot_table(index="slide_id", columns=["side", "m", "method"], values="r2")
     for m in sorted(set(rebuilt.loc[rebuilt["side"] == 0, "m"]) - {1}):  # one centroid is the mean: R^2 = 0
         own = r2[0][m]
@@ -156,13 +178,18 @@ def medians(columns: Mapping[str, Sequence[float]], *, draws: int, seed: int) ->
     return pd.DataFrame(rows, columns=["quantity", "slides", *Estimate._fields])
 
 
+def joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Some tables of `medians`, one below the other."""
+    return pd.concat([part for part in parts if len(part)], ignore_index=True)
+
+
 def readable(verdict: pd.DataFrame) -> pd.DataFrame:
     """The table of `medians` for the eye: a row a quantity, its slides, its `median` and, of several, its interval."""
     shown = []
     for slides, value, low, high in verdict[["slides", *Estimate._fields]].itertuples(index=False):
         interval = f" ({low:.3g} to {high:.3g})" if slides > 1 else ""
         shown.append(f"{value:.3g}{interval}" if slides else "not shown")
-    return pd.DataFrame({"slides": verdict["slides"], "median": shown}).set_axis(verdict["quantity"])
+    return set_out({"quantity": verdict["quantity"], "slides": verdict["slides"], "median": shown})
 
 
 def _median(values: Float[np.ndarray, " s"], *, draws: int, seed: int) -> Estimate:

@@ -6,7 +6,8 @@ classifier that never saw the slide in training, which says nothing where the cl
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,10 +18,11 @@ from jaxtyping import Float, Int
 from scipy.special import softmax
 from torch import nn
 
+from slidesieve.analyses.sentences import set_out
 from slidesieve.cohort.splits import Split
 from slidesieve.features.bag import Bag
 from slidesieve.features.bag_files import BagView, n_tiles
-from slidesieve.mil.folds import Bags, untrained
+from slidesieve.mil.folds import Bags, kept, untrained
 from slidesieve.mil.training import Settings, bag_auc, bag_logits, fit_bags
 
 MASSES = (0.5, 0.8)
@@ -121,6 +123,41 @@ def attention_shares(
         net, train, validation, settings, seed=seed, checkpoint=checkpoint, save_minutes=save_minutes, device=device
     )
     return pd.DataFrame(_attention_rows(net, test, ATTENTION, split.fold, seed) + before, columns=COLUMNS)
+
+
+def attention_over_folds(
+    splits: Iterable[Split], table: pd.DataFrame, bags: Mapping[str, Bag], *, work: Path, **how: object
+) -> list[pd.DataFrame]:
+    """`attention_shares` of each fold; a fold whose table lies in `work` is read from there, so that a run resumes."""
+    parts = []
+    for split in splits:
+        name = work / f"attention_{split.fold}"
+        told = partial(attention_shares, split, table, bags, checkpoint=name.with_suffix(".pt"), **how)
+        parts.append(kept(name.with_suffix(".csv"), told))
+    return parts
+
+
+def joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """All rows of some tables of shares; of none, a table without rows."""
+    full = [part for part in parts if len(part)]
+    return pd.concat(full, ignore_index=True) if full else pd.DataFrame(columns=COLUMNS)
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """Set out for reading, a row a source: medians over slides in per cent, mean AUROCs over folds."""
+    by_slide = table.groupby(["source", "slide_id"], sort=False)[SHARES].mean().groupby("source", sort=False).median()
+    aurocs = (
+        table.dropna(subset="auroc").groupby(["source", "fold"], sort=False)[AUROCS].first().groupby("source").mean()
+    )
+    shown: dict[str, object] = {"relevance by": by_slide.index}
+    for column, mass in zip(SHARES, MASSES, strict=True):
+        shown[f"tiles that hold {mass:.0%} (%)"] = [f"{100 * share:.1f}" for share in by_slide[column]]
+    for column, title in zip(
+        AUROCS, ("AUROC, all tiles", "top half of attention", "as many at random", "all others"), strict=True
+    ):
+        found = aurocs[column].reindex(by_slide.index)
+        shown[title] = ["" if np.isnan(auroc) else f"{auroc:.3f}" for auroc in found]
+    return set_out(shown)
 
 
 def quantities(table: pd.DataFrame) -> dict[str, pd.Series]:

@@ -18,6 +18,7 @@ from torch import nn
 from slidesieve.analyses.gate_mass import require_scorer
 from slidesieve.analyses.leak import half_skill, matched_filter_snr
 from slidesieve.analyses.leak_tiles import Classes, tiles_of_stores, tiles_of_truth
+from slidesieve.analyses.sentences import intervals, set_out
 from slidesieve.answers.answering import answer
 from slidesieve.answers.select import read_truth
 from slidesieve.datasets.questions import LETTERS, Question
@@ -27,6 +28,12 @@ from slidesieve.features.bag import Bag
 from slidesieve.features.bag_files import n_tiles
 from slidesieve.models.vlm import VLM
 
+PATH_NAMES = {
+    "hard": "hard: kept tiles, untouched",
+    "hard_denoised": "hard: kept tiles, denoised",
+    "soft": "soft: all tiles, gated, denoised",
+    "soft_bypassed": "soft: all tiles, gated, not denoised",
+}
 DIFFERENCES = (("soft", "hard"), ("hard_denoised", "hard"), ("soft_bypassed", "soft"), ("soft_bypassed", "hard"))
 
 
@@ -111,6 +118,15 @@ def path_scores(answers: pd.DataFrame, cases: Mapping[str, str], *, draws: int, 
             rows.append((a, b, *found, gap.min(), gap.max()))
     table = pd.DataFrame(rows, columns=["path", "minus", "value", "ci_low", "ci_high", "lowest", "highest"])
     return table.assign(n_questions=answers["ID"].nunique(), n_slides=answers["Slide"].nunique())
+
+
+def readable(scores: pd.DataFrame) -> pd.DataFrame:
+    """Set out the paths' own accuracies for reading, in per cent, with the extremes over draws of noise."""
+    own = scores[scores["minus"] == ""]
+    ends = zip(own["lowest"], own["highest"], strict=True)
+    noise = [f"{100 * low:.1f} to {100 * high:.1f}" if low < high else "" for low, high in ends]
+    accuracy = intervals(own, ("value", "ci_low", "ci_high"))
+    return set_out({"path": own["path"].map(PATH_NAMES), "accuracy (%)": accuracy, "over draws of noise (%)": noise})
 
 
 def agreement(answers: pd.DataFrame, cases: Mapping[str, str], *, draws: int, seed: int) -> pd.DataFrame:

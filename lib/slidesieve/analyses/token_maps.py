@@ -1,6 +1,6 @@
 """One slide's tiles on a map: embedded in two dimensions, placed on the thumbnail, and compared in direction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 
+from slidesieve.answers.select import planted_tiles
 from slidesieve.cohort.manifest import Manifest, path_of, row_of, with_slide_file
 from slidesieve.features.bag import Bag, collate
 from slidesieve.features.bag_files import n_tiles
@@ -28,6 +29,15 @@ class Picture(NamedTuple):
     mpp: float
 
 
+class TokenMap(NamedTuple):
+    """A slide's tiles in two dimensions, with the indices of those kept and of those planted (empty: not known)."""
+
+    slide_id: str
+    place: Float[np.ndarray, "n 2"]
+    kept: Int[np.ndarray, " k"]
+    planted: Int[np.ndarray, " p"]
+
+
 def as_compressed(model: VLM, bag: Bag) -> Float[np.ndarray, "n d"]:
     """The bag's features as the compressor gets them: normalised and, where there is a slide encoder, encoded."""
     with torch.no_grad():
@@ -43,6 +53,44 @@ def embed(x: Float[np.ndarray, "n d"], *, neighbours: int, seed: int) -> Float[n
     near = min(neighbours, len(x) - 1)
     start = "spectral" if len(x) > 4 * near else "random"
     return UMAP(n_neighbors=near, metric="cosine", init=start, random_state=seed, n_jobs=1).fit_transform(x)
+
+
+def mapped(
+    model: VLM,
+    bags: Mapping[str, Bag],
+    slides: Sequence[str],
+    kept: Mapping[str, Int[np.ndarray, " k"]],
+    *,
+    truth: pd.DataFrame | None,
+    neighbours: int,
+    seed: int,
+) -> list[TokenMap]:
+    """A map of each slide's features as the compressor gets them; `truth` tells which tiles were planted, if known."""
+    none = np.empty(0, int)
+    return [
+        TokenMap(
+            slide,
+            embed(as_compressed(model, bags[slide]), neighbours=neighbours, seed=seed),
+            kept[slide],
+            none if truth is None else planted_tiles(bags[slide], truth),
+        )
+        for slide in slides
+    ]
+
+
+def table_of(maps: Sequence[TokenMap]) -> pd.DataFrame:
+    """A row a tile: slide_id, tile, umap_1, umap_2, kept, planted (False also where it is not known)."""
+    parts = [
+        pd.DataFrame(one.place, columns=["umap_1", "umap_2"]).assign(
+            slide_id=one.slide_id,
+            tile=range(len(one.place)),
+            kept=marked(one.kept, len(one.place)),
+            planted=marked(one.planted, len(one.place)),
+        )
+        for one in maps
+    ]
+    columns = ["slide_id", "tile", "umap_1", "umap_2", "kept", "planted"]
+    return pd.concat(parts, ignore_index=True)[columns]
 
 
 def typical(bags: Mapping[str, Bag], n: int) -> list[str]:
@@ -74,47 +122,3 @@ def marked(kept: Int[np.ndarray, " k"], n: int) -> Bool[np.ndarray, " n"]:
     flags = np.zeros(n, dtype=bool)
     flags[kept] = True
     return flags
-
-
-def mean_pairwise_cosine(x: Float[np.ndarray, "m d"]) -> float:
-    """Mean cosine over the m (m - 1) / 2 pairs of different rows: (|sum of unit rows|^2 - m) / (m (m - 1))."""
-    m = len(x)
-    if m < 2:
-        return float("nan")
-    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
-    return float((np.square(unit.sum(0)).sum() - m) / (m * (m - 1)))
-
-
-def diversity(
-    model: VLM, bags: Mapping[str, Bag], kept: dict[str, Int[np.ndarray, " k"]], *, draws: int, seed: int
-) -> pd.DataFrame:
-    """Per slide: mean pairwise cosine of the kept tiles, and mean, 2.5 and 97.5 % points over random selections."""
-    rng, rows = np.random.default_rng(seed), []
-    for slide in sorted(bags):
-        x, m = as_compressed(model, bags[slide]), len(kept[slide])
-        random = [mean_pairwise_cosine(x[rng.choice(len(x), m, replace=False)]) for _ in range(draws)]
-        low, high = np.quantile(random, [0.025, 0.975])
-        rows.append((slide, len(x), m, mean_pairwise_cosine(x[kept[slide]]), np.mean(random), low, high))
-    columns = ["slide_id", "n_tiles", "n_kept", "kept", "random", "random_low", "random_high"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def relative_spread(place: Float[np.ndarray, "n c"], kept: Int[np.ndarray, " k"], *, draws: int, seed: int) -> float:
-    """Mean distance of the kept tiles to their centroid, over that of as many random tiles (mean of `draws`).
-
-    1 is what random tiles give, 0 is one point; nan for fewer than two kept tiles or where no two tiles lie apart.
-    """
-    random = np.random.default_rng(seed)
-    scattered = np.mean(
-        [_to_centroid(place[random.choice(len(place), len(kept), replace=False)]) for _ in range(draws)]
-    )
-    return _to_centroid(place[kept]) / scattered if len(kept) > 1 and scattered > 0 else float("nan")
-
-
-def map_title(slide_id: str, likeness: float, random_likeness: float, spread: float) -> str:
-    """Name the slide over its map, with the kept tiles' cosine beside random ones' and their spread on the map."""
-    return f"{slide_id}\ncosine {likeness:.2f} (random {random_likeness:.2f}), spread ×{spread:.2f}"
-
-
-def _to_centroid(place: Float[np.ndarray, "m c"]) -> float:
-    return float(np.linalg.norm(place - place.mean(axis=0), axis=1).mean())

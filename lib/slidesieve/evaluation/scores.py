@@ -12,9 +12,12 @@ import pandas as pd
 from slidesieve.answers.controls import is_control
 from slidesieve.answers.tables import COLUMNS, RUN, read_folder
 from slidesieve.datasets.questions import Question, groups
+from slidesieve.evaluation.floors import WITHOUT_A_MODEL
 from slidesieve.evaluation.selection import rates
 from slidesieve.evaluation.stats import clustered_accuracy
 from slidesieve.evaluation.verdicts import accuracy_of_runs
+
+WITHOUT_A_SLIDE = ("text_only", "blank")
 
 
 def question_groups(questions: Sequence[Question]) -> dict[str, set[str]]:
@@ -93,8 +96,18 @@ def best_first(scored: pd.DataFrame) -> pd.DataFrame:
 def in_words(pooled: pd.DataFrame) -> pd.DataFrame:
     """Set out a table of `over_seeds` for reading: a row a method and k, a column a group, per cent and interval."""
     numbers = (100 * pooled[["accuracy", "ci_low", "ci_high"]]).to_numpy()
-    said = pooled.assign(said=[f"{value:.1f} ({low:.0f} to {high:.0f})" for value, low, high in numbers])
+    said = pooled.assign(said=[f"{value:.1f} ({low:.1f} to {high:.1f})" for value, low, high in numbers])
     return said.pivot_table(index=["method", "k"], columns="group", values="said", aggfunc="first", sort=False)
+
+
+def seeing_nothing(scored: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that never saw the slide they were asked about: without a model, or trained without a slide."""
+    return scored[scored["method"].isin((*WITHOUT_A_MODEL, *WITHOUT_A_SLIDE))]
+
+
+def seeing(scored: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of methods that saw their slide, without controls."""
+    return scored.drop(index=seeing_nothing(scored).index).loc[lambda rows: ~rows["method"].map(is_control)]
 
 
 def soft_and_hard(scored: pd.DataFrame) -> pd.DataFrame:

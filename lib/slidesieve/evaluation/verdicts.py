@@ -26,6 +26,8 @@ from scipy.stats import t as student
 from slidesieve.evaluation.stats import LEVEL, Estimate, Tested, clustered_accuracy, clustered_mean, resampled_weights
 
 SEEDS = 5  # fewer say nothing of a method
+FEWEST_QUESTIONS, FEWEST_PATIENTS = 30, 10  # fewer of either tell nothing, whatever an interval says
+TOO_FEW = "too few to tell"
 UNTOLD, THESE_RUNS = "not told apart", " in these runs"
 
 
@@ -116,6 +118,18 @@ def judged(table: pd.DataFrame, families: Sequence[str]) -> pd.DataFrame:
     few = np.where(table["n_seeds"] < SEEDS, THESE_RUNS, "")
     verdict = [word + these if known else "" for word, these, known in zip(words, few, table["p"].notna(), strict=True)]
     return table.assign(p_holm=p_holm, verdict=verdict)
+
+
+def too_few(n_questions: int, n_patients: int) -> bool:
+    """Say whether so few questions, or patients, were asked about that no verdict should be read."""
+    return n_questions < FEWEST_QUESTIONS or n_patients < FEWEST_PATIENTS
+
+
+def readable(table: pd.DataFrame) -> pd.Series:
+    """Return the verdicts of `judged` for the eye: too few to tell, where questions or patients are too few."""
+    questions = table["n_pairs"] // table["n_seeds"].clip(lower=1)
+    few = [too_few(asked, patients) for asked, patients in zip(questions, table["n_patients"], strict=True)]
+    return table["verdict"].mask(pd.Series(few, index=table.index, dtype=bool) & (table["verdict"] != ""), TOO_FEW)
 
 
 def holm(p: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:

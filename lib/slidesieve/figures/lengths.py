@@ -3,8 +3,38 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from slidesieve.figures.style import BLUE, GREY, SKY, clean, interval, looks
+from slidesieve.figures.style import BLUE, GREY, SKY, clean, interval, looks, panels
+
+OF_ANSWERS = {
+    "accuracy": "subset",
+    "accuracy_full": "same slides, whole",
+    "flips": "other answer than the whole slide's",
+}
+OF_TILES = {
+    "retained": "kept again, of those still offered",
+    "retained_chance": "the same at random",
+    "jaccard": "both kept, of all kept (Jaccard index)",
+}
+
+
+def by_length(table: pd.DataFrame, *, overall: float, paper: pd.DataFrame | None = None) -> Figure:
+    """Draw counts above and accuracies below, a column a bin of length; the paper's beside ours, if given."""
+    drawn, (above, below) = panels(2, columns=1, width=7.2, height=3.2, sharey=False)
+    counts(above, table, paper)
+    accuracy(below, table, overall=overall, paper=paper)
+    return drawn
+
+
+def shortened(table: pd.DataFrame) -> Figure:
+    """Draw what becomes of answers, and of the tiles kept where a method keeps any, on subsets of the slides' tiles."""
+    keeps = table["retained"].notna().any()
+    drawn, axes = panels(1 + keeps, columns=2, width=4.8, height=4.0, sharey=False)
+    against_length(axes[0], table, OF_ANSWERS, ylabel="questions (%)")
+    if keeps:
+        against_length(axes[1], table, OF_TILES, ylabel="kept tiles (%)")
+    return drawn
 
 
 def counts(ax: Axes, table: pd.DataFrame, paper: pd.DataFrame | None = None) -> Axes:

@@ -51,6 +51,15 @@ def both_ways(table: pd.DataFrame, groups: Sequence[str], titles: Mapping[str, s
     return drawn
 
 
+def all_by_operations(scores: pd.DataFrame, costs: pd.DataFrame, groups: Sequence[str]) -> Figure:
+    """Draw a panel of `accuracy_by_operations` for each group."""
+    drawn, axes = panels(len(groups), columns=min(len(groups), 3), width=5.2, height=4)
+    for ax, group in zip(axes, groups, strict=True):
+        accuracy_by_operations(ax, scores[scores["group"] == group], costs, title=group)
+    legend_below(drawn)
+    return drawn
+
+
 def accuracy_by_operations(ax: Axes, scores: pd.DataFrame, costs: pd.DataFrame, *, title: str) -> Axes:
     """Draw each run's accuracy, median over seeds (bar: their range), against its operations an answer; joined by k."""
     joined = scores.merge(costs[["method", "k", "seed", "tflops"]], on=["method", "k", "seed"])

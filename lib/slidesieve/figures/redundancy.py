@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from slidesieve.figures.style import BLUE, GREEN, GREY, ORANGE, PALE, RED, clean, shortened
+from slidesieve.figures.style import BLUE, GREEN, GREY, ORANGE, PALE, RED, clean, panels, shortened
 
 CENTROIDS = {"k_means": BLUE, "random_tiles": GREEN, "k_means_permuted": GREY}
 WINDOWS = {"k_means": BLUE, "window_mean": ORANGE, "random_groups": GREY}
@@ -29,28 +30,53 @@ def spectrum(ax: Axes, curves: pd.DataFrame) -> Axes:
         _band(ax, curves, x="rank", y=column, label=name, colour=colour, scale=100)
     ax.set(xscale="log", xlabel="principal axes of the slide", ylabel="variance held (%)", ylim=(0, 102))
     ax.xaxis.set_major_formatter("{x:g}")
-    ax.legend(frameon=False, loc="lower right")
+    ax.legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
     return clean(ax)
 
 
-def entropy_ranks(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Draw every slide's entropy rank over the rank that its number of tiles allows."""
+def axes_in_use(ax: Axes, table: pd.DataFrame, index: str) -> Axes:
+    """Draw every slide's entropy rank or participation ratio over the rank that its number of tiles allows."""
     for column, name, colour in (
-        ("entropy_rank_permuted", "columns permuted", GREY),
-        ("entropy_rank", "features", BLUE),
+        (f"{index}_permuted", "columns permuted", GREY),
+        (index, "features", BLUE),
     ):
         ax.scatter(table["bound"], table[column], s=16, color=colour, alpha=0.6, linewidths=0, label=name)
     most = table["bound"].max() * 1.05
     ax.plot([0, most], [0, most], "--", color=RED, linewidth=1.2, label="all axes alike")
-    ax.set(xlabel="most the slide allows: min(tiles - 1, width)", ylabel="entropy rank (axes)")
+    ax.set(xlabel="most the slide allows: min(tiles - 1, width)", ylabel=f"{index.replace('_', ' ')} (axes)")
     ax.set(xlim=(0, most), ylim=(0, most))
-    ax.legend(frameon=False, loc="upper left")
+    ax.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
     return clean(ax)
+
+
+def whole_slides(summary: pd.DataFrame, curves: pd.DataFrame) -> Figure:
+    """Draw how many axes a slide needs: its spectrum, and both indices of it, beside permuted columns."""
+    drawn, axes = panels(3, columns=3, width=4.3, height=3.8, sharex=False, sharey=False)
+    spectrum(axes[0], curves)
+    for ax, index in zip(axes[1:], ("entropy_rank", "participation_ratio"), strict=True):
+        axes_in_use(ax, summary, index)
+    return drawn
+
+
+def beside_neighbours(table: pd.DataFrame) -> Figure:
+    """Draw cosines over distance, of features as they are and centred."""
+    drawn, axes = panels(2, columns=2, width=4.8, height=3.8, sharey=False)
+    for ax, centred in zip(axes, (False, True), strict=True):
+        cosines(ax, table, centred=centred)
+    return drawn
+
+
+def few_vectors(table: pd.DataFrame) -> Figure:
+    """Draw what few vectors keep of a slide: over their number, and of windows."""
+    drawn, axes = panels(2, columns=2, width=4.8, height=4.2, sharex=False, sharey=False)
+    centroid_curves(axes[0], table)
+    window_bars(axes[1], table)
+    return drawn
 
 
 def cosines(ax: Axes, table: pd.DataFrame, *, centred: bool) -> Axes:
     """Draw cosine over distance on the grid beside that of random pairs; says so where no slide has coordinates."""
-    ax.set_title("centred on the cohort's mean" if centred else "features as they are", fontsize=10)
+    ax.set_title("centred on the cohort's mean" if centred else "features as they are", fontsize=10, pad=22)
     if table.empty:
         return unavailable(ax, "no coordinates in these features")
     near, chance = ("centred", "random_centred") if centred else ("cosine", "random")
@@ -58,9 +84,14 @@ def cosines(ax: Axes, table: pd.DataFrame, *, centred: bool) -> Axes:
     _band(ax, table, x="distance", y=chance, label="random pairs of the slide", colour=GREY)
     distances = sorted(table["distance"].unique())
     ax.set_xscale("log", base=2)
-    ax.set(xlabel="distance (grid steps)", ylabel="mean cosine", xticks=distances, xticklabels=map(str, distances))
+    ax.set(
+        xlabel="distance (grid steps)",
+        ylabel="mean cosine (no unit)",
+        xticks=distances,
+        xticklabels=map(str, distances),
+    )
     ax.set_ylim(min(0, ax.get_ylim()[0]), 1.02)
-    ax.legend(frameon=False, loc="best")
+    ax.legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
     return clean(ax)
 
 
@@ -93,7 +124,7 @@ def window_bars(ax: Axes, table: pd.DataFrame) -> Axes:
         ax.vlines(place, low, high, color="black", linewidth=1)
     tokens = part[part["method"] == "window_mean"].eval("m / n_tiles").groupby(part["side"]).median()
     ax.set(xticks=range(len(sides)), xlabel="window of tiles", ylabel="variance of the slide explained (%)")
-    ax.set(xticklabels=[f"{s} x {s}\n({tokens[s]:.0%} of tiles)" for s in sides], ylim=(0, 102))
+    ax.set(xticklabels=[f"{s} x {s}\n({100 * tokens[s]:.0f} % of tiles)" for s in sides], ylim=(0, 102))
     _legend_above(ax)
     return clean(ax)
 

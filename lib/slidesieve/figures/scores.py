@@ -1,17 +1,73 @@
 """Figures of scores: methods beside their floors, recall of planted tiles, soft and hard selection, folds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from slidesieve.figures.style import BLUE, GREY, ORANGE, PALE, RED, SKY, clean, floor_looks, interval
+from slidesieve.figures import style
+from slidesieve.figures.style import BLUE, GREY, ORANGE, PALE, RED, SKY, clean, floor_looks, interval, looks
 
 
 def run_name(method: str, k: int) -> str:
     """Name a run in a figure: its method, and its k where it has one."""
     return f"{method.replace('_', ' ')}, k = {k}" if k else method.replace("_", " ")
+
+
+def all_scores(scores: pd.DataFrame, panels: Mapping[str, str], *, floors: Sequence[str], of: str) -> Figure:
+    """Draw a panel of `method_scores` for each group; `panels` maps a panel's title to its group."""
+    height = max(3.2, 1.1 + 0.24 * _runs(scores[~scores["method"].isin(floors)]))
+    drawn, axes = style.panels(len(panels), height=height)
+    for ax, (title, group) in zip(axes, panels.items(), strict=True):
+        method_scores(ax, scores[scores["group"] == group], floors=floors, title=title, of=of)
+    style.legend_below(drawn)
+    return drawn
+
+
+def kinds(pooled: pd.DataFrame, groups: Sequence[str]) -> Figure:
+    """Draw each run's accuracy in several kinds of question side by side, with its intervals: a row a run."""
+    names = list(dict.fromkeys(map(run_name, pooled["method"], pooled["k"])))
+    drawn, ax = style.figure(width=7.6, height=1.2 + 0.42 * len(names))
+    shifts = np.linspace(-0.24, 0.24, len(groups)) if len(groups) > 1 else [0.0]
+    for shift, (group, look) in zip(shifts, looks(groups).items(), strict=True):
+        part = pooled[pooled["group"] == group]
+        place = np.array([names.index(run_name(*run)) for run in zip(part["method"], part["k"], strict=True)]) + shift
+        low, value, high = (100 * part[column] for column in ("ci_low", "accuracy", "ci_high"))
+        how = {"color": look.colour, "markersize": 5, "label": f"{group}, 95 % interval"}
+        interval(ax, place, low, high, value=value, fmt=look.marker, **how)
+    ax.set(xlabel="accuracy (%)", xlim=(0, 102), yticks=range(len(names)), yticklabels=names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+    clean(ax, grid="x")
+    return drawn
+
+
+def all_soft_and_hard(pairs: pd.DataFrame) -> Figure:
+    """Draw a panel of `soft_and_hard` for each method and k."""
+    runs = pairs.groupby(["method", "k"], sort=False)
+    drawn, axes = style.panels(len(runs), width=6)
+    for ax, (run, part) in zip(axes, runs, strict=True):
+        soft_and_hard(ax, part).set_title(run_name(*run), pad=24)
+    return drawn
+
+
+def recalls(selection: pd.DataFrame) -> Figure:
+    """Draw `selection_recall` as a figure of its own, as high as it has runs."""
+    drawn, ax = style.figure(height=0.9 + 0.4 * _runs(selection))
+    selection_recall(ax, selection)
+    return drawn
+
+
+def all_aucs(aucs: pd.DataFrame, groups: Sequence[str]) -> Figure:
+    """Draw a panel of `fold_aucs` for each question that is asked alike of many slides."""
+    height = 0.9 + 0.4 * _runs(aucs)
+    drawn, axes = style.panels(len(groups), columns=2, width=6.4, height=height, sharey=False)
+    for ax, group in zip(axes, groups, strict=True):
+        fold_aucs(ax, aucs[aucs["group"] == group]).set_title(group)
+    style.legend_below(drawn)
+    return drawn
 
 
 def method_scores(ax: Axes, scores: pd.DataFrame, *, floors: Sequence[str], title: str, of: str = "one seed") -> Axes:
@@ -24,6 +80,8 @@ def method_scores(ax: Axes, scores: pd.DataFrame, *, floors: Sequence[str], titl
     names = list(dict.fromkeys(map(run_name, shown["method"], shown["k"])))
     for name, look in floor_looks(floors).items():
         value = scores.loc[scores["method"] == name, "accuracy"].median()
+        if np.isnan(value):  # a floor that this cohort has not
+            continue
         ax.axvline(100 * value, **look.line, linewidth=1.2, label=f"floor: {name.replace('_', ' ')}")
     for place, part in _lines(shown, names):
         offset = place + np.linspace(-0.12, 0.12, len(part)) * (len(part) > 1)
@@ -94,3 +152,8 @@ def _lines(table: pd.DataFrame, names: list[str]) -> list[tuple[int, pd.DataFram
     """Return (place, rows) of each named run that the table has, in the order of `names`."""
     name = pd.Series(list(map(run_name, table["method"], table["k"])), index=table.index, dtype=object)
     return [(place, table[name == wanted]) for place, wanted in enumerate(names) if (name == wanted).any()]
+
+
+def _runs(table: pd.DataFrame) -> int:
+    """How many methods and ks a table has."""
+    return len(table[["method", "k"]].drop_duplicates())

@@ -1,7 +1,6 @@
 """Figures of slides, tiles and features, in the style of slidesieve.figures.style."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,23 +8,12 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Patch, Rectangle
 
-from slidesieve.analyses.cases import Crop
-from slidesieve.analyses.token_maps import Picture
+from slidesieve.analyses.cases import CaseView
 from slidesieve.figures.style import BLUE, GREEN, ORANGE, PALE, PURPLE, RED, SKY, clean, looks, panels
 from slidesieve.slides.overviews import Overview
-
-
-class CaseView(NamedTuple):
-    """What is drawn of a case: the slide's picture if it is there, all tiles' corners, those planted, those kept."""
-
-    picture: Picture | None
-    coords: Int[np.ndarray, "n 2"]
-    planted: Int[np.ndarray, " p"]
-    crops: Sequence[Crop]
-
 
 ROLES = {"main": PALE, "other": SKY, "subtype": ORANGE, "rare": RED}  # of a mosaic's pieces
 
@@ -156,8 +144,22 @@ def case_sheet(
 
     Where there is no slide its tokens are drawn at their places, or in a row where they have none.
     """
-    rows = max(1, -(-len(case.crops) // columns))
     figure = plt.figure(figsize=(11.5, 3.9), layout="constrained")
+    _case_on(figure, case, columns)
+    return figure
+
+
+def case_sheets(cases: Mapping[str, CaseView], *, columns: int = 4) -> Figure:
+    """Draw several cases, one below the other, each under its title."""
+    figure = plt.figure(figsize=(11.5, 4.1 * len(cases)), layout="constrained")
+    for part, (title, case) in zip(figure.subfigures(len(cases), 1, squeeze=False).flat, cases.items(), strict=True):
+        part.suptitle(title, fontsize=10)
+        _case_on(part, case, columns)
+    return figure
+
+
+def _case_on(figure: Figure | SubFigure, case: CaseView, columns: int) -> None:
+    rows = max(1, -(-len(case.crops) // columns))
     grid = figure.add_gridspec(rows, columns + 5)
     ax = figure.add_subplot(grid[:, :5])
     if case.picture is not None:
@@ -176,7 +178,6 @@ def case_sheet(
                 0.5, 0.5, f"token\n{crop.index}", ha="center", va="center", fontsize=7, transform=small.transAxes
             )
         small.spines[:].set(color=BLUE if crop.index in case.planted else ORANGE, linewidth=2.5, visible=True)
-    return figure
 
 
 def _on_slide(ax: Axes, case: CaseView) -> None:
@@ -190,6 +191,9 @@ def _on_slide(ax: Axes, case: CaseView) -> None:
     ax.plot([0.03 * picture.width_px0, 0.03 * picture.width_px0 + bar / picture.mpp], [0.97 * height] * 2, "k-", lw=3)
     ground = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
     ax.text(0.03 * picture.width_px0, 0.94 * height, f"{bar:,.0f} µm", fontsize=8, va="bottom", bbox=ground)
+    named = (("planted", BLUE, len(case.planted)), ("kept", ORANGE, len(case.crops)))
+    frames = [Patch(facecolor="none", edgecolor=colour, linewidth=2, label=name) for name, colour, n in named if n]
+    ax.legend(handles=frames, frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0))
     ax.set_axis_off()
 
 
@@ -202,7 +206,11 @@ def _as_tokens(ax: Axes, case: CaseView) -> None:
     for index, colour, what in ((case.planted, BLUE, "planted"), ([c.index for c in case.crops], ORANGE, "kept")):
         if len(index):
             ax.scatter(*places[list(index)].T, s=90, facecolors="none", edgecolors=colour, linewidths=1.8, label=what)
-    ax.set(xlabel="x (level-0 px)" if placed else "token", yticks=ax.get_yticks() if placed else [])
+    ax.set_xlabel("x (level-0 px)" if placed else "token")
+    if np.ptp(places[:, 1]) > 0:
+        ax.set_ylabel("y (level-0 px)")
+    else:  # a row
+        ax.set_yticks([])
     ax.invert_yaxis()
     ax.legend(frameon=False, fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
 

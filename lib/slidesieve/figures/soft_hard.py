@@ -6,14 +6,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from slidesieve.analyses.soft_hard import PATH_NAMES
 from slidesieve.figures.style import BLUE, GREY, ORANGE, PALE, RED, clean, interval
 
-PATH_NAMES = {
-    "hard": "hard: kept tiles, untouched",
-    "hard_denoised": "hard: kept tiles, denoised",
-    "soft": "soft: all tiles, gated, denoised",
-    "soft_bypassed": "soft: all tiles, gated, not denoised",
-}
 SHORT = {"hard": "hard", "hard_denoised": "hard, denoised", "soft": "soft", "soft_bypassed": "soft, not denoised"}
 SCORES = {"captions": "word probability (%)", "questions": "accuracy (%)"}
 ZERO = 0.001  # where alpha 0 stands on a log axis
@@ -51,14 +46,15 @@ def both_paths(ax: Axes, part: pd.DataFrame, stage: str) -> Axes:
     else:
         ax.text(0.97, 0.3, "soft path not recorded", transform=ax.transAxes, ha="right", color=GREY)
     ax.plot(part["step"], 100 * part["hard"], "o-", color=BLUE, markersize=4, label="hard: k tiles, as used")
-    ax.set(title=stage, ylabel=SCORES.get(stage, "validation score (%)"), ylim=(0, 102))
-    ax.legend(frameon=False, loc="lower right")
+    ax.set_title(stage, pad=22)
+    ax.set(ylabel=SCORES.get(stage, "validation score (%)"), ylim=(0, 102))
+    ax.legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
     return clean(ax)
 
 
 def recorded(ax: Axes, part: pd.DataFrame, column: str, *, most: float) -> Axes:
     """Draw the mass on the kept tiles, or the temperature (at `most` so high), of one stage against its steps."""
-    known = {"mass": (100, 102, "weight on the\ntiles kept (%)"), "tau": (1, 1.1 * most, "temperature τ")}
+    known = {"mass": (100, 102, "weight on the\ntiles kept (%)"), "tau": (1, 1.1 * most, "temperature τ\n(no unit)")}
     scale, top, label = known[column]
     ax.plot(part["step"], scale * part[column], "o-", color=GREY, markersize=4)
     ax.set(ylabel=label, ylim=(0, top))
@@ -90,7 +86,7 @@ def path_accuracies(ax: Axes, table: pd.DataFrame) -> Axes:
         low, value, high = 100 * row.ci_low, 100 * row.value, 100 * row.ci_high
         interval(ax, i, low, high, value=value, color=colour, markersize=6)
         _written(ax, f"{value:.1f}", value, i)
-    ax.set(xlabel="accuracy (%), 95 % interval over slides", yticks=place, yticklabels=table["path"].map(PATH_NAMES))
+    ax.set(xlabel="accuracy (%), 95 % interval over patients", yticks=place, yticklabels=table["path"].map(PATH_NAMES))
     ax.set_ylim(len(table) - 0.4, -0.6)
     if spans.any():
         ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8)
@@ -150,8 +146,8 @@ def mass_curve(ax: Axes, table: pd.DataFrame, *, tau: float) -> Axes:
     ax.set_xticks(table["tau"], [f"{t:g}" for t in table["tau"]])
     ax.minorticks_off()
     ax.invert_xaxis()
-    ax.set(xlabel="temperature τ of the gate", ylabel="weight on the tiles kept (%)", ylim=(0, 102))
-    ax.legend(frameon=False, fontsize=8)
+    ax.set(xlabel="temperature τ of the gate (no unit)", ylabel="weight on the tiles kept (%)", ylim=(0, 102))
+    ax.legend(frameon=False, fontsize=8, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     return clean(ax)
 
 
@@ -162,7 +158,6 @@ def leak_figure(leak: pd.DataFrame, *, left_out: float, titles: dict[str, str]) 
     for ax, task in zip(axes.flat, tasks, strict=True):
         leak_curves(ax, leak[leak["task"] == task], left_out=left_out)
         ax.set_title(titles[task], fontsize=10)
-    axes[0, 0].set_ylabel("read rightly (%)")
     return drawn
 
 
@@ -183,7 +178,7 @@ def leak_curves(ax: Axes, table: pd.DataFrame, *, left_out: float) -> Axes:
     ticks = part["alpha"].clip(lower=ZERO)
     ax.set_xticks(ticks, [f"{a:g}" for a in part["alpha"]])
     ax.minorticks_off()
-    ax.set(xlabel="α: share of a token's variance let through", ylim=(0, 102))
+    ax.set(xlabel="α: share of a token's variance let through (0 to 1)", ylabel="read rightly (%)", ylim=(0, 102))
     ax.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.13))
     return clean(ax)
 

@@ -1,11 +1,13 @@
 """The style of all figures: a look for each group, intervals where they lie, labelled axes, legends below."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import Image, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
@@ -18,6 +20,7 @@ TOLS += ("#EE3377", "#BBCC33", "#BB5566")
 METHODS = (*CYCLE, *TOLS)  # a colour for each compressor that there is
 GREY, PALE = "#6B6B6B", "#D9D9D9"
 DPI = 130
+SHOWN = 88  # px an inch of a figure, in a notebook and on its page
 LINE_STYLES = ("--", ":", "-.")
 ROUNDS = tuple(zip(("-", *LINE_STYLES), ("o", "s", "^", "D"), (None, "///", "...", "xxx"), strict=True))
 
@@ -141,6 +144,16 @@ def save(drawn: Figure, path: object) -> None:
     """Write a PNG and close the figure's state in pyplot; the figure object can still be displayed."""
     drawn.savefig(path, dpi=DPI)
     plt.close(drawn)
+
+
+def show(drawn: Figure, path: Path, *, alt: str) -> str:
+    """Write a figure, show that very file in a notebook, and return its name.
+
+    `alt` says in a sentence what is to be seen, for who cannot see it: a page hands it on as the image's description.
+    """
+    save(drawn, path)
+    display(Image(filename=str(path), alt=alt, width=round(SHOWN * drawn.get_figwidth())))
+    return path.name
 
 
 def clean(ax: Axes, *, grid: str = "y") -> Axes:

@@ -1,12 +1,18 @@
 """Figures against the number of visual tokens: accuracy, recall of planted tiles, and the papers' own points."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 import seaborn
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from slidesieve.figures.style import GREY, PALE, RED, Look, clean, floor_looks, interval, shortened
+from slidesieve.analyses.token_maps import TokenMap
+from slidesieve.figures.style import BLUE, GREY, ORANGE, PALE, Look, clean, floor_looks, interval, panels, shortened
+
+NONE = np.empty(0, int)
 
 # Where a published point's name stands, in points from it; those of one token count would cover each other.
 BESIDE = {"PathSelect": (7, 0), "SparseLearn": (-4, -13), "TC-SSA": (-4, 12)}
@@ -95,20 +101,37 @@ def log_tokens(ax: Axes, tokens: pd.Series) -> Axes:
 def diversity(ax: Axes, table: pd.DataFrame) -> Axes:
     """Draw how alike the tiles of a selection are, over slides: kept ones beside as many random ones."""
     likeness = table[["kept", "random"]].rename(columns={"kept": "kept tiles", "random": "random tiles"})
-    seaborn.histplot(likeness, ax=ax, palette=[RED, GREY], stat="count", binwidth=0.02, element="step", kde=True)
+    seaborn.histplot(likeness, ax=ax, palette=[ORANGE, GREY], stat="count", binwidth=0.02, element="step", kde=True)
     seaborn.move_legend(ax, "lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, title=None)
     ax.set(xlabel="mean pairwise cosine of a slide's selection", ylabel="slides")
     return clean(ax)
 
 
-def token_map(ax: Axes, place: Float[np.ndarray, "n 2"], kept: Int[np.ndarray, " k"], *, title: str) -> Axes:
-    """Draw a two-dimensional embedding of one slide's tiles, kept ones in front."""
+def token_map(
+    ax: Axes,
+    place: Float[np.ndarray, "n 2"],
+    kept: Int[np.ndarray, " k"],
+    *,
+    title: str,
+    planted: Int[np.ndarray, " p"] = NONE,
+) -> Axes:
+    """Draw a two-dimensional embedding of one slide's tiles, kept ones in front, planted ones ringed."""
     rest = np.setdiff1d(np.arange(len(place)), kept)
     ax.scatter(*place[rest].T, s=10, color=PALE, linewidths=0, label="left out")
-    ax.scatter(*place[kept].T, s=34, color=RED, edgecolors="white", linewidths=0.6, label="kept")
+    ax.scatter(*place[kept].T, s=34, color=ORANGE, edgecolors="white", linewidths=0.6, label="kept")
+    if len(planted):
+        ax.scatter(*place[planted].T, s=72, facecolors="none", edgecolors=BLUE, linewidths=1.4, label="planted")
     ax.set(xlabel="UMAP 1 (no unit)", ylabel="UMAP 2 (no unit)", xticks=[], yticks=[])
     name, *numbers = title.splitlines()
     ax.set_title("\n".join([shortened(name), *numbers]), fontsize=10)
-    ax.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.08))
+    ax.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.08))
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def token_maps(maps: Sequence[TokenMap], titles: Mapping[str, str]) -> Figure:
+    """Draw the maps of some slides side by side, each under its title."""
+    drawn, axes = panels(len(maps), columns=3, width=4.0, height=3.8, sharex=False, sharey=False)
+    for ax, one in zip(axes, maps, strict=True):
+        token_map(ax, one.place, one.kept, title=titles[one.slide_id], planted=one.planted)
+    return drawn
