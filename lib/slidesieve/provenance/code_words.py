@@ -84,6 +84,7 @@ class _Reader(ast.NodeTransformer):
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
         call = node.value
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "print":
+            call.keywords = [word for word in call.keywords if word.arg != "end"]
             for inner in ast.walk(call):
                 if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
                     inner.value = ""
