@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.image import imread
+from PIL import Image
 from read_back import closed, fresh, legend
 
 from slidesieve.figures import style
@@ -98,3 +99,25 @@ def test_no_two_colours_and_no_two_lines_are_one():
     assert len({to_hex(colour) for colour in colours}) == len(colours) == 8
     lines = [fresh().plot([0, 1], linestyle=dashes)[0].get_linestyle() for dashes in style.LINE_STYLES]
     assert len({*lines, "-"}) == 4
+
+
+def test_a_saved_figure_says_what_it_shows_in_its_file_and_on_a_page(tmp_path):
+    drawn, (left, right, _) = style.panels(3, sharex=False, sharey=False)
+    left.plot([1, 2], [3, 4], label="each step")
+    left.set(xlabel="step", ylabel="loss\n(nats)")
+    right.set(title="Evidence", xlabel="accuracy (%)")
+    style.save(drawn, tmp_path / "a.png")
+    said = "Figure. loss (nats) against step (each step); Evidence: accuracy (%)"
+    assert Image.open(tmp_path / "a.png").text["Description"] == said
+    assert drawn._repr_mimebundle_(include=None) == ({}, {"image/png": {"alt": said}})
+    drawn.set_label("Two slides.")
+    style.save(drawn, tmp_path / "b.jpg")
+    assert drawn._repr_mimebundle_()[1]["image/png"]["alt"] == "Two slides."
+
+
+def test_of_many_panels_some_are_said():
+    drawn, axes = style.panels(9, sharex=False, sharey=False)
+    closed(drawn)
+    for i, ax in enumerate(axes):
+        ax.set_title(f"S{i}")
+    assert style.in_words(drawn) == "Figure. S0; S1; S2; S3; S4; S5; and 3 panels more"
