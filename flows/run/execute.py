@@ -5,6 +5,7 @@ Kernel output goes to log.txt as it comes. The executed copy is NAME.partial.ipy
 then NAME.ipynb or NAME.failed.ipynb.
 """
 
+import io
 import json
 import logging
 import os
@@ -19,6 +20,13 @@ from slidesieve.provenance.files import ROOT, write_json, written_whole
 CANNOT_WRITE = 74  # this process's exit code where it cannot even write its account: EX_IOERR
 ACCOUNT = "account.json"  # how it ended, for the process that waits for it
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Log(io.TextIOWrapper):
+    """The file of a kernel's words, where a line that took the last one's place on the page has one of its own."""
+
+    def write(self, text: str) -> int:
+        return super().write(text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 class Interrupted(BaseException):
@@ -62,7 +70,7 @@ def run(notebook: Path, out_dir: Path, parameters: dict[str, object]) -> Account
 
     logging.getLogger("papermill").setLevel(logging.ERROR)  # its own parser warns; ours has checked
     partial = out_dir / f"{notebook.stem}.partial.ipynb"
-    with socket_folder() as sockets, (out_dir / "log.txt").open("w") as log:
+    with socket_folder() as sockets, Log((out_dir / "log.txt").open("wb")) as log:
         os.environ["JUPYTER_RUNTIME_DIR"] = sockets
         try:
             execute_notebook(

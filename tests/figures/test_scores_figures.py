@@ -20,10 +20,12 @@ from read_back import (
     rules,
     segments,
     titles,
+    upright,
+    written,
 )  # fmt: skip
 
 from slidesieve.figures import scores
-from slidesieve.figures.style import BLUE, GREY, ORANGE, RED
+from slidesieve.figures.style import BLUE, GREEN, GREY, ORANGE, PALE, RED
 
 FLOORS = ("majority", "majority_option", "longest_option")
 COLUMNS = ["method", "k", "seed", "accuracy", "ci_low", "ci_high"]
@@ -239,3 +241,35 @@ def test_a_figure_of_scores_has_a_panel_a_group_and_one_legend():
     drawn = closed(scores.all_scores(both, {"all": "all", "finding = x": "finding"}, floors=FLOORS, of="all seeds"))
     assert [ax.get_title() for ax in drawn.axes] == ["all", "finding = x"]
     assert "all seeds, 95 % interval" in legend(drawn) and drawn.axes[0].get_legend() is None
+
+
+def test_options_are_bars_of_their_share_with_the_key_and_another_that_was_chosen_told_apart():
+    options = pd.DataFrame(
+        {"letter": list("ABC"), "option": ["u", "v" * 40, "w"], "question": "what is it?", "share": [0.2, 0.7, 0.1],
+         "logp": [-3.114, -1.861, -3.807], "is_key": [True, False, False], "is_chosen": [False, True, False]}
+    )  # fmt: skip
+    ax = scores.option_shares(fresh(), options)
+    assert lying(ax) == [(0, 0, 20), (1, 0, 70), (2, 0, 10)] and outside(ax) == []
+    assert [hex_of(bar.get_facecolor()) for bar in ax.patches] == [hex_of(c) for c in (GREEN, RED, PALE)]
+    assert names(ax.yaxis) == ["A u", "chosen: B " + "v" * 25 + "…", "C w"] and ax.get_title() == "what is it?"
+    assert [text.get_text() for text in ax.texts] == ["-3.11", "-1.86", "-3.81"]
+
+
+def test_a_bin_of_confidence_stands_at_its_mean_with_its_accuracy_and_how_many():
+    bins = pd.DataFrame(
+        {"confidence": [0.34, 0.91], "accuracy": [0.5, 0.83], "ci_low": [0.2, 0.7], "ci_high": [0.8, 0.9], "n": [7, 53]}
+    )
+    ax = scores.reliability(fresh(), bins)
+    assert centres(ax) == [(34, 50), (91, 83)] and intervals(ax) == [(34, 20, 80), (91, 70, 90)]
+    assert points(curve(ax, "calibrated")) == [(0, 0), (100, 100)]
+    assert written(ax) == [("7", 34, 2), ("53", 91, 2)] and outside(ax) == []
+
+
+def test_a_letter_has_a_bar_of_how_often_it_was_chosen_and_one_of_how_often_right():
+    bias = pd.DataFrame({"letter": ["A", "B"], "chosen": [0.7, 0.3], "right": [0.45, 0.55]})
+    ax = scores.letters(fresh(), bias)
+    assert upright(ax, "chosen") == [(-0.2, 0, 70), (0.8, 0, 30)] and upright(ax, "right") == [
+        (0.2, 0, 45),
+        (1.2, 0, 55),
+    ]
+    assert names(ax.xaxis) == ["A", "B"] and outside(ax) == []

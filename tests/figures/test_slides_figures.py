@@ -11,7 +11,6 @@ from read_back import (
     lying,
     outside,
     pairs,
-    points,
     squares,
     ticks,
     titles,
@@ -23,6 +22,7 @@ from slidesieve.analyses.cases import Crop
 from slidesieve.analyses.token_maps import Picture
 from slidesieve.figures import slides
 from slidesieve.figures.style import BLUE, ORANGE
+from slidesieve.slides.closeups import Closeup
 from slidesieve.slides.overviews import Overview
 from slidesieve.slides.slide import View
 from slidesieve.slides.tiling import Tiling
@@ -65,25 +65,6 @@ def test_a_folds_slides_are_stacked_by_label_and_written():
     assert [text for _, text in ticks(ax.xaxis)] == ["0", "1", "4"]
     assert [text for text, *_ in written(ax)] == ["7", "5", "9", "3", "4", "0", "2", "1", "6"]
     assert legend(ax) == list(FOLDS) and titles(ax) == ("fold", "slides") and outside(ax) == []
-
-
-def test_a_histogram_counts_every_norm_once():
-    norms = np.r_[np.linspace(3.1, 9.7, 75), 21.3, 21.3, 40.0]
-    ax = slides.norm_histogram(fresh(), norms)
-    width = (40.0 - 3.1) / 60
-    for i, (middle, foot, height) in enumerate(upright(ax)):
-        low, high = 3.1 + i * width, 3.1 + (i + 1) * width
-        assert (middle, foot) == (pytest.approx((low + high) / 2), 0)
-        assert height == sum(low <= n < high or (i == 59 and n == high) for n in norms.tolist())
-    assert len(upright(ax)) == 60 and sum(height for *_, height in upright(ax)) == 78
-    assert titles(ax) == ("Euclidean norm of a tile's feature (no unit)", "tiles") and outside(ax) == []
-
-
-def test_the_spectrum_adds_up_in_per_cent_from_the_first_axis():
-    ax = slides.spectrum_curve(fresh(), np.array([0.41, 0.27, 0.13, 0.11, 0.08]))
-    assert points(ax.lines[0]) == [(1, 41), (2, 68), (3, 81), (4, 92), (5, 100)]
-    assert titles(ax) == ("principal axes of the features", "variance held (%)")
-    assert ax.get_ylim() == (0, 102) and outside(ax) == []
 
 
 def overlay(marked=None):
@@ -177,3 +158,20 @@ def test_a_case_without_a_slide_is_a_map_of_tokens_or_a_row():
 @pytest.mark.parametrize(("width", "bar"), [(1000, 200), (999, 100), (51, 10), (26_000, 5000), (0.4, 0.05)])
 def test_a_scale_bar_is_round_and_at_most_a_fifth(width, bar):
     assert slides.scale_bar_um(width) == pytest.approx(bar)
+
+
+def test_a_closeup_draws_every_tile_of_the_grid_and_frames_those_shown():
+    grid = pd.DataFrame({"x_px0": COORDS[:, 0], "y_px0": COORDS[:, 1], "tissue": [0.1, 0.9, 0.5, 0.2, 0.7]})
+    grid = grid.assign(kept=grid["tissue"] >= 0.5, rank=pd.Series([2, 1, 0], index=[0, 1, 2], dtype="Int64"))
+    blank = np.zeros((30, 50, 3), dtype=np.uint8)
+    tiles = {0: np.full((8, 8, 3), 9, np.uint8), 2: np.full((8, 8, 3), 7, np.uint8)}
+    seen = Closeup("S1", blank, blank[..., 0] > 0, 1000, 64.5, 0.25, grid, tiles)
+    drawn = closed(slides.closeup_sheet(seen, most=3))
+    whole, strips = drawn.subfigs
+    kept, out = whole.axes[2].collections
+    assert squares(kept) == [(x, y, 64.5, 64.5) for x, y in COORDS[[1, 2, 4]].tolist()]
+    assert squares(out) == [(x, y, 64.5, 64.5) for x, y in COORDS[[0, 3]].tolist()]
+    shown = [(ax.get_title(), [int(image.get_array()[0, 0, 0]) for image in ax.images]) for ax in strips.axes]
+    assert shown[:2] == [("50% tissue, kept", [7]), ("90% tissue, kept", [])]
+    assert shown[3] == ("10% tissue, left out", [9]) and all(not ax.axison for ax in (strips.axes[2], strips.axes[5]))
+    assert "5 tiles, of which 3 are kept" in drawn.get_label()

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.image import imread
+from PIL import Image
 from read_back import closed, fresh, legend
 
 from slidesieve.figures import style
@@ -113,3 +114,25 @@ def test_a_figure_is_shown_as_it_was_saved_with_words_for_who_cannot_see_it(tmp_
     assert base64.b64decode(data) == (tmp_path / "a.png").read_bytes()
     assert about == {"width": 3 * style.SHOWN, "alt": "A line that rises."}
     assert not plt.fignum_exists(drawn.number)
+
+
+def test_a_saved_figure_says_what_it_shows_in_its_file_and_on_a_page(tmp_path):
+    drawn, (left, right, _) = style.panels(3, sharex=False, sharey=False)
+    left.plot([1, 2], [3, 4], label="each step")
+    left.set(xlabel="step", ylabel="loss\n(nats)")
+    right.set(title="Evidence", xlabel="accuracy (%)")
+    style.save(drawn, tmp_path / "a.png")
+    said = "Figure. loss (nats) against step (each step); Evidence: accuracy (%)"
+    assert Image.open(tmp_path / "a.png").text["Description"] == said
+    assert drawn._repr_mimebundle_(include=None) == ({}, {"image/png": {"alt": said}})
+    drawn.set_label("Two slides.")
+    style.save(drawn, tmp_path / "b.jpg")
+    assert drawn._repr_mimebundle_()[1]["image/png"]["alt"] == "Two slides."
+
+
+def test_of_many_panels_some_are_said():
+    drawn, axes = style.panels(9, sharex=False, sharey=False)
+    closed(drawn)
+    for i, ax in enumerate(axes):
+        ax.set_title(f"S{i}")
+    assert style.in_words(drawn) == "Figure. S0; S1; S2; S3; S4; S5; and 3 panels more"

@@ -20,12 +20,14 @@ from read_back import (
     points,
     rounded,
     rules,
+    squares,
     ticks,
     titles,
+    upright,
     written,
 )  # fmt: skip
 
-from slidesieve.analyses.token_maps import TokenMap
+from slidesieve.analyses.token_maps import Picture, TokenMap
 from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.evaluation import published
 from slidesieve.figures import tokens
@@ -275,3 +277,57 @@ def test_maps_stand_side_by_side_under_their_titles():
 def test_a_long_name_is_cut_and_its_numbers_are_not():
     ax = tokens.token_map(fresh(), PLACE, np.array([0]), title=f"{'x' * 40}\n{'0.123 ' * 7}")
     assert ax.get_title() == f"{'x' * 25}…\n{'0.123 ' * 7}"
+
+
+def test_a_histogram_counts_every_norm_once():
+    norms = np.r_[np.linspace(3.1, 9.7, 75), 21.3, 21.3, 40.0]
+    ax = tokens.norm_histogram(fresh(), norms)
+    width = (40.0 - 3.1) / 60
+    for i, (middle, foot, height) in enumerate(upright(ax)):
+        low, high = 3.1 + i * width, 3.1 + (i + 1) * width
+        assert (middle, foot) == (pytest.approx((low + high) / 2), 0)
+        assert height == sum(low <= n < high or (i == 59 and n == high) for n in norms.tolist())
+    assert len(upright(ax)) == 60 and sum(height for *_, height in upright(ax)) == 78
+    assert titles(ax) == ("Euclidean norm of a tile's feature (no unit)", "tiles") and outside(ax) == []
+
+
+def test_the_spectrum_adds_up_in_per_cent_from_the_first_axis():
+    ax = tokens.spectrum_curve(fresh(), np.array([0.41, 0.27, 0.13, 0.11, 0.08]))
+    assert points(ax.lines[0]) == [(1, 41), (2, 68), (3, 81), (4, 92), (5, 100)]
+    assert titles(ax) == ("principal axes of the features", "variance held (%)")
+    assert ax.get_ylim() == (0, 102) and outside(ax) == []
+
+
+PLACES = pd.DataFrame(
+    {
+        "x_px0": [0, 64, 128],
+        "y_px0": [0, 64, 0],
+        "pc1": [-3.0, 0.0, 5.0],
+        "pc2": [1.0, 1.0, 1.0],
+        "pc3": [9.0, 7.0, 8.0],
+    }
+)
+
+
+def test_a_tile_lies_at_its_place_in_a_colour_of_its_axes():
+    drawn = closed(tokens.feature_map(None, PLACES, slide_id="S1"))
+    (ax,) = drawn.axes
+    (boxes,) = ax.collections
+    assert squares(boxes) == [(0, 0, 64, 64), (64, 64, 64, 64), (128, 0, 64, 64)]
+    colour = boxes.get_facecolor()
+    assert colour[:, 0].tolist() == pytest.approx([0, 0.38, 1], abs=0.02) and (colour[:, 1] == 0).all()
+    assert colour[:, 2].argsort().tolist() == [1, 2, 0] and "3 tiles" in drawn.get_label()
+    picture = Picture(np.zeros((30, 50, 3), np.uint8), 500.0, 100.0, 0.5)
+    left, right = closed(tokens.feature_map(picture, PLACES, slide_id="S1")).axes
+    assert left.images[0].get_extent() == [0, 500, 300, 0] and left.get_xlim() == right.get_xlim() == (0, 500)
+    assert squares(right.collections[0])[1] == (64, 64, 100, 100)
+
+
+def test_a_tile_asked_about_comes_first_in_its_row():
+    table = pd.DataFrame(
+        {"query": [4, 4, 9, 9], "rank": [0, 1, 0, 1], "slide_id": ["S1", "S1", "S1", "S2"], "index": [4, 2, 9, 0],
+         "cosine": [1, 0.83, 1, 0.4]}
+    )  # fmt: skip
+    drawn = closed(tokens.nearest_tiles(table, {1: np.full((8, 8, 3), 5, np.uint8)}, slide_id="S1"))
+    assert [ax.get_title() for ax in drawn.axes] == ["tile 4", "0.83", "tile 9", "0.40, other slide"]
+    assert [len(ax.images) for ax in drawn.axes] == [0, 1, 0, 0]

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from read_back import curve, dots, fresh, legend, outside, points, titles
+from read_back import curve, dots, fresh, legend, outside, points, rules, titles
 
 from slidesieve.figures.style import CYCLE
 from slidesieve.figures.training import curves, training_curves
@@ -52,7 +52,7 @@ def test_the_smooth_line_is_the_mean_of_the_last_twenty():
     means = [sum(loss[max(0, i - 19) : i + 1]) / len(loss[max(0, i - 19) : i + 1]) for i in range(len(loss))]
     x, y = curve(ax, "mean of 20 steps").get_data()
     assert list(x) == list(range(1, 48)) and list(y) == pytest.approx(means)
-    assert legend(ax) == ["each step", "mean of 20 steps"]
+    assert legend(ax) == ["each step", "mean of 20 steps", "kept: step 45"]
 
 
 def test_a_score_stands_only_where_it_was_taken():
@@ -65,6 +65,25 @@ def test_a_score_stands_only_where_it_was_taken():
 def test_a_training_without_validation_has_no_score():
     _, ax = drawn(history(every=99))
     assert dots(ax, "o") == [[]]
+
+
+def test_the_first_of_the_best_scores_is_the_step_that_is_kept():
+    log = history()
+    log.loc[[26, 35, 44], "score"] = [0.9, 0.9, 0.7]
+    axes = drawn(log)
+    assert [rules(ax, "x") for ax in axes] == [[("kept: step 27", 27)]] * 2
+    assert axes[0].figure.get_label().endswith("marked is step 27, whose weights are kept.")
+
+
+def test_a_selectors_soft_path_stands_beside_and_the_learning_rate_below():
+    log = history()
+    log = log.assign(lr=1e-4 * (1 + log["step"]), soft_score=log["score"] - 0.1)
+    left, right = drawn(log)
+    assert [y for _, y in dots(right, "D")[0]] == pytest.approx([0.314, 0.431, 0.548, 0.665, 0.782])
+    assert legend(right) == ["soft path", "as used", "kept: step 45"]
+    (strip,) = left.child_axes
+    assert points(strip.lines[0]) == [(i + 1, round(1e-4 * (i + 1), 9)) for i in range(47)]
+    assert titles(strip) == ("optimiser step", "learning\nrate") and left.get_xlabel() == ""
 
 
 def test_steps_of_a_log_that_went_on_keep_their_numbers():

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import symtable
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -57,6 +58,26 @@ def test_imports_then_parameters_then_begin_and_finish_last(notebook):
     assert all(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(code[0]).body)
     assert f'receipts.begin("{notebook.stem}", globals())' in code[2]
     assert "stage.finish(" in code[-1] and sum("stage.finish(" in c for c in code) == 1
+
+
+def test_a_cell_that_shows_makes_nothing_that_others_use(notebook):
+    """Cells tagged `figures` count for no result, so none may hang on what they set."""
+    cells = [c for c in read_cells(notebook) if c["cell_type"] == "code"]
+    shows = ["figures" in c["metadata"].get("tags", []) for c in cells]
+    scopes = [symtable.symtable("".join(c["source"]), notebook.stem, "exec") for c in cells]
+    set_there = {s.get_name() for top, shown in zip(scopes, shows, strict=True) if shown for s in assigned_in(top)}
+    used = {name for top, shown in zip(scopes, shows, strict=True) if not shown for name in names_in(top)}
+    assert set_there & used == set() and not shows[0] and not shows[-1]
+
+
+def assigned_in(top: symtable.SymbolTable) -> list[symtable.Symbol]:
+    return [symbol for symbol in top.get_symbols() if symbol.is_assigned()]
+
+
+def names_in(scope: symtable.SymbolTable) -> set[str]:
+    """The notebook's own names in a scope and in those within it: none that only a comprehension knows."""
+    own = {s.get_name() for s in scope.get_symbols() if scope.get_type() == "module" or s.is_global()}
+    return own.union(*map(names_in, scope.get_children()))
 
 
 def test_its_parameters_are_typed_with_help_and_papermill_reads_the_same(notebook):

@@ -1,5 +1,6 @@
 """What a stage's code reaches: on a small package statement by statement, and on ours edit by edit."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -156,6 +157,27 @@ def test_what_makes_a_result_counts_where_it_stands(small, name, old, new, chang
     edit(small, name, old, new)
     after = look(small)[1].code
     assert [n for n in before if after.get(n) != before[n]] == changed
+
+
+def test_what_only_a_cell_that_shows_reaches_is_reached_with_the_figures(small):
+    path = write_notebook(
+        small / "50_x.ipynb", prelude="from slidesieve.parts import g\nfrom slidesieve import below", body="g(3)"
+    )
+    before = reach(path, {}, small)
+    made = json.loads(path.read_text())
+    made["cells"][4] = made["cells"][3] | {"metadata": {"tags": ["figures"]}, "source": "below.unused()", "id": "shows"}
+    path.write_text(json.dumps(made))
+    _, found = reach(path, {}, small)
+    assert found.code == before[1].code and "slidesieve.below.unused" not in found.code
+    assert found.figures.keys() - before[1].figures.keys() == {"slidesieve.below.unused", "50_x.figures"}
+
+
+def test_how_a_printed_line_ends_does_not_count(small):
+    before = look(small)
+    edit(small, "slidesieve/below.py", 'print(f"{x} is given")', 'print(f"{x} is given", end=chr(13))')
+    assert look(small) == before
+    edit(small, "slidesieve/below.py", "end=chr(13)", "flush=True")
+    assert look(small)[1].code != before[1].code
 
 
 def test_moved_code_is_the_same_code(small):

@@ -9,6 +9,7 @@ from tiny_notebooks import write_notebook
 
 from slidesieve.provenance import receipts
 from slidesieve.provenance.files import hash_file, verified, write_json
+from slidesieve.provenance.folders import figures_in
 from slidesieve.provenance.parameters import parse_value, read_parameters
 from slidesieve.provenance.recipes import recipe_of
 
@@ -70,14 +71,34 @@ def test_code_counts_and_prose_does_not(notebook, tmp_path):
     assert reasons(notebook, tmp_path / "out") == ["code of the notebook changed", "parameter new is new"]
 
 
-def test_the_sentences_beside_a_notebook_count_as_its_code(notebook, tmp_path):
+def redrawn(notebook, out_dir):
+    return receipts.redrawn_since(out_dir, recipe_of(notebook, {}))
+
+
+def test_the_sentences_beside_a_notebook_are_told_anew_and_make_nothing_due(notebook, tmp_path):
     run(notebook, tmp_path / "out")
     template = notebook.with_suffix(".md.j2")
-    template.write_text("{% macro a() %}one{% endmacro %}")
-    assert reasons(notebook, tmp_path / "out") == ["code of the notebook changed"]
+    for words in ("one", "two"):
+        template.write_text(f"{{% macro a() %}}{words}{{% endmacro %}}")
+        assert reasons(notebook, tmp_path / "out") == []
+    assert redrawn(notebook, tmp_path / "out") == ["now uses 50_tiny.sentences"]
+
+
+def test_cells_that_show_are_drawn_anew_and_make_nothing_due(notebook, tmp_path):
     run(notebook, tmp_path / "out")
+    made = json.loads(notebook.read_text())
+    shows = {"cell_type": "code", "metadata": {"tags": ["figures"]}, "source": "print(value)", "outputs": [], "id": "f"}
+    made["cells"].insert(4, shows)
+    notebook.write_text(json.dumps(made))
     assert reasons(notebook, tmp_path / "out") == []
-    template.write_text("{% macro a() %}two{% endmacro %}")
+    assert redrawn(notebook, tmp_path / "out") == ["now uses 50_tiny.figures"]
+    run(notebook, tmp_path / "out")
+    assert redrawn(notebook, tmp_path / "out") == []
+    made["cells"][4]["source"] = "print(value + 1)"
+    notebook.write_text(json.dumps(made))
+    assert redrawn(notebook, tmp_path / "out") == ["code of 50_tiny.figures changed"]
+    made["cells"][4]["metadata"] = {}
+    notebook.write_text(json.dumps(made))
     assert reasons(notebook, tmp_path / "out") == ["code of the notebook changed"]
 
 
@@ -108,9 +129,10 @@ def test_an_input_folder_is_its_receipts_outputs_wherever_it_lies(notebook, tmp_
 def test_figures_and_ledgers_of_an_input_folder_do_not_count(notebook, tmp_path):
     def make(seconds):
         stage = receipts.begin(notebook.stem, defaults(notebook, tmp_path / "a"))
+        (figures_in(stage.out_dir) / "drawn.csv").write_text(seconds)
         for name in ("a.h5", "ledger.csv", "figure.png"):
             (stage.out_dir / name).write_text("same" if name == "a.h5" else seconds)
-        stage.finish(outputs=["a.h5", "ledger.csv", "figure.png"])
+        stage.finish(outputs=["a.h5", "ledger.csv", "figure.png", "figures"])
 
     make("1.5")
     run(notebook, tmp_path / "out", features=str(tmp_path / "a"))

@@ -100,3 +100,14 @@ def _ends(low: float, high: float, *, sign: str = "") -> str:
 def by(table: pd.DataFrame, *columns: str) -> dict[object, dict[str, object]]:
     """Return a table's rows by what stands in one column, or in several (then a tuple); no two may be alike."""
     return table.set_index(list(columns)).to_dict("index")
+
+
+def of_training(history: pd.DataFrame, *, over: int = 20) -> dict[str, object]:
+    """What there is to say of a training: its best (the first of equals) and last validation, and where its loss began.
+
+    Losses are means over so many steps, of the first and of the last.
+    """
+    taken = history.dropna(subset="score")
+    ends = {"first_loss": history["loss"].head(over).mean(), "last_loss": history["loss"].tail(over).mean()}
+    best, last = taken.loc[taken["score"].idxmax()].to_dict(), taken.iloc[-1].to_dict()
+    return {"best": best, "last": last, "evaluations": len(taken), **ends}

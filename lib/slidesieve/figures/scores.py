@@ -1,6 +1,7 @@
 """Figures of scores: methods beside their floors, recall of planted tiles, soft and hard selection, folds."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from slidesieve.figures import style
-from slidesieve.figures.style import BLUE, GREY, ORANGE, PALE, RED, SKY, clean, floor_looks, interval, looks
+from slidesieve.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PALE,
+    RED,
+    SKY,
+    clean,
+    floor_looks,
+    interval,
+    looks,
+    shortened,
+)
 
 
 def run_name(method: str, k: int) -> str:
@@ -146,6 +160,47 @@ def fold_aucs(ax: Axes, aucs: pd.DataFrame) -> Axes:
     ax.tick_params(labelbottom=True)  # the panel below may be empty
     ax.set_ylim(len(names) - 0.4, -0.6)
     return clean(ax, grid="x")
+
+
+def option_shares(ax: Axes, options: pd.DataFrame) -> Axes:
+    """Draw the share of probability of each option of one question: the key green, another that was chosen red."""
+    colour = np.where(options["is_key"], GREEN, np.where(options["is_chosen"], RED, PALE))
+    place = np.arange(len(options))
+    bars = ax.barh(place, 100 * options["share"], color=colour, height=0.7)
+    ax.bar_label(bars, [f"{logp:.2f}" for logp in options["logp"]], padding=3, fontsize=7)
+    marks = np.where(options["is_chosen"], "chosen: ", "")
+    names = [
+        f"{mark}{letter} {shortened(option)}"
+        for mark, letter, option in zip(marks, options["letter"], options["option"], strict=True)
+    ]
+    ax.set(xlabel="share of probability (%)", xlim=(0, 118), xticks=range(0, 101, 25), yticks=place, yticklabels=names)
+    ax.set_ylim(len(options) - 0.4, -0.6)
+    ax.set_title("\n".join(wrap(options["question"].iloc[0], 52)[:2]), fontsize=8)
+    ax.tick_params(labelsize=8)
+    return clean(ax, grid="x")
+
+
+def reliability(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Draw how often answers were right against how sure the model was, a dot with its interval a bin of confidence."""
+    ax.plot([0, 100], [0, 100], color=GREY, linestyle="--", linewidth=1.2, label="calibrated")
+    low, high = 100 * table["ci_low"], 100 * table["ci_high"]
+    own = {"value": 100 * table["accuracy"], "axis": "y", "color": BLUE, "markersize": 5}
+    interval(ax, 100 * table["confidence"], low, high, **own, label="answers, 95 % interval")
+    for row in table.itertuples():
+        ax.annotate(f"{row.n}", (100 * row.confidence, 2), fontsize=7, color=GREY, ha="center")
+    ax.set(xlabel="confidence: share of the chosen option (%)", ylabel="right (%)", xlim=(0, 104), ylim=(0, 104))
+    ax.legend(frameon=False, fontsize=8, loc="upper left")
+    return clean(ax)
+
+
+def letters(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Draw how often each letter was chosen beside how often it was right."""
+    place = np.arange(len(table))
+    ax.bar(place - 0.2, 100 * table["chosen"], width=0.38, color=BLUE, label="chosen")
+    ax.bar(place + 0.2, 100 * table["right"], width=0.38, color=GREEN, label="right")
+    ax.set(xlabel="letter", ylabel="questions (%)", xticks=place, xticklabels=table["letter"])
+    ax.legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
+    return clean(ax)
 
 
 def _lines(table: pd.DataFrame, names: list[str]) -> list[tuple[int, pd.DataFrame]]:

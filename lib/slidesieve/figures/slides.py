@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure, SubFigure
@@ -13,6 +13,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from slidesieve.analyses.cases import CaseView
 from slidesieve.figures.style import BLUE, GREEN, ORANGE, PALE, PURPLE, RED, SKY, clean, looks, panels
+from slidesieve.slides.closeups import Closeup
 from slidesieve.slides.overviews import Overview
 
 ROLES = {"main": PALE, "other": SKY, "subtype": ORANGE, "rare": RED}  # of a mosaic's pieces
@@ -27,7 +28,52 @@ def tile_sheet(overviews: Sequence[Overview], *, columns: int = 3) -> Figure:
         side_um = tiling.attrs["tile_size_um"]
         ax.set_title(f"{slide_id}\n{side_um:.0f} µm tiles, n = {len(tiling.coords)}", fontsize=9)
         ax.tick_params(labelsize=7)
+    counts = ", ".join(f"{view.slide_id} with {len(view.tiling.coords):,}" for view in overviews)
+    figure.set_label(f"Thumbnails of slides with the outlines of the tiles that were kept: {counts}.")
     return figure
+
+
+def closeup_sheet(closeup: Closeup, *, most: int = 8) -> Figure:
+    """Draw a slide, its mask and its grid; below, tiles kept and left out, least tissue first, with their share."""
+    table, n, n_kept = closeup.grid, len(closeup.grid), int(closeup.grid["kept"].sum())
+    shown = table.dropna(subset="rank").sort_values("rank")
+    rows = [part.head(most) for kept in (True, False) if len(part := shown[shown["kept"] == kept])]
+    figure = plt.figure(figsize=(11.5, 3.4 + 1.5 * len(rows)), layout="constrained")
+    whole, strips = figure.subfigures(2, 1, height_ratios=(3.4, 1.5 * len(rows)))
+    axes = whole.subplots(1, 3)
+    height_px0 = closeup.rgb.shape[0] * closeup.width_px0 / closeup.rgb.shape[1]
+    extent = (0, closeup.width_px0, height_px0, 0)
+    axes[0].imshow(closeup.rgb, extent=extent)
+    _scale_bar(axes[0], closeup.width_px0, height_px0, closeup.mpp)
+    axes[1].imshow(closeup.mask, extent=extent, cmap="gray", vmin=0, vmax=1)
+    axes[2].imshow(closeup.rgb, extent=extent)
+    for kept, colour in ((True, BLUE), (False, RED)):
+        corners = table.loc[table["kept"] == kept, ["x_px0", "y_px0"]].to_numpy()
+        boxes = [Rectangle(xy, closeup.side_px0, closeup.side_px0) for xy in corners]
+        axes[2].add_collection(PatchCollection(boxes, facecolor=colour, edgecolor=colour, alpha=0.35, linewidth=0.4))
+    titles = (closeup.slide_id, "tissue (white)", f"{n_kept:,} tiles kept (blue), {n - n_kept:,} left out (red)")
+    for ax, title in zip(axes, titles, strict=True):
+        ax.set_title(title, fontsize=9)
+        ax.set_axis_off()
+    for places, row in zip(strips.subplots(len(rows), most, squeeze=False), rows, strict=True):
+        for ax, tile in zip(places, row.itertuples(), strict=False):
+            words = f"{tile.tissue:.0%} tissue, {'kept' if tile.kept else 'left out'}"
+            _framed(ax, closeup.tiles.get(tile.Index), words, BLUE if tile.kept else RED)
+        for ax in places[len(row) :]:
+            ax.set_axis_off()
+    figure.set_label(
+        f"Slide {closeup.slide_id}: its picture, its mask of tissue, and its grid of {n:,} tiles, of which {n_kept:,} "
+        "are kept; below, some tiles kept and some left out, each with its share of tissue."
+    )
+    return figure
+
+
+def _framed(ax: Axes, pixels: UInt8[np.ndarray, "t t 3"] | None, title: str, colour: str) -> None:
+    if pixels is not None:
+        ax.imshow(pixels)
+    ax.set_title(title, fontsize=7)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set(color=colour, linewidth=2.5, visible=True)
 
 
 def contact_sheet(overviews: Sequence[Overview], words: Mapping[str, str], *, columns: int = 8) -> Figure:
@@ -42,6 +88,7 @@ def contact_sheet(overviews: Sequence[Overview], words: Mapping[str, str], *, co
         ax.imshow(np.where(tiled[..., None], rgb, 160 + rgb * 0.35).astype(np.uint8))
         ax.set_title(f"{slide_id[:22]}\n{words[slide_id]}", fontsize=6)
         ax.set_axis_off()
+    figure.set_label(f"{len(overviews)} flagged slides, small, what was not tiled faded, above each what was found.")
     return figure
 
 
@@ -67,20 +114,6 @@ def site_bars(ax: Axes, counts: pd.DataFrame) -> Axes:
     ax.invert_yaxis()
     ax.legend(title="split", frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return clean(ax, grid="x")
-
-
-def norm_histogram(ax: Axes, norms: Float[np.ndarray, " n"]) -> Axes:
-    """Draw how long features are."""
-    ax.hist(norms, bins=60, color=BLUE)
-    ax.set(xlabel="Euclidean norm of a tile's feature (no unit)", ylabel="tiles")
-    return clean(ax)
-
-
-def spectrum_curve(ax: Axes, shares: Float[np.ndarray, " d"]) -> Axes:
-    """Draw the variance that the first principal axes hold."""
-    ax.plot(np.arange(1, len(shares) + 1), 100 * np.cumsum(shares), color=BLUE)
-    ax.set(xlabel="principal axes of the features", ylabel="variance held (%)", ylim=(0, 102))
-    return clean(ax)
 
 
 def label_folds(ax: Axes, counts: pd.DataFrame) -> Axes:
@@ -168,16 +201,12 @@ def _case_on(figure: Figure | SubFigure, case: CaseView, columns: int) -> None:
         _as_tokens(ax, case)
     for place, crop in enumerate(case.crops):
         small = figure.add_subplot(grid[place // columns, 5 + place % columns])
-        if crop.pixels is not None:
-            small.imshow(crop.pixels)
         score = "" if np.isnan(crop.score) else f": {crop.score:.2f}"
-        small.set_title(f"{crop.rank + 1}{score}", fontsize=8)
-        small.set(xticks=[], yticks=[])
+        _framed(small, crop.pixels, f"{crop.rank + 1}{score}", BLUE if crop.index in case.planted else ORANGE)
         if crop.pixels is None:
             small.text(
                 0.5, 0.5, f"token\n{crop.index}", ha="center", va="center", fontsize=7, transform=small.transAxes
             )
-        small.spines[:].set(color=BLUE if crop.index in case.planted else ORANGE, linewidth=2.5, visible=True)
 
 
 def _on_slide(ax: Axes, case: CaseView) -> None:
@@ -187,14 +216,18 @@ def _on_slide(ax: Axes, case: CaseView) -> None:
     for index, colour, thick in ((case.planted, BLUE, 2.6), ([c.index for c in case.crops], ORANGE, 1.4)):
         boxes = [Rectangle(tuple(case.coords[i]), side, side) for i in index]
         ax.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=colour, linewidth=thick))
-    bar = scale_bar_um(picture.width_px0 * picture.mpp)
-    ax.plot([0.03 * picture.width_px0, 0.03 * picture.width_px0 + bar / picture.mpp], [0.97 * height] * 2, "k-", lw=3)
-    ground = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-    ax.text(0.03 * picture.width_px0, 0.94 * height, f"{bar:,.0f} µm", fontsize=8, va="bottom", bbox=ground)
+    _scale_bar(ax, picture.width_px0, height, picture.mpp)
     named = (("planted", BLUE, len(case.planted)), ("kept", ORANGE, len(case.crops)))
     frames = [Patch(facecolor="none", edgecolor=colour, linewidth=2, label=name) for name, colour, n in named if n]
     ax.legend(handles=frames, frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0))
     ax.set_axis_off()
+
+
+def _scale_bar(ax: Axes, width_px0: float, height_px0: float, mpp: float) -> None:
+    bar = scale_bar_um(width_px0 * mpp)
+    ax.plot([0.03 * width_px0, 0.03 * width_px0 + bar / mpp], [0.97 * height_px0] * 2, "k-", lw=3)
+    ground = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+    ax.text(0.03 * width_px0, 0.94 * height_px0, f"{bar:,.0f} µm", fontsize=8, va="bottom", bbox=ground)
 
 
 def _as_tokens(ax: Axes, case: CaseView) -> None:

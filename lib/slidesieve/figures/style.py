@@ -21,6 +21,7 @@ METHODS = (*CYCLE, *TOLS)  # a colour for each compressor that there is
 GREY, PALE = "#6B6B6B", "#D9D9D9"
 DPI = 130
 SHOWN = 88  # px an inch of a figure, in a notebook and on its page
+MOST_PANELS = 6  # that are said one by one
 LINE_STYLES = ("--", ":", "-.")
 ROUNDS = tuple(zip(("-", *LINE_STYLES), ("o", "s", "^", "D"), (None, "///", "...", "xxx"), strict=True))
 
@@ -140,9 +141,14 @@ def shortened(name: str, most: int = 26) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
-def save(drawn: Figure, path: object) -> None:
-    """Write a PNG and close the figure's state in pyplot; the figure object can still be displayed."""
-    drawn.savefig(path, dpi=DPI)
+def save(drawn: Figure, path: Path) -> None:
+    """Write a PNG or JPEG and close the figure's state in pyplot; the figure object can still be displayed.
+
+    Displayed on a page it has an alternative text, which a PNG holds as its description: see `in_words`.
+    """
+    said = in_words(drawn)
+    drawn._repr_mimebundle_ = lambda **_: ({}, {"image/png": {"alt": said}})  # asked for by IPython's display
+    drawn.savefig(path, dpi=DPI, **({"metadata": {"Description": said}} if Path(path).suffix == ".png" else {}))
     plt.close(drawn)
 
 
@@ -154,6 +160,20 @@ def show(drawn: Figure, path: Path, *, alt: str) -> str:
     save(drawn, path)
     display(Image(filename=str(path), alt=alt, width=round(SHOWN * drawn.get_figwidth())))
     return path.name
+
+
+def in_words(drawn: Figure) -> str:
+    """Say what a figure shows to those who do not see it: its label, or what stands at its panels and their lines."""
+    panels = list(dict.fromkeys(filter(None, map(_panel_in_words, drawn.axes))))
+    more = [f"and {len(panels) - MOST_PANELS} panels more"] if len(panels) > MOST_PANELS else []
+    return drawn.get_label() or "Figure. " + "; ".join([*panels[:MOST_PANELS], *more])
+
+
+def _panel_in_words(ax: Axes) -> str:
+    title, x, y = (" ".join(text.split()) for text in (ax.get_title(), ax.get_xlabel(), ax.get_ylabel()))
+    lines = ", ".join(dict.fromkeys(ax.get_legend_handles_labels()[1]))
+    measured = " against ".join(filter(None, (y, x)))
+    return ": ".join(filter(None, (title, measured))) + (f" ({lines})" if lines else "")
 
 
 def clean(ax: Axes, *, grid: str = "y") -> Axes:

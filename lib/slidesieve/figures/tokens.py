@@ -1,16 +1,29 @@
-"""Figures against the number of visual tokens: accuracy, recall of planted tiles, and the papers' own points."""
+"""Figures of tiles as tokens: what is answered with how many of them, which are kept, and how alike they are."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import seaborn
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from slidesieve.analyses.token_maps import TokenMap
-from slidesieve.figures.style import BLUE, GREY, ORANGE, PALE, Look, clean, floor_looks, interval, panels, shortened
+from slidesieve.analyses.token_maps import Picture, TokenMap
+from slidesieve.figures.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    PALE,
+    Look,
+    clean,
+    floor_looks,
+    interval,
+    panels,
+    shortened,
+)
 
 NONE = np.empty(0, int)
 
@@ -135,3 +148,70 @@ def token_maps(maps: Sequence[TokenMap], titles: Mapping[str, str]) -> Figure:
     for ax, one in zip(axes, maps, strict=True):
         token_map(ax, one.place, one.kept, title=titles[one.slide_id], planted=one.planted)
     return drawn
+
+
+def norm_histogram(ax: Axes, norms: Float[np.ndarray, " n"]) -> Axes:
+    """Draw how long features are."""
+    ax.hist(norms, bins=60, color=BLUE)
+    ax.set(xlabel="Euclidean norm of a tile's feature (no unit)", ylabel="tiles")
+    return clean(ax)
+
+
+def spectrum_curve(ax: Axes, shares: Float[np.ndarray, " d"]) -> Axes:
+    """Draw the variance that the first principal axes hold."""
+    ax.plot(np.arange(1, len(shares) + 1), 100 * np.cumsum(shares), color=BLUE)
+    ax.set(xlabel="principal axes of the features", ylabel="variance held (%)", ylim=(0, 102))
+    return clean(ax)
+
+
+def feature_map(picture: Picture | None, places: pd.DataFrame, *, slide_id: str) -> Figure:
+    """Draw a slide beside its tiles at their places, coloured by their first three principal axes as red, green, blue.
+
+    Each axis is stretched from its 1st to its 99th percentile. Without a picture the tiles stand alone.
+    """
+    drawn, axes = panels(1 + (picture is not None), columns=2, width=5.2, height=4.0, sharex=False, sharey=False)
+    own = places[["pc1", "pc2", "pc3"]].to_numpy()
+    low, high = np.quantile(own, [0.01, 0.99], axis=0)
+    colours = np.clip((own - low) / np.where(high > low, high - low, 1), 0, 1)
+    side = picture.tile_px0 if picture is not None else _step(places)
+    boxes = [Rectangle(xy, side, side) for xy in places[["x_px0", "y_px0"]].to_numpy()]
+    axes[-1].add_collection(PatchCollection(boxes, facecolor=colours, edgecolor=colours, linewidth=0.3))
+    right, bottom = places[["x_px0", "y_px0"]].max() + side
+    axes[-1].set(xlim=(0, right), ylim=(bottom, 0), aspect="equal", title="features: three principal axes as colours")
+    if picture is not None:
+        height = picture.image.shape[0] * picture.width_px0 / picture.image.shape[1]
+        for ax in axes:
+            ax.set(xlim=(0, picture.width_px0), ylim=(height, 0))
+        axes[0].imshow(picture.image, extent=(0, picture.width_px0, height, 0))
+        axes[0].set_title(shortened(slide_id))
+    for ax in axes:
+        ax.set(xlabel="x (level-0 px)", ylabel="y (level-0 px)")
+        ax.tick_params(labelsize=7)
+    drawn.set_label(
+        f"Slide {slide_id} beside its {len(places):,} tiles at their places, each in a colour made of the first three "
+        "principal axes of its features: tiles of like features have like colours."
+    )
+    return drawn
+
+
+def nearest_tiles(table: pd.DataFrame, tiles: Mapping[int, UInt8[np.ndarray, "t t 3"]], *, slide_id: str) -> Figure:
+    """Draw a row a tile asked about, orange, and the tiles whose features are nearest to its, with their cosine."""
+    n = int(table["rank"].max()) + 1
+    drawn, axes = panels(n * table["query"].nunique(), columns=n, width=1.25, height=1.45, sharex=False, sharey=False)
+    for ax, row in zip(axes, table.itertuples(), strict=False):
+        if row.Index in tiles:
+            ax.imshow(tiles[row.Index])
+        words = f"tile {row.index}" if row.rank == 0 else f"{row.cosine:.2f}"
+        ax.set_title(words if row.rank == 0 or row.slide_id == slide_id else f"{words}, other slide", fontsize=7)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set(color=ORANGE if row.rank == 0 else PALE, linewidth=2.5)
+    drawn.set_label(
+        f"{table['query'].nunique()} tiles of slide {slide_id}, framed in orange, each followed by the {n - 1} tiles "
+        "whose features are nearest to its own."
+    )
+    return drawn
+
+
+def _step(places: pd.DataFrame) -> float:
+    apart = np.diff(np.unique(places["x_px0"]))
+    return float(apart.min()) if len(apart) else 1.0

@@ -10,7 +10,8 @@ what is told to a tracker.
 - A table of dotted names, as COMPRESSORS, is followed only where a stage picks from it: by a parameter of the table's
   name in the singular, or in the model that it is given; a stage that picks none reaches all of them.
 - A module that is used as a value, or asked for what it does not define, is reached whole.
-- Figures are reached apart: they draw results and make none.
+- Figures are reached apart: they draw results and make none. So are a notebook's sentences, and its cells that are
+  tagged `figures`.
 """
 
 import ast
@@ -47,16 +48,19 @@ class Reach(NamedTuple):
 
 
 def reach(notebook: Path, picks: Picks, root: Path = LIBRARY) -> tuple[str, Reach]:
-    """The hash of a notebook's own code (parameters cell left out) and sentences, and what the code reaches."""
+    """The hash of a notebook's own code (without its parameters and figures cells), and what the code reaches."""
     ours = library(root)
     rows = _tables(ours).rows
     picks = {name: words & rows[name] for name, words in picks.items() if name in rows}
-    own = sort_statements("", "", "\n".join(_code_cells(notebook)))
-    statements = dict.fromkeys([*own.on_import, *(s for many in own.defined.values() for s in many)])
-    said = what_is_said(own, sorted(statements, key=lambda s: s.lineno), picks, ours)
+    cells = _code_cells(notebook)
+    said = _said_in([source for source, shows in cells if not shows], picks, ours)
+    figure_cells = [source for source, shows in cells if shows]
+    shown = _said_in([cells[0][0], *figure_cells] if figure_cells else [], picks, ours)  # the first: imports
     code, drawn = _follow(said.names, picks, ours, stop_at_figures=True)
-    figures, _ = _follow(drawn, picks, ours, stop_at_figures=False, known=code)
-    return _hash(said.words + _sentences(notebook)), Reach(dict(sorted(code.items())), dict(sorted(figures.items())))
+    figures, _ = _follow(drawn | shown.names, picks, ours, stop_at_figures=False, known=code)
+    own = {"figures": shown.words if figure_cells else "", "sentences": _sentences(notebook)}
+    figures |= {f"{notebook.stem}.{name}": _hash(words) for name, words in own.items() if words}
+    return _hash(said.words), Reach(dict(sorted(code.items())), dict(sorted(figures.items())))
 
 
 def by_meaning(definitions: dict[str, str]) -> dict[str, list[str]]:
@@ -69,6 +73,12 @@ def by_meaning(definitions: dict[str, str]) -> dict[str, list[str]]:
 
 def is_figure(module: str) -> bool:
     return module.startswith(f"{PACKAGE}.figures.")
+
+
+def _said_in(cells: list[str], picks: Picks, ours: Library) -> Said:
+    own = sort_statements("", "", "\n".join(cells))
+    statements = dict.fromkeys([*own.on_import, *(s for many in own.defined.values() for s in many)])
+    return what_is_said(own, sorted(statements, key=lambda s: s.lineno), picks, ours)
 
 
 def _follow(
@@ -138,9 +148,10 @@ def _rows_of_ours(statement: ast.stmt, ours: Library) -> frozenset[str]:
     return frozenset(ours_of[-1] if ours_of else ())
 
 
-def _code_cells(notebook: Path) -> list[str]:
-    code = [c for c in read_cells(notebook) if c["cell_type"] == "code"]
-    return ["".join(c["source"]) for c in code if "parameters" not in c["metadata"].get("tags", [])]
+def _code_cells(notebook: Path) -> list[tuple[str, bool]]:
+    """A notebook's code cells but for its parameters, and of each whether it only shows what others have made."""
+    code = [(c, c["metadata"].get("tags", [])) for c in read_cells(notebook) if c["cell_type"] == "code"]
+    return [("".join(c["source"]), "figures" in tags) for c, tags in code if "parameters" not in tags]
 
 
 def _sentences(notebook: Path) -> str:

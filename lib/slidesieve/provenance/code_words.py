@@ -96,6 +96,7 @@ class _Reader(ast.NodeTransformer):
         if isinstance(call, ast.Call) and any(lead.module == TELLS_OTHERS for lead in self._leads(call.func)):
             return None
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "print":
+            call.keywords = [word for word in call.keywords if word.arg != "end"]
             for inner in ast.walk(call):
                 if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
                     inner.value = ""

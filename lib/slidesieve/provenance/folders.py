@@ -12,6 +12,7 @@ from pathlib import Path
 
 from slidesieve.provenance.files import BOOKS, LOCK, MARK, has_receipt, read_receipt, written_whole
 
+FIGURES = "figures"  # a folder in a stage's own
 WHOLE = ".h5"  # files that are only ever replaced
 SHOWN = 3  # names of foreign files in an error
 COPIES = ("", ".failed", ".partial")  # what stands between a notebook's name and .ipynb or .html in its folder
@@ -92,3 +93,10 @@ def marked_files(folder: Path) -> set[str]:
 def others_in(folder: Path) -> list[str]:
     """What lies in a folder beside marks and locks, sorted."""
     return sorted(path.name for path in folder.iterdir() if path.name not in BOOKS)
+
+
+def figures_in(out_dir: Path) -> Path:
+    """A stage's folder for figures and the tables that they draw, with which no later stage computes."""
+    folder = out_dir / FIGURES
+    folder.mkdir(exist_ok=True)
+    return folder

@@ -15,13 +15,14 @@ from typing import NamedTuple
 from slidesieve.provenance.code_reach import by_meaning, reach
 from slidesieve.provenance.code_words import Picks
 from slidesieve.provenance.files import ROOT, files_under, hash_file, outputs_of, read_json, resolve
-from slidesieve.provenance.folders import is_of_a_stage
+from slidesieve.provenance.folders import FIGURES, is_of_a_stage
 from slidesieve.provenance.parameters import Parameter, check_parameters, read_parameters
 from slidesieve.provenance.slide_identity import slide_identity
 from slidesieve.provenance.table_files import posix, read_columns, read_names, split_part
 from slidesieve.provenance.weights import snapshot
 
 FOR_PEOPLE = (".png", "ledger.csv")  # outputs of a stage that no later stage computes with
+MOST_SAID = 4  # definitions of figures in one line
 
 
 class Recipe(NamedTuple):
@@ -93,8 +94,9 @@ def differences(old: dict, new: Recipe) -> list[str]:
 
 
 def redrawn(old: dict, new: Recipe) -> list[str]:
-    """Name the figures' code that has changed since a recorded recipe was run."""
-    return _code_differences(old.get("figures", {}), new.figures)
+    """Name the figures' code that has changed since a recorded recipe was run, some of it where it is much."""
+    found = _code_differences(old.get("figures", {}), new.figures)
+    return found if len(found) <= MOST_SAID else [*found[:MOST_SAID], f"and {len(found) - MOST_SAID} more"]
 
 
 def _code_differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
@@ -120,6 +122,11 @@ def with_fetched_models(recipe: Recipe) -> Recipe:
     return recipe._replace(inputs=inputs)
 
 
+def is_for_people(output: str) -> bool:
+    """Say whether no later stage computes with an output of a stage."""
+    return output.endswith(FOR_PEOPLE) or output.startswith(f"{FIGURES}/")
+
+
 def _hash_input(parameter: Parameter, value: str | list[str]) -> dict[str, str]:
     """Map file -> hash for one input; the entries of a list are told apart by their last path component."""
     if isinstance(value, list):
@@ -131,7 +138,7 @@ def _hash_input(parameter: Parameter, value: str | list[str]) -> dict[str, str]:
         return {}
     path = resolve(value)
     if path.is_dir() and is_of_a_stage(path):
-        return {f: sha[:16] for f, sha in outputs_of(path).items() if not f.endswith(FOR_PEOPLE)}
+        return {f: sha[:16] for f, sha in outputs_of(path).items() if not is_for_people(f)}
     if path.is_dir():
         return {f: hash_file(path / f)[:16] for f in files_under(path)}
     if path.is_file():

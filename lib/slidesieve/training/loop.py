@@ -14,6 +14,8 @@ processes and any budget of tokens: equal to rounding for methods that draw noth
 those that do. A compressor's own loss is a mean over slides instead.
 """
 
+import os
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -135,6 +137,11 @@ def cooling(
     return cool
 
 
+def _overwrites() -> bool:
+    """Whether a line may take the last one's place: in a notebook or a terminal; a file keeps each."""
+    return "JPY_PARENT_PID" in os.environ or sys.stdout.isatty()
+
+
 def _train(
     model: nn.Module,
     work: Work,
@@ -189,7 +196,11 @@ def _train(
             last = state.step == work.steps
             if accelerator.is_main_process and (last or time.monotonic() - spoken > PRINT_EVERY_S):
                 spoken, best = time.monotonic(), state.best_score
-                print(f"step {state.step}/{work.steps}  loss {loss:.3f}  best validation {best:.3f}", flush=True)
+                print(
+                    f"step {state.step}/{work.steps}  loss {loss:.3f}  best validation {best:.3f}   ",
+                    end="\n" if last or not _overwrites() else "\r",
+                    flush=True,
+                )
             if accelerator.is_main_process and ends:
                 state.save_if_due(model, optimizer, schedule, minutes=save_minutes)
     tracking.end()
