@@ -100,7 +100,7 @@ def test_cosines_stand_at_their_distance_beside_random_pairs(centred, near, chan
     for drawn, middle in zip(bands(ax), (near, chance), strict=True):
         assert drawn == [(x, round(y - 0.05, 9), round(y + 0.04, 9)) for x, y in middle]
     assert ticks(ax.xaxis) == [(1, "1"), (2, "2"), (8, "8")]
-    assert titles(ax) == ("distance (grid steps)", "mean cosine") and outside(ax) == []
+    assert titles(ax) == ("distance (grid steps)", "mean cosine (no unit)") and outside(ax) == []
     assert ax.get_ylim()[0] <= 0 and ax.get_ylim()[1] == 1.02
 
 
@@ -141,7 +141,7 @@ def test_windows_stand_beside_as_many_centroids_and_random_groups():
     assert upright(ax, "as many random groups") == [(0.25, 0, 27), (1.25, 0, 12)]
     middles = [(x, height) for x, _, height in upright(ax)]
     assert segments(ax) == [((x, y - 5), (x, y + 4)) for x, y in middles]
-    assert names(ax.xaxis) == ["2 x 2\n(28% of tiles)", "4 x 4\n(8% of tiles)"]
+    assert names(ax.xaxis) == ["2 x 2\n(28 % of tiles)", "4 x 4\n(8 % of tiles)"]
     assert titles(ax) == ("window of tiles", "variance of the slide explained (%)")
     assert ax.get_ylim() == (0, 102) and outside(ax) == []
     assert legend(ax) == ["k-means", "mean of the window", "as many random groups"]
