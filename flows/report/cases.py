@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flows.plan.stages import Stage
 from flows.report.tables import read_table
-from flows.report.words import CONTROL, called, kind_of
+from flows.report.words import CONTROL, called, drawn, kind_of
 from slidesieve.provenance.files import ROOT
 
 NOTEBOOK, TABLE = "78_show_cases", "cases.csv"
@@ -38,6 +38,11 @@ def _answers(row: dict[str, str]) -> list[dict[str, object]]:
         if run and letter and kind_of(run[1]) != CONTROL:
             said.setdefault((run[1], run[2]), []).append(letter)
     return [
-        {"method": called(method) + (f", k = {k}" if k != "0" else ""), "said": letters, "right": row["key"]}
+        {
+            "method": called(method) + (f", k = {k}" if k != "0" else ""),
+            "drawn": drawn(method),
+            "said": letters,
+            "right": row["key"],
+        }
         for (method, k), letters in said.items()
     ]

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from slidesieve.figures.style import BLUE, GREY, RED, clean, interval
+from slidesieve.answers.palette import DARK, GREY, ink_of
+from slidesieve.figures.style import clean, interval
 
 NAMES = {"auroc": "AUROC", "balanced_accuracy": "balanced accuracy", "kappa": "quadratic kappa"}
 
@@ -16,9 +17,10 @@ def fold_scores(ax: Axes, folds: pd.DataFrame, scores: pd.DataFrame, *, metric: 
         part = folds[folds["model"] == model]
         one = scores[(scores["model"] == model) & (scores["metric"] == metric)].iloc[0]
         jitter = place - 0.22 + np.linspace(-0.08, 0.08, len(part)) * (len(part) > 1)
-        ax.plot(part[metric], jitter, "o", color=BLUE, alpha=0.7, markersize=4, label=None if place else "one training")
-        how = {"color": RED, "markersize": 5, "capsize": 3, "label": None if place else "mean, 95 %"}
+        ax.plot(part[metric], jitter, "o", color=ink_of(model).colour, alpha=0.7, markersize=4)
+        how = {"color": DARK, "markersize": 5, "capsize": 3, "label": None if place else "mean, 95 %"}
         interval(ax, place + 0.1, one["low"], one["high"], value=one["value"], fmt="s", **how)
+    ax.plot([], [], "o", color=DARK, alpha=0.7, markersize=4, label="one training")
     if metric == "auroc" and folds[metric].min() < 0.6:
         ax.axvline(0.5, color=GREY, linestyle="--", linewidth=1.2, label="no information")
     ax.set(xlabel=f"{NAMES[metric]} on test slides", yticks=range(len(models)), yticklabels=models)
