@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 
 from slidesieve.analyses.cases import Crop
 from slidesieve.analyses.token_maps import Picture
+from slidesieve.answers.palette import DARK
 from slidesieve.figures.style import BLUE, GREEN, ORANGE, PALE, PURPLE, RED, SKY, clean, looks, panels
 from slidesieve.slides.overviews import Overview
 
@@ -25,8 +26,10 @@ class CaseView(NamedTuple):
     coords: Int[np.ndarray, "n 2"]
     planted: Int[np.ndarray, " p"]
     crops: Sequence[Crop]
+    owners: pd.DataFrame | None = None  # of a mosaic, a row a piece: start, stop, role, kind
 
 
+TINTS, GOLD, PINK = (SKY, "#7FCDBB", "#C5B0E0", "#9EB9F3"), "#F2C14E", "#F08A7B"
 ROLES = {"main": PALE, "other": SKY, "subtype": ORANGE, "rare": RED}  # of a mosaic's pieces
 
 
@@ -154,7 +157,8 @@ def case_sheet(
 ) -> Figure:
     """Draw a case: the slide with planted tiles in blue, kept ones in orange, a scale bar; beside it what was kept.
 
-    Where there is no slide its tokens are drawn at their places, or in a row where they have none.
+    Where there is no slide its tokens are drawn at their places, or in rows where they have none, coloured by their
+    owners where these are known; a kept one is ringed and says its rank, a planted one has a blue frame.
     """
     rows = max(1, -(-len(case.crops) // columns))
     figure = plt.figure(figsize=(11.5, 3.9), layout="constrained")
@@ -172,9 +176,10 @@ def case_sheet(
         small.set_title(f"{crop.rank + 1}{score}", fontsize=8)
         small.set(xticks=[], yticks=[])
         if crop.pixels is None:
-            small.text(
-                0.5, 0.5, f"token\n{crop.index}", ha="center", va="center", fontsize=7, transform=small.transAxes
-            )
+            owner, colour = _owner(case, crop.index)
+            small.set_facecolor(colour)
+            words = f"token\n{crop.index}\n{owner}".strip()
+            small.text(0.5, 0.5, words, ha="center", va="center", fontsize=7, transform=small.transAxes)
         small.spines[:].set(color=BLUE if crop.index in case.planted else ORANGE, linewidth=2.5, visible=True)
     return figure
 
@@ -194,17 +199,55 @@ def _on_slide(ax: Axes, case: CaseView) -> None:
 
 
 def _as_tokens(ax: Axes, case: CaseView) -> None:
-    n = len(case.coords)
-    placed = n > 0 and len(np.unique(case.coords, axis=0)) == n
-    places = case.coords if placed else np.stack([np.arange(n), np.zeros(n)], 1)
-    size = max(3.0, 3000 / max(n, 1))
-    ax.scatter(*places.T, s=min(size, 60), color=PALE, marker="s", label="token")
-    for index, colour, what in ((case.planted, BLUE, "planted"), ([c.index for c in case.crops], ORANGE, "kept")):
+    n, hues = len(case.coords), _hues(case)
+    placed = n > 0 and len(np.unique(case.coords, axis=0)) == n and len(np.unique(case.coords[:, 1])) > 1
+    wide = max(10, int(np.ceil(np.sqrt(2 * n))))
+    places = case.coords if placed else np.stack([np.arange(n) % wide, np.arange(n) // wide], 1)
+    size = float(np.clip(30000 / max(n, 1), 9, 180))
+    for name, (colour, index) in hues.items():
+        ax.scatter(*places[index].T, s=size, color=colour, marker="s", linewidths=0, label=name)
+    ax.set(xlabel="x (level-0 px)" if placed else f"tokens in their order, {wide} in a row", yticks=ax.get_yticks())
+    for index, colour, ring, what in (
+        (case.planted, BLUE, 1.6, "planted"),
+        ([crop.index for crop in case.crops], DARK, 1.0, "kept, with its rank"),
+    ):
         if len(index):
-            ax.scatter(*places[list(index)].T, s=90, facecolors="none", edgecolors=colour, linewidths=1.8, label=what)
-    ax.set(xlabel="x (level-0 px)" if placed else "token", yticks=ax.get_yticks() if placed else [])
+            style = {"facecolors": "none", "edgecolors": colour, "linewidths": 1.6, "label": what}
+            ax.scatter(*places[list(index)].T, s=ring * max(size, 90), marker="s" if ring > 1 else "o", **style)
+    for crop in case.crops:
+        ax.annotate(str(crop.rank + 1), places[crop.index], ha="center", va="center", fontsize=7, weight="bold")
+    if not placed:
+        ax.set(
+            xticks=[],
+            yticks=[],
+            xlim=(-0.8, min(n, wide) - 0.2),
+            ylim=(-0.8, max(places[:, 1].max(initial=0), 1) + 0.8),
+        )
+        ax.spines[:].set_visible(False)
     ax.invert_yaxis()
-    ax.legend(frameon=False, fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+    legend = ax.legend(frameon=False, fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+    for handle in legend.legend_handles:
+        handle.set_sizes([45])
+
+
+def _hues(case: CaseView) -> dict[str, tuple[str, Int[np.ndarray, " m"]]]:
+    """By the role and kind of the owner: a colour, and the tokens that are its; all tokens where none is known."""
+    if case.owners is None:
+        return {"token": (PALE, np.arange(len(case.coords)))}
+    others, found = iter(TINTS), {}
+    for (role, kind), part in case.owners.groupby(["role", "kind"], sort=False):
+        colour = {"main": PALE, "rare": PINK, "subtype": GOLD}.get(role) or next(others, SKY)
+        index = [np.arange(row.start, row.stop) for row in part.itertuples()]
+        found[f"{role}: {kind}"] = (colour, np.concatenate(index))
+    return found
+
+
+def _owner(case: CaseView, index: int) -> tuple[str, str]:
+    """Words and colour of the owner of a token."""
+    for name, (colour, own) in _hues(case).items():
+        if index in own:
+            return name.replace("token", "").replace(": ", "\n"), colour
+    return "", PALE
 
 
 def scale_bar_um(width_um: float) -> float:
