@@ -158,7 +158,7 @@ def _compare(notebooks: Path, options: Options, runs: list[Run], common: dict[st
 
 def _owners(options: Options) -> dict[str, str]:
     """Whose the tokens of mosaics are, where that lies beside the truth."""
-    path = Path(options.truth).with_name("owners.csv")
+    path = Path(options.truth).parent / "owners.csv"
     return {"owners": path.as_posix()} if options.truth and (ROOT / path).exists() else {}
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hues import cloud_hues
 from read_back import (
     closed,
     fresh,
@@ -22,7 +23,7 @@ from read_back import (
 from slidesieve.analyses.cases import Crop
 from slidesieve.analyses.token_maps import Picture
 from slidesieve.figures import slides
-from slidesieve.figures.style import BLUE, ORANGE
+from slidesieve.figures.style import BLUE, ORANGE, PALE, RED
 from slidesieve.slides.overviews import Overview
 from slidesieve.slides.slide import View
 from slidesieve.slides.tiling import Tiling
@@ -164,6 +165,29 @@ def test_a_case_without_a_slide_is_a_map_of_tokens_or_a_row():
     assert pairs(placed.collections[2].get_offsets()) == pairs(COORDS[[1, 4]])
     row = closed(slides.case_sheet(case(picture=None, coords=np.zeros((5, 2), int)))).axes[0]
     assert pairs(row.collections[0].get_offsets()) == [(i, 0) for i in range(5)]
+
+
+PIECES = pd.DataFrame(
+    [(0, 4, "main", "LIHC"), (4, 9, "other", "STAD"), (9, 12, "rare", "SKCM"), (12, 17, "other", "BLCA")],
+    columns=["start", "stop", "role", "kind"],
+).assign(slide_id="m")
+
+
+def test_a_mosaics_tokens_have_their_owners_colour_and_kept_ones_their_rank():
+    crops = [Crop(0, 10, 0.9, None), Crop(1, 3, 0.4, None)]
+    line = np.stack([np.arange(17), np.zeros(17, int)], 1)
+    drawn = closed(slides.case_sheet(slides.CaseView(None, line, np.array([9, 10, 11]), crops, PIECES)))
+    whole, first, second = drawn.axes
+    place = lambda *tokens: [(i % 10, i // 10) for i in tokens]  # noqa: E731
+    hues = cloud_hues(whole)
+    assert legend(whole) == ["main: LIHC", "other: STAD", "rare: SKCM", "other: BLCA", "planted", "kept, with its rank"]
+    assert hues["main: LIHC"] == PALE and hues["rare: SKCM"] == RED and len({*list(hues.values())[:4]}) == 4
+    of = {c.get_label(): pairs(c.get_offsets()) for c in whole.collections}
+    assert of["other: STAD"] == place(*range(4, 9)) and of["planted"] == place(9, 10, 11)
+    assert of["kept, with its rank"] == place(10, 3)
+    assert [(text.get_text(), tuple(text.xy)) for text in whole.texts] == [("1", (0, 1)), ("2", (3, 0))]
+    assert (first.texts[0].get_text(), second.texts[0].get_text()) == ("rare\nSKCM\n10", "main\nLIHC\n3")
+    assert hex_of([first.get_facecolor()]) == RED and outside(whole) == []
 
 
 @pytest.mark.parametrize(("width", "bar"), [(1000, 200), (999, 100), (51, 10), (26_000, 5000), (0.4, 0.05)])

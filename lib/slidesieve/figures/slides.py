@@ -29,7 +29,7 @@ class CaseView(NamedTuple):
     owners: pd.DataFrame | None = None  # of a mosaic, a row a piece: start, stop, role, kind
 
 
-TINTS, GOLD, PINK = (SKY, "#7FCDBB", "#C5B0E0", "#9EB9F3"), "#F2C14E", "#F08A7B"
+OTHERS = (SKY, "#7FCDBB", "#C5B0E0", "#9EB9F3")  # of several kinds that are neither main nor asked about
 ROLES = {"main": PALE, "other": SKY, "subtype": ORANGE, "rare": RED}  # of a mosaic's pieces
 
 
@@ -176,9 +176,9 @@ def case_sheet(
         small.set_title(f"{crop.rank + 1}{score}", fontsize=8)
         small.set(xticks=[], yticks=[])
         if crop.pixels is None:
-            owner, colour = _owner(case, crop.index)
+            owner, colour = next((o, hue) for o, (hue, own) in _owned(case).items() if crop.index in own)
+            words = f"{owner}\n{crop.index}".replace(": ", "\n")
             small.set_facecolor(colour)
-            words = f"token\n{crop.index}\n{owner}".strip()
             small.text(0.5, 0.5, words, ha="center", va="center", fontsize=7, transform=small.transAxes)
         small.spines[:].set(color=BLUE if crop.index in case.planted else ORANGE, linewidth=2.5, visible=True)
     return figure
@@ -199,55 +199,42 @@ def _on_slide(ax: Axes, case: CaseView) -> None:
 
 
 def _as_tokens(ax: Axes, case: CaseView) -> None:
-    n, hues = len(case.coords), _hues(case)
-    placed = n > 0 and len(np.unique(case.coords, axis=0)) == n and len(np.unique(case.coords[:, 1])) > 1
+    n, kept = len(case.coords), [crop.index for crop in case.crops]
+    placed = len(np.unique(case.coords, axis=0)) == n and len(np.unique(case.coords[:, 1])) > 1
     wide = max(10, int(np.ceil(np.sqrt(2 * n))))
     places = case.coords if placed else np.stack([np.arange(n) % wide, np.arange(n) // wide], 1)
     size = float(np.clip(30000 / max(n, 1), 9, 180))
-    for name, (colour, index) in hues.items():
-        ax.scatter(*places[index].T, s=size, color=colour, marker="s", linewidths=0, label=name)
-    ax.set(xlabel="x (level-0 px)" if placed else f"tokens in their order, {wide} in a row", yticks=ax.get_yticks())
-    for index, colour, ring, what in (
-        (case.planted, BLUE, 1.6, "planted"),
-        ([crop.index for crop in case.crops], DARK, 1.0, "kept, with its rank"),
-    ):
-        if len(index):
-            style = {"facecolors": "none", "edgecolors": colour, "linewidths": 1.6, "label": what}
-            ax.scatter(*places[list(index)].T, s=ring * max(size, 90), marker="s" if ring > 1 else "o", **style)
+    for owner, (colour, index) in _owned(case).items():
+        ax.scatter(*places[index].T, s=size, color=colour, marker="s", linewidths=0, label=owner)
+    style = {"facecolors": "none", "linewidths": 1.6}
+    if len(case.planted):
+        ax.scatter(
+            *places[case.planted].T, s=1.6 * max(size, 90), marker="s", edgecolors=BLUE, label="planted", **style
+        )
+    if kept:
+        ax.scatter(*places[kept].T, s=max(size, 90), edgecolors=DARK, label="kept, with its rank", **style)
     for crop in case.crops:
         ax.annotate(str(crop.rank + 1), places[crop.index], ha="center", va="center", fontsize=7, weight="bold")
+    ax.set(xlabel="x (level-0 px)" if placed else f"tokens in their order, {wide} in a row")
     if not placed:
-        ax.set(
-            xticks=[],
-            yticks=[],
-            xlim=(-0.8, min(n, wide) - 0.2),
-            ylim=(-0.8, max(places[:, 1].max(initial=0), 1) + 0.8),
-        )
+        ax.set(xticks=[], yticks=[], xlim=(-0.8, min(n, wide) - 0.2), ylim=(-0.8, (n - 1) // wide + 0.8))
         ax.spines[:].set_visible(False)
     ax.invert_yaxis()
-    legend = ax.legend(frameon=False, fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
-    for handle in legend.legend_handles:
+    for handle in ax.legend(
+        frameon=False, fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1)
+    ).legend_handles:
         handle.set_sizes([45])
 
 
-def _hues(case: CaseView) -> dict[str, tuple[str, Int[np.ndarray, " m"]]]:
-    """By the role and kind of the owner: a colour, and the tokens that are its; all tokens where none is known."""
+def _owned(case: CaseView) -> dict[str, tuple[str, Int[np.ndarray, " m"]]]:
+    """Colour and tokens of each kind of owner, by its role and kind; of all tokens where no owner is known."""
     if case.owners is None:
         return {"token": (PALE, np.arange(len(case.coords)))}
-    others, found = iter(TINTS), {}
+    others, found = iter(OTHERS), {}
     for (role, kind), part in case.owners.groupby(["role", "kind"], sort=False):
-        colour = {"main": PALE, "rare": PINK, "subtype": GOLD}.get(role) or next(others, SKY)
-        index = [np.arange(row.start, row.stop) for row in part.itertuples()]
-        found[f"{role}: {kind}"] = (colour, np.concatenate(index))
+        colour = next(others, SKY) if role == "other" else ROLES[role]
+        found[f"{role}: {kind}"] = colour, np.concatenate([np.arange(*run) for run in part[["start", "stop"]].values])
     return found
-
-
-def _owner(case: CaseView, index: int) -> tuple[str, str]:
-    """Words and colour of the owner of a token."""
-    for name, (colour, own) in _hues(case).items():
-        if index in own:
-            return name.replace("token", "").replace(": ", "\n"), colour
-    return "", PALE
 
 
 def scale_bar_um(width_um: float) -> float:
