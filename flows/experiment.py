@@ -20,6 +20,7 @@ from flows.plan.encoders import told as encoder_told
 from flows.plan.graph import Options, plan
 from flows.plan.presets import read_preset, words_for
 from flows.plan.stages import Stage, changes_of, check_inputs, values_of
+from flows.report.artifacts import shown_progress
 from flows.report.folder import check_report
 from flows.report.index import write_report
 from flows.run.board import ELSEWHERE, STATUSES, Board, Outcome, drive, pending, run_stage
@@ -50,6 +51,7 @@ def conduct(stages: list[Stage], out: str, *, title: str, workers: int, threads:
         elsewhere = sum(reasons == [ELSEWHERE] for reasons in due.values())
         shared = f" ({elsewhere} by another worker now)" if elsewhere else ""
         board.say(f"{len(due)} of {len(stages)} stages to run{shared}, {workers} at a time")
+        board.expect(stages, due, workers=workers)
         try:
             with stoppable():
                 run_stages(stages, board, title=title, workers=workers, threads=threads)
@@ -137,7 +139,9 @@ def run_under_prefect(stages: list[Stage], board: Board, *, title: str, workers:
     @flow(name="slidesieve", flow_run_name=title, task_runner=ThreadPoolTaskRunner(max_workers=workers))
     def experiment() -> None:
         submit: Callable[[Stage], Future] = lambda s: notebook.with_options(task_run_name=s.id).submit(s.id)  # noqa: E731
+        board.on_end = shown_progress(board)
         drive(stages, submit, board, workers=workers)
+        board.on_end()
         failed = [id for id, outcome in board.outcomes.items() if outcome.status == "failed"]
         if failed:
             raise StageFailed(f"failed: {', '.join(failed)}")

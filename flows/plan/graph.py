@@ -144,7 +144,7 @@ def _compare(notebooks: Path, options: Options, runs: list[Run], common: dict[st
     names = dict.fromkeys(run.method.name for run in runs)
     varied = [n for n in names if n not in WITHOUT_K and any(other.startswith(f"{n}:") for other in names)]
     own = sources(options.out, from_slides=bool(common["tiles"]), coarse=runs[0].method.coarse)
-    compared = {"78_show_cases": (own, runs), "80_compare_methods": ({}, runs)}
+    compared = {"78_show_cases": (own | _owners(options), runs), "80_compare_methods": ({}, runs)}
     if len(options.k) > 1:
         compared = {"77_token_budget": ({}, [r for r in runs if r.method.name == r.method.compressor])} | compared
     if varied:
@@ -154,6 +154,12 @@ def _compare(notebooks: Path, options: Options, runs: list[Run], common: dict[st
         _stage(notebooks, options, name, "", common | extra | {"answers": [run.stages[-1].out_dir for run in asked]})
         for name, (extra, asked) in compared.items()
     ]
+
+
+def _owners(options: Options) -> dict[str, str]:
+    """Whose the tokens of mosaics are, where that lies beside the truth."""
+    path = Path(options.truth).parent / "owners.csv"
+    return {"owners": path.as_posix()} if options.truth and (ROOT / path).exists() else {}
 
 
 def _apply_changes(stages: list[Stage], runs: list[Run]) -> list[Stage]:

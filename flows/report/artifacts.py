@@ -1,5 +1,6 @@
 """What a Prefect server shows beside a run: what was found, scores, slides that failed, and where the report is."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ from flows.report.findings import findings, interval, percent
 from flows.report.folder import PAGE
 from flows.report.tables import read_table, score_rows
 from flows.report.words import called
+from flows.run.board import Board
 
 TABLES = ("scores.csv", "over_seeds.csv", "best_rival.csv", "best_floor.csv")
 MOST_SLIDES = 200
@@ -51,3 +53,28 @@ def show(report: Path) -> None:
     if what.failed:
         create_table_artifact(key="failed-slides", table=what.failed, description="Slides that failed, and why")
     create_link_artifact(key="report", link=(report / PAGE).as_uri(), link_text="the report", description="The report")
+
+
+def shown_progress(board: Board) -> Callable[[], None]:
+    """Begin a progress artifact of the flow run that is running; return what brings it up to date.
+
+    A server that does not take it is told of once, and is no fault of the experiment.
+    """
+    from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+    known: list[object] = []
+
+    def show_now() -> None:
+        if (far := board.far()) is None or None in known:
+            return
+        try:
+            if known:
+                update_progress_artifact(known[0], far.percent, description=far.told())
+            else:
+                known.append(create_progress_artifact(far.percent, key="progress", description=far.told()))
+        except Exception as error:
+            known.insert(0, None)
+            board.say(f"no progress in Prefect: {type(error).__name__}: {error}")
+
+    show_now()
+    return show_now

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flows.plan.stages import Stage
 from flows.report.tables import read_table
-from flows.report.words import CONTROL, called, kind_of
+from flows.report.words import CONTROL, FLOOR, called, drawn, kind_of
 from slidesieve.provenance.files import ROOT
 
 NOTEBOOK, TABLE = "78_show_cases", "cases.csv"
@@ -26,8 +26,20 @@ def cases(stages: list[Stage], folder: Path) -> list[dict[str, object]]:
             shutil.copy(picture, folder / picture.name)
         told = {name: row[name] for name in TOLD}
         options = [option for option in row["options"].split("; ") if option]
-        found.append(told | {"options": options, "picture": picture.name * picture.exists(), "answers": _answers(row)})
+        answers = _answers(row)
+        shown = {"options": options, "picture": picture.name * picture.exists(), "answers": answers}
+        found.append(told | shown | {"lost": _lost(answers)})
     return found
+
+
+def _lost(answers: list[dict[str, object]]) -> str:
+    """Say which floors are right, in most of their seeds, where the first method is wrong in most of its own."""
+    mostly = [2 * answer["said"].count(answer["right"]) > len(answer["said"]) for answer in answers]
+    floors = [a["method"] for a, right in zip(answers, mostly, strict=True) if right and a["floor"]]
+    if not floors or mostly[0] or answers[0]["floor"]:
+        return ""
+    are = "which is a floor, is" if len(floors) == 1 else "which are floors, are"
+    return f"{answers[0]['method']} loses here: {' and '.join(floors)}, {are} right."
 
 
 def _answers(row: dict[str, str]) -> list[dict[str, object]]:
@@ -38,6 +50,12 @@ def _answers(row: dict[str, str]) -> list[dict[str, object]]:
         if run and letter and kind_of(run[1]) != CONTROL:
             said.setdefault((run[1], run[2]), []).append(letter)
     return [
-        {"method": called(method) + (f", k = {k}" if k != "0" else ""), "said": letters, "right": row["key"]}
+        {
+            "method": called(method) + (f", k = {k}" if k != "0" else ""),
+            "drawn": drawn(method),
+            "floor": kind_of(method) == FLOOR,
+            "said": letters,
+            "right": row["key"],
+        }
         for (method, k), letters in said.items()
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from flows.plan.notebooks import NOTEBOOKS
 from flows.report.folder import swapped_in
 from flows.report.index import rendered
+from flows.report.words import drawn
 from slidesieve.compressors.registry import FLOORS
 from slidesieve.provenance.files import written_whole
 from slidesieve.provenance.parameters import read_parameters
@@ -85,7 +86,11 @@ def _pair(before, after, table) -> dict[str, object]:
 
 def _score(row: dict, named) -> dict[str, object]:
     other = named(row["method_before"], row["k_before"])
-    return row | {"other": other if other != row["name"] else "", "floor": row["method"].startswith(FLOORS)}
+    return row | {
+        "other": other if other != row["name"] else "",
+        "floor": row["method"].startswith(FLOORS),
+        "drawn": drawn(row["method"]),
+    }
 
 
 def _most(rows: list[dict]) -> float:

@@ -55,11 +55,18 @@ def findings(scores: Sequence[Row], rivals: Sequence[Row], floors: Sequence[Row]
     best = max(methods, key=_accuracy)
     everything = max((row for row in whole if kind_of(row["method"]) == EVERYTHING), key=_accuracy, default=None)
     beside = f"; all tiles answer {percent(everything['accuracy'])}" if everything else ""
-    among = "is the best of the methods that choose or compress" if len(methods) > 1 else "is the one method here"
-    said = [
+    own_rivals, few = [row for row in (*rivals, *floors) if _of(row) == (ALL, best["method"], best["k"])], _few(best)
+    told = any(row["verdict"].startswith(("above", "below")) for row in own_rivals)
+    open_still = few and (int(best["n_questions"]) < FEW or not told)
+    rank = "has the most right" if open_still else "is the best"
+    among = f"{rank} of the methods that choose or compress" if len(methods) > 1 else "is the one method here"
+    said = [f"Too few to tell: {few}"] if open_still else []
+    said += [
         f"{named(best)} {among}: {percent(best['accuracy'])} ({interval(best)}) of {best['n_questions']} questions "
         f"about {best['n_slides']} slides are answered rightly{beside}."
     ]
+    without = {} if int(best["n_questions"]) >= FEW else {"verdict": ""}  # of so few none stands
+    rivals, floors = ([row | without for row in rows] for rows in (rivals, floors))
     said += _lead(best, methods, rivals)
     said += _floor(best, floors)
     lost = losses(scores, floors)
@@ -69,7 +76,7 @@ def findings(scores: Sequence[Row], rivals: Sequence[Row], floors: Sequence[Row]
     said += [loss.said for loss in others[:4]]
     if floors and not lost:
         said.append("On no kind of question is a method told apart below its best floor.")
-    return said + _doubts(best, methods)
+    return said + _doubts(best, methods, "" if open_still else few)
 
 
 def losses(scores: Sequence[Row], floors: Sequence[Row]) -> list[Loss]:
@@ -146,17 +153,21 @@ def _verdict(row: Row) -> str:
     return "told apart" + row["verdict"].removeprefix("above").removeprefix("below")
 
 
-def _doubts(best: Row, methods: Iterable[Row]) -> list[str]:
+def _few(best: Row) -> str:
+    """What so few questions or slides cannot tell; empty where they are enough."""
+    half = (float(best["ci_high"] or "nan") - float(best["ci_low"] or "nan")) / 2
+    if int(best["n_questions"]) >= FEW and not half > WIDE:
+        return ""
+    chance = f"differences under {100 * half:.0f} points could be chance" if half == half else "no interval is known"
+    return f"of {best['n_questions']} questions about {best['n_slides']} slides, {chance}."
+
+
+def _doubts(best: Row, methods: Iterable[Row], few: str) -> list[str]:
     said, seeds = [], int(best.get("n_seeds") or 1)
     if seeds < SEEDS:
         runs = "One seed was trained" if seeds == 1 else f"{seeds} seeds were trained"
         said.append(f"{runs}: another training may say otherwise, and verdicts on methods need {SEEDS}.")
-    half = (float(best["ci_high"] or "nan") - float(best["ci_low"] or "nan")) / 2
-    if int(best["n_questions"]) < FEW or half > WIDE:
-        said.append(
-            f"{best['n_questions']} questions about {best['n_slides']} slides are too few to tell: differences under "
-            f"{100 * half:.0f} points could be chance."
-        )
+    said += [f"Small differences cannot be told here: {few}"] if few else []
     least = min(float(row["coverage"]) for row in methods)
     if least < 1:
         said.append(f"{percent(1 - least)} of the questions are about slides without features, and count as wrong.")

@@ -35,7 +35,7 @@ from slidesieve.provenance import places
 from slidesieve.provenance.files import RECEIPT, ROOT, read_json, write_json, written_whole
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
-NAMES = ("index.html.j2", "compare.html.j2", "style.css")
+NAMES = ("index.html.j2", "compare.html.j2", "marks.html.j2", "style.css")
 READ = {name: (TEMPLATES / name).read_text(encoding="utf-8") for name in NAMES}
 TABLES = ("scores.csv", "over_seeds.csv", "best_rival.csv", "best_floor.csv", "selection.csv", "auc.csv")
 TABLES += ("open_scores.csv",)
@@ -121,7 +121,7 @@ def _stage_row(stage: Stage, outcome: Outcome, folder: Path) -> dict[str, object
     if html and html.exists():
         link = f"notebooks/{stage.id.replace('/', '-')}.html"
         page = html.read_text(encoding="utf-8")
-        (folder / link).write_text(re.sub(r"(<main[^>]*>|\A)", rf"\1{BACK}", page, count=1), encoding="utf-8")
+        (folder / link).write_text(_with_way_back(page), encoding="utf-8")
     receipt = (_receipt(stage) if outcome.status in DONE else None) or {}
     return {
         "id": stage.id,
@@ -134,6 +134,11 @@ def _stage_row(stage: Stage, outcome: Outcome, folder: Path) -> dict[str, object
         "digest": receipt.get("digest", ""),
         "link": link,
     }
+
+
+def _with_way_back(page: str) -> str:
+    head, main, rest = re.split(r"(<main[^>]*>)", page, maxsplit=1) if "<main" in page else ("", "", page)
+    return f"{head}{main}{BACK}{rest}"
 
 
 def _why(outcome: Outcome) -> str:

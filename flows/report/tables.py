@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 
 from flows.report.findings import Loss
-from flows.report.words import KINDS, called, does, kind_of
+from flows.report.words import KINDS, called, does, drawn, kind_of
 
 SHARES = ("recall", "chance", "precision", "least", "most", "coverage")  # told in per cent
 RUN = ("seed", "fold", "ci_low", "ci_high")  # columns that belong to a single run
@@ -169,4 +169,5 @@ def _of(rows: list[dict[str, str]], group: str) -> list[dict[str, str]]:
 
 def _score(row: dict[str, str]) -> dict[str, object]:
     numbers = {n: float(row[n] or "nan") for n in ("accuracy", "ci_low", "ci_high", "coverage")}
-    return row | numbers | {"name": called(row["method"]), "does": does(row["method"])}
+    named = {"name": called(row["method"]), "does": does(row["method"]), "drawn": drawn(row["method"])}
+    return row | numbers | named

@@ -1,7 +1,9 @@
 """What a method is called in the report, what kind of row it is, and what it does, in a line."""
 
+from math import cos, pi, sin
 from typing import NamedTuple
 
+from slidesieve.answers import palette
 from slidesieve.answers.controls import SOFT, WRONG_SLIDE, is_control
 from slidesieve.compressors.registry import FLOORS, TRAINING_FREE
 
@@ -51,8 +53,8 @@ METHODS = {
     "knn": Words("loneliest", "keeps the k tiles farthest from their neighbours"),
 }
 FIGURES = {
-    "scores.png": "Accuracy of every method in each kind of question. Look for dots right of the floors' lines; a "
-    "hollow square beside a dot is the same model asked about another slide.",
+    "scores.png": "Accuracy of every method in each kind of question. Look for marks right of the floors' lines; a "
+    "hollow square beside a mark is the same model asked about another slide.",
     "head_to_head.png": "Method against method on the same questions. Intervals that leave zero out are told apart.",
     "best_rival.png": "Each learned method less the best rival without training. Right of zero, learning has paid.",
     "accuracy_by_operations.png": "Accuracy against operations an answer. Better is up and left.",
@@ -98,3 +100,20 @@ def does(method: str) -> str:
         return "every tile handed on, dimmed as in training"
     base = method.partition(":")[0]
     return METHODS[base].does if base in METHODS else ""
+
+
+class Drawn(NamedTuple):
+    """How a method stands on a page: its colour, and its mark as the points of an SVG polygon about (0, 0)."""
+
+    colour: str
+    points: str
+
+
+def drawn(method: str, size: float = 6.0) -> Drawn:
+    """The colour and the mark that a method has in every figure."""
+    colour, mark, _ = palette.ink_of(method)
+    inner = {palette.POLYGON: (), palette.STAR: (0.5,), palette.STROKES: (0.0,)}[mark.style]
+    rays = [size, *(share * size for share in inner)]
+    turns = range(mark.corners * len(rays))
+    places = [(rays[i % len(rays)], pi / 2 + 2 * pi * i / len(turns) + pi * mark.turned / 180) for i in turns]
+    return Drawn(colour, " ".join(f"{ray * cos(at):.1f},{-ray * sin(at):.1f}" for ray, at in places))

@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from flows.plan.stages import Stage
 from flows.run.launch import GRACE_SECONDS
 from flows.run.notebook import due as due_of
 from flows.run.notebook import run_notebook
+from flows.run.progress import Progress, progress
 from slidesieve.provenance.files import ROOT
 from slidesieve.provenance.folders import check_folder
 from slidesieve.provenance.locks import LOOK_AGAIN_SECONDS, Held, holder, is_held
@@ -44,6 +45,8 @@ class Board:
         self.since, self.stopping = time.time(), threading.Event()
         self._say, self._lock, self._started = say, threading.Lock(), time.monotonic()
         self._last_live: dict[str, float] = {}
+        self._far: Callable[[], Progress] | None = None
+        self.on_end: Callable[[], None] = lambda: None  # called by the thread that drives, after each stage
 
     def say(self, text: str) -> None:
         with self._lock:
@@ -63,12 +66,21 @@ class Board:
             self.met.add(stage.id)
             self.say(f"{stage.id}: {ELSEWHERE} ({holder(ROOT / stage.out_dir)}); looking again later")
 
+    def expect(self, stages: list[Stage], due: Iterable[str], *, workers: int) -> None:
+        """Say from now on how far these stages are, those that are `due` among them."""
+        self._far = lambda: progress(stages, due, self.outcomes, workers=workers)
+
+    def far(self) -> Progress | None:
+        """How far the expected stages are."""
+        return self._far() if self._far else None
+
     def record(self, stage_id: str, outcome: Outcome) -> None:
         self.outcomes[stage_id] = outcome
         after = f" in {outcome.seconds:.0f} s" if outcome.status in ("ran", "failed", "interrupted") else ""
         what = {"ran": "done", "skipped": "up to date, skipped"}.get(outcome.status, outcome.status)
         what = "; ".join(outcome.reasons) if outcome.status == "skipped" and outcome.reasons else what
-        self.say(f"{stage_id}: {what}{after}" + (f": {outcome.error}" if outcome.error else ""))
+        told = f" ({far.told()})" if (far := self.far()) and outcome.status != "not run" else ""
+        self.say(f"{stage_id}: {what}{after}{told}" + (f": {outcome.error}" if outcome.error else ""))
 
 
 def pending(stages: list[Stage]) -> dict[str, list[str]]:
@@ -163,6 +175,8 @@ def drive(stages: list[Stage], start: Callable[[Stage], Future], board: Board, *
                 waiting.insert(0, stage)
             elif stage and id not in board.outcomes:
                 board.record(id, Outcome("failed", error="its task ended without an account"))
+            if stage:
+                board.on_end()
     except BaseException:
         board.stopping.set()
         while running and (id := _next(ended, GRACE_SECONDS + 5)):

@@ -12,5 +12,9 @@ def bar_hues(ax: Axes) -> list[str]:
 
 
 def cloud_hues(ax: Axes) -> dict[str, str]:
-    """The colour of each scatter, by its label."""
-    return {c.get_label(): hex_of(c.get_facecolor()) for c in ax.collections if isinstance(c, PathCollection)}
+    """The colour of each scatter that is filled, by its label."""
+    return {
+        c.get_label(): hex_of(c.get_facecolor())
+        for c in ax.collections
+        if isinstance(c, PathCollection) and len(c.get_facecolor())
+    }

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from read_back import fresh, hex_of, named, points, rules
 
 from slidesieve.figures import cost, lengths, pairs, scores, slides, tokens, training
-from slidesieve.figures.style import BLUE, CYCLE, GREY, METHODS, SKY, floor_looks, looks
+from slidesieve.figures.style import BLUE, CYCLE, DARK, GREY, ROUNDS, SHADES, SKY, floor_looks, looks, method_looks
 
 
 def wide(n: int, *, unit: float = 1, **others) -> pd.DataFrame:
@@ -36,7 +36,7 @@ def lines_of_operations(n: int) -> Axes:
 def lines_of_tokens(n: int) -> Axes:
     table = long(n, tokens=8, pooled=True, ci_low=0, ci_high=1)
     table["median"] = table["accuracy"]
-    return tokens.accuracy(fresh(), table, look=looks(table["method"], METHODS), title="")
+    return tokens.accuracy(fresh(), table, look=method_looks(table["method"]), title="")
 
 
 FIGURES = {  # each with the colours it has
@@ -52,9 +52,8 @@ FIGURES = {  # each with the colours it has
         lambda n: training.curves(fresh(), [3], wide(n).to_dict(orient="list"), xlabel="", ylabel=""),
     ),
     "lengths": (6, lines_of_lengths),
-    "operations": (len(METHODS), lines_of_operations),
-    "tokens": (len(METHODS), lines_of_tokens),
 }
+VARIANTS = len(SHADES) * len(ROUNDS)  # of one method, or names that are no method of ours
 
 
 def drawn(ax: Axes) -> dict[str, tuple[float, str, tuple]]:
@@ -96,6 +95,15 @@ def test_more_than_can_be_told_apart_is_an_error(name):
         draw(most)
 
 
+@pytest.mark.parametrize("draw", [lines_of_operations, lines_of_tokens])
+def test_every_variant_of_a_method_is_drawn_and_no_two_look_alike(draw):
+    found = {label: look for label, look in drawn(draw(VARIANTS)).items() if label.startswith("g")}
+    assert {label: round(value, 9) for label, (value, *_) in found.items()} == {f"g{i}": i + 1 for i in range(VARIANTS)}
+    assert len({(colour, more) for _, colour, more in found.values()}) == VARIANTS
+    with pytest.raises(ValueError, match=f"{VARIANTS + 1} groups in one panel, at most {VARIANTS}"):
+        draw(VARIANTS + 1)
+
+
 def floors_of_scores(n: int) -> Axes:
     table = long(n, k=0, seed=0, ci_low=0, ci_high=1)
     return scores.method_scores(fresh(), table, floors=list(table["method"]), title="")
@@ -133,4 +141,9 @@ def test_each_part_of_a_look_alone_tells_one_colours_groups_apart():
 
 def test_floors_are_grey_in_every_dash_and_then_black():
     given = [tuple(look.line.values()) for look in floor_looks("abcd").values()]
-    assert given == [(GREY, "--"), (GREY, ":"), (GREY, "-."), ("black", "--")]
+    assert given == [(GREY, "--"), (GREY, ":"), (GREY, "-."), (DARK, "--")]
+
+
+def test_a_floor_has_its_line_whatever_stands_beside_it():
+    alone, among = floor_looks(["random"]), floor_looks(["majority", "other", "random", "text_only"])
+    assert alone["random"] == among["random"] and len(set(among.values())) == 4

@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 from hues import bar_hues
-from read_back import centres, dots, fresh, intervals, legend, names, outside, rules, titles
+from read_back import centres, dots, fresh, intervals, legend, names, outside, points, rules, titles
 
-from slidesieve.figures.mil import fold_scores
-from slidesieve.figures.style import BLUE, RED
+from slidesieve.answers.palette import DARK, ink_of
+from slidesieve.figures.scores import fold_scores
 
 FOLDS = pd.DataFrame(
     [
@@ -56,7 +56,7 @@ def test_folds_mean_and_interval_stand_on_their_models_row(metric, folds, means,
     assert names(ax.yaxis) == ["mean", "abmil", "linear"]
     rows = [[-0.3, -0.14], [0.7, 0.78, 0.86], [1.78]]
     expected = [list(zip(x, y, strict=True)) for x, y in zip(folds, rows, strict=True)]
-    assert dots(ax, "o") == expected
+    assert dots(ax, "o") == [*expected, []]
     assert centres(ax) == [(mean, place + 0.1) for place, mean in enumerate(means)]
     assert intervals(ax) == [(place + 0.1, low, high) for place, (low, high) in enumerate(ends)]
     assert outside(ax) == [] and ax.get_ylim() == (2.6, -0.6)
@@ -74,8 +74,8 @@ def test_the_axis_says_which_score(metric, title):
 def test_a_fold_is_told_from_the_mean_by_name_and_colour():
     ax = fold_scores(fresh(), FOLDS, SCORES, metric="auroc")
     assert legend(ax) == ["one training", "mean, 95 %"]
-    folds = [line.get_color() for line in ax.lines if line.get_marker() == "o"]
-    assert folds == [BLUE] * 3 and bar_hues(ax) == [RED] * 3
+    folds = [line.get_color() for line in ax.lines if line.get_marker() == "o" and points(line)]
+    assert folds == [ink_of(model).colour for model in dict.fromkeys(SCORES["model"])] and bar_hues(ax) == [DARK] * 3
 
 
 @pytest.mark.parametrize(("lowest", "drawn"), [(0.61, []), (0.43, [("no information", 0.5)])])

@@ -8,7 +8,7 @@ from read_back import centres, fresh, hex_of, intervals, named, names, outside, 
 
 from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.figures import pairs
-from slidesieve.figures.style import BLUE, GREY
+from slidesieve.figures.style import DARK, GREY
 
 TOLD, UNTOLD = "95 %, told apart (Holm)", "95 %, not told apart"
 COLUMNS = ["method", "k", "other", "other_k", "difference", "ci_low", "ci_high", "verdict"]
@@ -45,7 +45,7 @@ def test_a_difference_stands_on_its_pairings_row_in_points():
 
 def test_colour_says_what_is_told_apart():
     ax = pairs.differences(fresh(), DUELS, title="")
-    assert named(ax) == [TOLD, UNTOLD] and bar_hues(ax) == [BLUE, GREY]
+    assert named(ax) == [TOLD, UNTOLD] and bar_hues(ax) == [DARK, GREY]
 
 
 @pytest.mark.parametrize(("verdict", "label", "other"), [("above", TOLD, UNTOLD), ("not told apart", UNTOLD, TOLD)])
@@ -61,7 +61,7 @@ def test_what_is_apart_in_these_runs_alone_is_hollow():
         pairs.differences(fresh(), DUELS.assign(verdict=words), title=""),
         "95 %, apart in these runs, too few seeds",
     )
-    assert named(ax) == [TOLD, here, UNTOLD] and bar_hues(ax) == [BLUE, BLUE, GREY]
+    assert named(ax) == [TOLD, here, UNTOLD] and bar_hues(ax) == [DARK, DARK, GREY]
     assert [at for at, *_ in intervals(ax, here)] == [0, 4] and [at for at, *_ in intervals(ax, TOLD)] == [2]
     hollow = {box.get_label(): box.lines[0].get_markerfacecolor() for box in ax.containers}
     assert hollow[here] == "white" != hollow[TOLD]

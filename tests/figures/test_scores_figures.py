@@ -24,8 +24,9 @@ from read_back import (
     written,
 )  # fmt: skip
 
+from slidesieve.answers.palette import DARK, GREY, METHODS
 from slidesieve.figures import scores
-from slidesieve.figures.style import BLUE, GREEN, GREY, ORANGE, PALE, RED
+from slidesieve.figures.style import GREEN, PALE, RED
 
 FLOORS = ("majority", "majority_option", "longest_option")
 COLUMNS = ["method", "k", "seed", "accuracy", "ci_low", "ci_high"]
@@ -82,7 +83,8 @@ def test_floors_are_lines_and_no_methods():
     assert rules(ax, "x") == floors and rules(ax, "y") == []
     assert not {"majority", "majority option", "longest option"} & set(names(ax.yaxis))
     styles = {curve(ax, label).get_linestyle() for label, _ in floors}
-    assert len(styles) == 3 and {curve(ax, label).get_color() for label, _ in floors} == {GREY}
+    inks = [METHODS[name].colour for name in FLOORS]
+    assert len(styles) == 3 and [curve(ax, label).get_color() for label, _ in floors] == inks
 
 
 def test_a_floor_of_several_seeds_is_their_median():
@@ -92,16 +94,17 @@ def test_a_floor_of_several_seeds_is_their_median():
 
 def test_the_wrong_slide_is_a_hollow_square_on_its_methods_row():
     ax = scored()
-    assert dots(ax, "s") == [[(37, 0.28), (39, 0.28)], [(34, 1.28)]]
+    assert dots(ax, "s") == [[(37, 0.28), (39, 0.28)], [(34, 1.28)], []]
     drawn = [line for line in ax.lines if line.get_marker() == "s"]
-    assert {(line.get_markerfacecolor(), line.get_color()) for line in drawn} == {("none", RED)}
+    looks = [(line.get_markerfacecolor(), line.get_color()) for line in drawn]
+    assert looks == [("none", colour) for colour in (METHODS["tcssa"].colour, METHODS["all"].colour, DARK)]
     assert not any("wrong" in name for name in names(ax.yaxis))
 
 
 def test_a_control_without_its_method_is_not_drawn():
     lone = [("mean_wrong_slide", 8, 0, 0.17, 0.1, 0.2), ("tcssa_wrong_slide", 32, 0, 0.18, 0.1, 0.2)]
     ax = scored([*ROWS, *lone])
-    assert dots(ax, "s") == [[(37, 0.28), (39, 0.28)], [(34, 1.28)]] and names(ax.yaxis) == NAMES
+    assert dots(ax, "s") == [[(37, 0.28), (39, 0.28)], [(34, 1.28)], []] and names(ax.yaxis) == NAMES
 
 
 def test_methods_controls_and_floors_are_each_named_once():
@@ -174,11 +177,11 @@ def test_soft_and_hard_of_a_seed_are_joined():
     assert titles(ax) == ("accuracy (%)", "") and (ax.get_xlim(), ax.get_ylim()) == ((0, 102), (2.5, -0.5))
 
 
-def test_soft_is_told_from_hard_by_name_and_colour():
+def test_soft_is_told_from_hard_by_name_and_fill():
     ax = scores.soft_and_hard(fresh(), PAIRS)
     assert legend(ax) == ["soft: all tiles, gated", "hard: k tiles, as used"]
-    assert curve(ax, "soft: all tiles, gated").get_color() == ORANGE
-    assert curve(ax, "hard: k tiles, as used").get_color() == BLUE
+    assert curve(ax, "soft: all tiles, gated").get_markerfacecolor() == "white"
+    assert curve(ax, "hard: k tiles, as used").get_markerfacecolor() == DARK
 
 
 AUCS = pd.DataFrame(
@@ -198,15 +201,16 @@ AUCS = pd.DataFrame(
 def test_every_fold_is_a_dot_and_their_mean_a_bar():
     ax = scores.fold_aucs(fresh(), AUCS)
     assert names(ax.yaxis) == ["all", "tcssa, k = 8", "mean, k = 4"]
-    assert dots(ax, "o") == [[(0.82, -0.2), (0.85, 0.2)], [(0.71, 0.8), (0.77, 1), (0.62, 1.2)], [(0.43, 2)]]
+    folds = [[(0.82, -0.2), (0.85, 0.2)], [(0.71, 0.8), (0.77, 1), (0.62, 1.2)], [(0.43, 2)]]
+    assert [part for name in ("all", "tcssa", "mean") for part in dots(ax, METHODS[name].mark)] == folds
     means = [[(0.835, -0.35), (0.835, 0.35)], [(0.7, 0.65), (0.7, 1.35)], [(0.43, 1.65), (0.43, 2.35)]]
     assert [points(line) for line in ax.lines if same_color(line.get_color(), RED)] == means
 
 
 def test_no_information_is_a_line_at_one_half():
     ax = scores.fold_aucs(fresh(), AUCS)
-    assert rules(ax, "x") == [("no information", 0.5)] and hex_of(curve(ax, "no information").get_color()) == GREY
-    assert named(ax) == ["one run", "mean", "no information"]
+    assert rules(ax, "x") == [("no information", 0.5)] and curve(ax, "no information").get_color() == GREY
+    assert sorted(named(ax)) == ["mean", "no information", "one run"]
     assert titles(ax) == ("AUROC", "") and outside(ax) == [] and ax.get_ylim() == (2.6, -0.6)
 
 

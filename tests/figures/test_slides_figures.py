@@ -18,8 +18,6 @@ from read_back import (
     written,
 )  # fmt: skip
 
-from slidesieve.analyses.cases import Crop
-from slidesieve.analyses.token_maps import Picture
 from slidesieve.figures import slides
 from slidesieve.figures.style import BLUE, ORANGE
 from slidesieve.slides.closeups import Closeup
@@ -119,40 +117,6 @@ def test_a_contact_sheet_fades_what_is_not_tiled():
     drawn = ax.images[0].get_array()
     assert (drawn[:7, :7] == 100).all() and (drawn[10:16, 20:26] == 100).all() and (drawn[12:, :10] == 195).all()
     assert ax.get_title() == "s0\npen hue"
-
-
-def case(*, picture, coords=COORDS) -> slides.CaseView:
-    crops = [Crop(0, 1, 2.5, np.zeros((8, 8, 3), np.uint8)), Crop(1, 4, float("nan"), None)]
-    return slides.CaseView(picture, coords, np.array([0, 1]), crops)
-
-
-def test_a_case_shows_planted_and_kept_tiles_a_scale_bar_and_the_crops_by_rank():
-    picture = Picture(np.zeros((30, 50, 3), np.uint8), 1000.0, 64.5, 0.5)
-    whole, first, second = closed(slides.case_sheet(case(picture=picture))).axes
-    planted, kept = whole.collections
-    assert squares(planted) == [(x, y, 64.5, 64.5) for x, y in COORDS[[0, 1]].tolist()]
-    assert squares(kept) == [(x, y, 64.5, 64.5) for x, y in COORDS[[1, 4]].tolist()]
-    assert (hex_of(planted.get_edgecolor()), hex_of(kept.get_edgecolor())) == (BLUE, ORANGE)
-    (bar,) = whole.lines
-    assert np.ptp(bar.get_xdata()) == 100 / 0.5 and whole.texts[0].get_text() == "100 µm"
-    assert (first.get_title(), second.get_title()) == ("1: 2.50", "2")
-    assert hex_of([first.spines["top"].get_edgecolor()]) == BLUE and second.texts[0].get_text() == "token\n4"
-
-
-def test_cases_below_each_other_have_their_titles_and_say_what_frames_mean():
-    picture = Picture(np.zeros((30, 50, 3), np.uint8), 1000.0, 64.5, 0.5)
-    drawn = closed(slides.case_sheets({"one": case(picture=picture), "two": case(picture=picture)}))
-    assert [part.get_suptitle() for part in drawn.subfigs] == ["one", "two"]
-    assert [legend(part.axes[0]) for part in drawn.subfigs] == [["planted", "kept"]] * 2
-    assert [len(part.axes) for part in drawn.subfigs] == [3, 3]
-
-
-def test_a_case_without_a_slide_is_a_map_of_tokens_or_a_row():
-    placed = closed(slides.case_sheet(case(picture=None))).axes[0]
-    assert pairs(placed.collections[0].get_offsets()) == pairs(COORDS)
-    assert pairs(placed.collections[2].get_offsets()) == pairs(COORDS[[1, 4]])
-    row = closed(slides.case_sheet(case(picture=None, coords=np.zeros((5, 2), int)))).axes[0]
-    assert pairs(row.collections[0].get_offsets()) == [(i, 0) for i in range(5)]
 
 
 @pytest.mark.parametrize(("width", "bar"), [(1000, 200), (999, 100), (51, 10), (26_000, 5000), (0.4, 0.05)])

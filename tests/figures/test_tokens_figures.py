@@ -28,10 +28,11 @@ from read_back import (
 )  # fmt: skip
 
 from slidesieve.analyses.token_maps import Picture, TokenMap
+from slidesieve.answers import palette
 from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.evaluation import published
 from slidesieve.figures import tokens
-from slidesieve.figures.style import BLUE, GREY, METHODS, ORANGE, PALE, looks
+from slidesieve.figures.style import BLUE, GREY, ORANGE, PALE, Look, method_looks
 
 COLUMNS = ["method", "tokens", "pooled", "median", "accuracy", "ci_low", "ci_high"]
 TABLE = pd.DataFrame(
@@ -50,7 +51,8 @@ TABLE = pd.DataFrame(
     columns=COLUMNS,
     index=range(7, 37, 3),
 )
-LOOK = looks(TABLE["method"], METHODS)
+LOOK = method_looks(TABLE["method"])
+MARKS = [LOOK[method].marker for method in ("tcssa", "all")]
 SIDE = {"tcssa": 1 / 1.05, "text_only": 1.0, "all": 1.05}  # three methods stand around their common place
 
 
@@ -78,7 +80,7 @@ RECALL = pd.DataFrame(
 
 
 def recalls(*, look=None):
-    return tokens.recall(fresh(), RECALL, look=look or looks(RECALL["method"], METHODS))
+    return tokens.recall(fresh(), RECALL, look=look or method_looks(RECALL["method"]))
 
 
 def test_a_line_goes_through_the_medians_in_the_order_of_tokens():
@@ -98,34 +100,35 @@ def test_the_pooled_interval_reaches_from_its_low_to_its_high():
 def test_a_seed_is_a_dot():
     few, many = beside("tcssa", 8, 32)
     expected = [[(many, 61), (many, 66), (few, 51), (few, 56)], [(*beside("all", 243.5), 71)]]
-    assert dots(accuracies(), "o") == expected
+    assert [part for mark in MARKS for part in dots(accuracies(), mark)] == expected
 
 
 def test_a_method_without_tokens_is_a_level_line():
     ax = accuracies()
-    assert rules(ax, "y") == [("text only", 39)] and curve(ax, "text only").get_color() == GREY
+    assert (
+        rules(ax, "y") == [("text only", 39)]
+        and curve(ax, "text only").get_color() == palette.METHODS["text_only"].colour
+    )
     assert sorted(named(ax)) == ["all", "tcssa", "text only"] and outside(ax) == []
 
 
 def test_all_of_a_method_has_its_colour():
     ax = accuracies()
-    marks = [line.get_color() for line in ax.lines if line.get_marker() == "o"]
+    marks = [line.get_color() for line in ax.lines if line.get_marker() in MARKS]
     expected = [LOOK[method].colour for method in ("tcssa", "all")]
     assert bar_hues(ax) == marks == expected == [curve(ax, m).get_color() for m in ("tcssa", "all")]
     assert len(set(expected)) == 2
 
 
 @pytest.mark.parametrize("draw", [accuracies, recalls])
-def test_a_colour_that_comes_again_has_another_dash_and_dot(draw):
-    ax = draw(look=looks([*map(str, range(len(METHODS))), "all", "tcssa", "random"], METHODS))
-    marks = [(line.get_color(), line.get_marker()) for line in ax.lines if line.get_marker() in ("o", "s")]
-    lines = [(line.get_color(), line.get_linestyle()) for line in ax.lines if line.get_color() in METHODS[:3]]
-    assert set(marks) == {(colour, "s") for colour, _ in marks} and len(set(marks)) == len(marks) >= 2
-    assert set(lines) == {(colour, dash) for colour, _ in marks for dash in ("--", "None")}
+def test_what_is_drawn_has_the_look_that_is_handed_in(draw):
+    look = {name: Look(f"#00000{i}", "-.", "^", None) for i, name in enumerate(("all", "tcssa", "random"))}
+    own = [line for line in draw(look=look).lines if str(line.get_color()).startswith("#00000")]
+    assert {line.get_linestyle() for line in own} == {"-.", "None"} and "^" in {line.get_marker() for line in own}
 
 
 def test_every_compressor_has_a_colour_of_its_own():
-    given = looks([name for name in COMPRESSORS if name != "text_only"], METHODS)
+    given = method_looks([name for name in COMPRESSORS if name != "text_only"])
     assert len({look.colour for look in given.values()}) == len(given)
 
 
@@ -137,7 +140,11 @@ def test_methods_of_one_budget_stand_side_by_side():
 
 def test_recall_is_a_line_through_medians_and_a_dot_a_seed():
     ax = recalls()
-    assert dots(ax, "o") == [[(32, 61), (8, 31), (8, 37), (8, 39)], [(8, 7), (32, 36)], [(75, 100)]]
+    assert [part for name in ("tcssa", "random", "all") for part in dots(ax, palette.METHODS[name].mark)] == [
+        [(32, 61), (8, 31), (8, 37), (8, 39)],
+        [(8, 7), (32, 36)],
+        [(75, 100)],
+    ]
     medians = [points(line) for line in ax.lines if line.get_linestyle() == "-"]
     assert medians == [[(8, 37), (32, 61)], [(8, 7), (32, 36)], [(75, 100)]]
     assert titles(ax) == ("visual tokens a slide", "planted tiles kept (%)")

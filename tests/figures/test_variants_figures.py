@@ -20,7 +20,7 @@ from read_back import (
 )
 
 from slidesieve.figures import variants
-from slidesieve.figures.style import BLUE, GREY, RED
+from slidesieve.figures.style import DARK, GREY, RED
 
 TOLD, UNTOLD, PAPER = "95 %, told apart (Holm)", "95 %, not told apart", "paper, other benchmark"
 GATE, HEADS, NONE = "sparselearn:gate=scale", "sparselearn:scorer_heads=1:tau=0.3", "sparselearn:denoise=none"
@@ -96,7 +96,7 @@ def test_the_papers_delta_is_hollow_below_each_variant_that_it_has():
 @pytest.mark.parametrize("draw", [differences, gaps])
 def test_colour_says_what_is_told_apart(draw):
     ax = draw()
-    assert named(ax)[-2:] == [TOLD, UNTOLD] and bar_hues(ax) == [BLUE, GREY]
+    assert named(ax)[-2:] == [TOLD, UNTOLD] and bar_hues(ax) == [DARK, GREY]
 
 
 def test_a_gap_stands_in_the_row_that_its_method_has_among_the_differences():

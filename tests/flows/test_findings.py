@@ -83,9 +83,29 @@ def test_ten_questions_and_an_untrained_model_are_too_few_to_tell():
     scores = [score("sparselearn", 0.1, n="10", seeds="1", half=0.2), score("random", 0.9, n="10", seeds="1")]
     told = findings(scores, [], [beside("sparselearn", "random", -0.8, "not told apart in these runs", half=0.3)])
     assert any("80.0 points (50.0 to 110.0) below its best floor, random" in said for said in told)
-    assert told[-1] == (
-        "10 questions about 100 slides are too few to tell: differences under 20 points could be chance."
-    )
+    assert told[:2] == [
+        "Too few to tell: of 10 questions about 100 slides, differences under 20 points could be chance.",
+        "SparseLearn (k = 8) is the one method here: 10.0 % (-10.0 to 30.0) of 10 questions about 100 slides are "
+        "answered rightly.",
+    ]
+
+
+def test_of_ten_questions_no_verdict_is_told_whatever_the_tables_say():
+    scores = [
+        score(name, value, n="10", half=0.2) for name, value in (("sparselearn", 0.9), ("fps", 0.2), ("mean", 0.1))
+    ]
+    rivals, floors = ([beside("sparselearn", other, 0.7, "above")] for other in ("fps", "mean"))
+    told = findings(scores, rivals, floors)
+    assert told[0].startswith("Too few to tell: of 10 questions") and "has the most right of the methods" in told[1]
+    assert not [said for said in told if ": told apart" in said or "is the best" in said]
+
+
+def test_wide_intervals_are_a_doubt_where_a_lead_is_told_apart_and_the_first_word_where_it_is_not():
+    scores = [score("fps", 0.9, n="60", half=0.12), score("mean", 0.3, n="60")]
+    doubt = "of 60 questions about 100 slides, differences under 12 points could be chance."
+    told = findings(scores, [], [beside("fps", "mean", 0.6, "above")])
+    assert told[-1] == f"Small differences cannot be told here: {doubt}" and told[0].startswith("farthest points")
+    assert findings(scores, [], [beside("fps", "mean", 0.6, "not told apart")])[0] == f"Too few to tell: {doubt}"
 
 
 def test_questions_without_features_are_said_to_count_as_wrong():

@@ -154,6 +154,14 @@ def no_server(tmp_path, monkeypatch):
     refresh_global_settings_context()
 
 
+def artifacts(key):
+    """What the server keeps under a key, the first one first."""
+    url, credential = os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"]
+    asked = {"artifacts": {"key": {"any_": [key]}}}
+    found = httpx.post(f"{url}/artifacts/filter", json=asked, auth=tuple(credential.split(":"))).json()
+    return sorted(found, key=lambda artifact: artifact["created"])
+
+
 def lets_in_nobody_but_the_experiment(names):
     url, credential = os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"]
     ask = lambda **who: httpx.post(f"{url}/flow_runs/filter", json={}, **who)  # noqa: E731
@@ -196,6 +204,9 @@ def test_an_experiment_end_to_end(no_server, graph, tmp_path, capsys):
 
     assert (tmp_path / "runs" / "e" / "a.txt").read_text() == "88888"
     assert pending(graph(k=4)) == {"a": ["k 8 -> 4"], "c": ["after a"], "e": ["after c"]}
+    assert [(found["data"], found["description"]) for found in artifacts("progress")] == [
+        (80.0, "stage 4 of 5"), (100.0, "stage 5 of 5"),
+    ]  # fmt: skip
     lets_in_nobody_but_the_experiment([("tiny", "COMPLETED"), ("tiny", "FAILED")])
 
 

@@ -420,3 +420,10 @@ def test_variants_are_compared_at_one_k_and_budgets_by_plain_methods(notebooks):
         "76_compare_variants": ["sparselearn_k8_s0", "sparselearn-steps-70_k8_s0"],
         "77_token_budget": ["sparselearn_k8_s0", "sparselearn_k16_s0", "random_k8_s0", "random_k16_s0"],
     }
+
+
+def test_owners_of_a_mosaics_tokens_are_taken_from_beside_the_truth(tmp_path):
+    given = OPTIONS._replace(truth=str(tmp_path / "truth.csv"))
+    assert graph._owners(given) == graph._owners(OPTIONS) == {}
+    (tmp_path / "owners.csv").touch()
+    assert graph._owners(given) == {"owners": (tmp_path / "owners.csv").as_posix()}

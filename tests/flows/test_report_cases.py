@@ -26,6 +26,24 @@ def test_answers_of_all_seeds_stand_together_and_controls_are_left_out(tmp_path)
     assert cases([stage], report)[0]["picture"] == "case_01.jpg" and (report / "case_01.jpg").read_bytes() == b"jpg"
 
 
+def test_where_a_floor_is_right_and_the_method_wrong_it_is_said_and_stands_open(tmp_path):
+    made, report = tmp_path / "78", tmp_path / "report"
+    made.mkdir()
+    report.mkdir()
+    rows = ['1,"wrong, as others are",0.5,q1,s1,What?,A. a; B. b,A,B,B,A,B,B,\n']
+    rows += ['2,"wrong, as others are",0.5,q2,s1,What?,A. a; B. b,A,B,B,A,B,A,A\n']
+    rows += ['3,"wrong, as others are",0.5,q3,s1,What?,A. a; B. b,A,B,B,A,B,A,B\n']
+    rows += ['4,"wrong, as others are",0.5,q4,s1,What?,A. a; B. b,A,A,A,A,B,A,B\n']
+    (made / "cases.csv").write_text("".join([HEAD, *rows]))
+    found = cases([Stage("78_show_cases", Path("78_show_cases.ipynb"), str(made), {})], report)
+    assert [case["lost"] for case in found] == [
+        "",
+        "SparseLearn, k = 8 loses here: random, k = 8 and mean, k = 8, which are floors, are right.",
+        "SparseLearn, k = 8 loses here: random, k = 8, which is a floor, is right.",
+        "",
+    ]
+
+
 def test_without_the_stage_there_are_none(tmp_path):
     assert cases([], tmp_path) == []
     assert cases([Stage("78_show_cases", Path("78_show_cases.ipynb"), str(tmp_path), {})], tmp_path) == []

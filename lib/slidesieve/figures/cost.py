@@ -7,20 +7,23 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
-from slidesieve.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, clean, looks
+from slidesieve.answers.palette import ink_of
+from slidesieve.figures.style import BLUE, GREEN, ORANGE, RED, SKY, clean, looks
 
-STYLES = {  # of each method: label, colour, marker
-    "slidechat": ("LongNet + all tiles (SlideChat)", RED, "s"),
-    "all": ("all tiles", ORANGE, "o"),
-    "sparselearn_longnet": ("LongNet + SparseLearn", SKY, "D"),
-    "sparselearn": ("SparseLearn", BLUE, "D"),
-    "tcssa": ("TC-SSA", GREEN, "^"),
-    "locpath": ("LoC-Path-style, adapters", PURPLE, "v"),
-    "locpath_prefix": ("LoC-Path-style, latents as prefix", PURPLE, "x"),
-    "linspace": ("k tiles, evenly spaced", GREY, "P"),
-    "random": ("k random tiles", GREY, "*"),
-    "mean": ("mean of tiles", "black", "+"),
+TEXTS = {
+    "slidechat": "LongNet + all tiles (SlideChat)",
+    "all": "all tiles",
+    "sparselearn_longnet": "LongNet + SparseLearn",
+    "sparselearn": "SparseLearn",
+    "tcssa": "TC-SSA",
+    "locpath": "LoC-Path-style, adapters",
+    "locpath_prefix": "LoC-Path-style, latents as prefix",
+    "linspace": "k tiles, evenly spaced",
+    "random": "k random tiles",
+    "mean": "mean of tiles",
 }
+MARKS = {"slidechat": "s", "sparselearn_longnet": "d", "locpath_prefix": "x"}  # of what differs in its way alone
+STYLES = {name: (text, ink_of(name).colour, MARKS.get(name, ink_of(name).mark)) for name, text in TEXTS.items()}
 LINE = {"linewidth": 1.4, "markersize": 5, "mfc": "none"}
 
 

@@ -9,9 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from slidesieve.figures.style import GREY, METHODS, clean, interval, legend_below, looks, panels, told_apart
-
-MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
+from slidesieve.figures.style import GREY, clean, interval, legend_below, method_looks, panels, told_apart
 
 
 def pair_name(row) -> str:
@@ -63,16 +61,11 @@ def all_by_operations(scores: pd.DataFrame, costs: pd.DataFrame, groups: Sequenc
 def accuracy_by_operations(ax: Axes, scores: pd.DataFrame, costs: pd.DataFrame, *, title: str) -> Axes:
     """Draw each run's accuracy, median over seeds (bar: their range), against its operations an answer; joined by k."""
     joined = scores.merge(costs[["method", "k", "seed", "tflops"]], on=["method", "k", "seed"])
-    for i, (method, look) in enumerate(looks(joined["method"], METHODS).items()):
+    for method, look in method_looks(joined["method"]).items():
         runs = joined[joined["method"] == method]
         seeds = runs.groupby("k").agg(tflops=("tflops", "mean"), low=("accuracy", "min"), high=("accuracy", "max"))
         middle = runs.groupby("k")["accuracy"].median()
-        how = {
-            "marker": MARKERS[(i + i // len(METHODS)) % len(MARKERS)],
-            "linewidth": 1.2,
-            "label": method.replace("_", " "),
-            **look.line,
-        }
+        how = {"marker": look.marker, "linewidth": 1.2, "label": method.replace("_", " "), **look.line}
         place, low, high = 1000 * seeds["tflops"], 100 * seeds["low"], 100 * seeds["high"]
         interval(ax, place, low, high, value=100 * middle, axis="y", fmt="", **how)
     ax.set(title=title, xlabel="operations an answer (GFLOP)", ylabel="accuracy (%)", xscale="log")

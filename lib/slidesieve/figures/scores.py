@@ -8,21 +8,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from slidesieve.answers.palette import DARK, GREY, ink_of
 from slidesieve.figures import style
 from slidesieve.figures.style import (
     BLUE,
     GREEN,
-    GREY,
-    ORANGE,
     PALE,
     RED,
-    SKY,
     clean,
     floor_looks,
     interval,
     looks,
     shortened,
 )
+
+METRICS = {"auroc": "AUROC", "balanced_accuracy": "balanced accuracy", "kappa": "quadratic kappa"}
 
 
 def run_name(method: str, k: int) -> str:
@@ -85,9 +85,9 @@ def all_aucs(aucs: pd.DataFrame, groups: Sequence[str]) -> Figure:
 
 
 def method_scores(ax: Axes, scores: pd.DataFrame, *, floors: Sequence[str], title: str, of: str = "one seed") -> Axes:
-    """Draw one group's accuracies, a dot and 95 % interval for each row of a run (`of` says what that is).
+    """Draw one group's accuracies, a mark and 95 % interval for each row of a run (`of` says what that is).
 
-    Floors are vertical lines. A method's wrong-slide control stands on its line as a hollow square.
+    Floors are vertical lines. A method's wrong-slide control stands on its line as a hollow square of its colour.
     """
     is_floor, control = scores["method"].isin(floors), scores["method"].str.endswith("_wrong_slide")
     shown, controls = scores[~is_floor & ~control], scores[control]
@@ -100,13 +100,15 @@ def method_scores(ax: Axes, scores: pd.DataFrame, *, floors: Sequence[str], titl
     for place, part in _lines(shown, names):
         offset = place + np.linspace(-0.12, 0.12, len(part)) * (len(part) > 1)
         low, value, high = (100 * part[column] for column in ("ci_low", "accuracy", "ci_high"))
-        label = f"{of}, 95 % interval" if place == 0 else None
-        interval(ax, offset, low, high, value=value, color=BLUE, markersize=5, label=label)
+        colour, mark, _ = ink_of(part["method"].iloc[0])
+        interval(ax, offset, low, high, value=value, fmt="", linestyle="", color=colour, marker=mark, markersize=6)
     hollow = controls.assign(method=controls["method"].str.removesuffix("_wrong_slide"))
-    for i, (place, part) in enumerate(_lines(hollow, names)):
-        label = "same model, another slide" if i == 0 else None
-        where = np.full(len(part), place + 0.28)
-        ax.plot(100 * part["accuracy"], where, "s", color=RED, mfc="none", markersize=4, label=label)
+    for place, part in _lines(hollow, names):
+        where, colour = np.full(len(part), place + 0.28), ink_of(part["method"].iloc[0]).colour
+        ax.plot(100 * part["accuracy"], where, "s", color=colour, mfc="none", markersize=4)
+    ax.plot([], [], "-o", color=DARK, markersize=5, label=f"{of}, 95 % interval")
+    if len(list(_lines(hollow, names))):
+        ax.plot([], [], "s", color=DARK, mfc="none", markersize=4, label="same model, another slide")
     ax.set(title=title, xlabel="accuracy (%)", xlim=(0, 102), yticks=range(len(names)), yticklabels=names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     return clean(ax, grid="x")
@@ -116,8 +118,9 @@ def selection_recall(ax: Axes, selection: pd.DataFrame) -> Axes:
     """Draw each run's recall of planted tiles as a bar (median over seeds, dots are seeds), and chance as a tick."""
     names = list(dict.fromkeys(map(run_name, selection["method"], selection["k"])))
     for place, part in _lines(selection, names):
-        ax.barh(place, 100 * part["recall"].median(), height=0.6, color=SKY)
-        ax.plot(100 * part["recall"], np.full(len(part), place), "o", color=BLUE, markersize=4)
+        colour = ink_of(part["method"].iloc[0]).colour
+        ax.barh(place, 100 * part["recall"].median(), height=0.6, color=colour, alpha=0.55)
+        ax.plot(100 * part["recall"], np.full(len(part), place), "o", color=colour, markersize=4)
         ax.plot(
             [100 * part["chance"].median()] * 2,
             [place - 0.38, place + 0.38],
@@ -139,8 +142,8 @@ def soft_and_hard(ax: Axes, pairs: pd.DataFrame) -> Axes:
         offset = place + np.linspace(-0.15, 0.15, len(part)) * (len(part) > 1)
         labels = ("soft: all tiles, gated", "hard: k tiles, as used") if place == 0 else (None, None)
         ax.hlines(offset, 100 * part["soft"], 100 * part["hard"], color=PALE, linewidth=3, zorder=1)
-        ax.plot(100 * part["soft"], offset, "D", color=ORANGE, markersize=6, label=labels[0])
-        ax.plot(100 * part["hard"], offset, "o", color=BLUE, markersize=6, label=labels[1])
+        ax.plot(100 * part["soft"], offset, "D", color=DARK, mfc="white", markersize=6, label=labels[0])
+        ax.plot(100 * part["hard"], offset, "o", color=DARK, markersize=6, label=labels[1])
     ax.set(xlabel="accuracy (%)", xlim=(0, 102), yticks=range(len(names)), yticklabels=names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
@@ -153,8 +156,10 @@ def fold_aucs(ax: Axes, aucs: pd.DataFrame) -> Axes:
     names = [run_name(*run) for run in means.index]
     for place, part in _lines(aucs, names):
         jitter = place + np.linspace(-0.2, 0.2, len(part)) * (len(part) > 1)
-        ax.plot(part["auc"], jitter, "o", color=BLUE, alpha=0.7, markersize=4, label=None if place else "one run")
+        colour, mark, _ = ink_of(part["method"].iloc[0])
+        ax.plot(part["auc"], jitter, linestyle="", color=colour, marker=mark, alpha=0.7, markersize=5)
         ax.plot([part["auc"].mean()] * 2, [place - 0.35, place + 0.35], color=RED, label=None if place else "mean")
+    ax.plot([], [], "o", color=DARK, markersize=4, label="one run")
     ax.axvline(0.5, color=GREY, linestyle="--", linewidth=1.2, label="no information")
     ax.set(xlabel="AUROC", yticks=range(len(names)), yticklabels=names)
     ax.tick_params(labelbottom=True)  # the panel below may be empty
@@ -212,3 +217,22 @@ def _lines(table: pd.DataFrame, names: list[str]) -> list[tuple[int, pd.DataFram
 def _runs(table: pd.DataFrame) -> int:
     """How many methods and ks a table has."""
     return len(table[["method", "k"]].drop_duplicates())
+
+
+def fold_scores(ax: Axes, folds: pd.DataFrame, scores: pd.DataFrame, *, metric: str) -> Axes:
+    """Draw each model's score in every fold (and of every seed) as a dot, and their mean with its 95 % interval."""
+    models = list(dict.fromkeys(scores["model"]))
+    for place, model in enumerate(models):
+        part = folds[folds["model"] == model]
+        one = scores[(scores["model"] == model) & (scores["metric"] == metric)].iloc[0]
+        jitter = place - 0.22 + np.linspace(-0.08, 0.08, len(part)) * (len(part) > 1)
+        ax.plot(part[metric], jitter, "o", color=ink_of(model).colour, alpha=0.7, markersize=4)
+        how = {"color": DARK, "markersize": 5, "capsize": 3, "label": None if place else "mean, 95 %"}
+        interval(ax, place + 0.1, one["low"], one["high"], value=one["value"], fmt="s", **how)
+    ax.plot([], [], "o", color=DARK, alpha=0.7, markersize=4, label="one training")
+    if metric == "auroc" and folds[metric].min() < 0.6:
+        ax.axvline(0.5, color=GREY, linestyle="--", linewidth=1.2, label="no information")
+    ax.set(xlabel=f"{METRICS[metric]} on test slides", yticks=range(len(models)), yticklabels=models)
+    ax.set_ylim(len(models) - 0.4, -0.6)
+    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
+    return clean(ax, grid="x")

@@ -8,10 +8,9 @@ import pandas as pd
 from jaxtyping import Bool, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
-from matplotlib.figure import Figure, SubFigure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from slidesieve.analyses.cases import CaseView
 from slidesieve.figures.style import BLUE, GREEN, ORANGE, PALE, PURPLE, RED, SKY, clean, looks, panels
 from slidesieve.slides.closeups import Closeup
 from slidesieve.slides.overviews import Overview
@@ -44,7 +43,7 @@ def closeup_sheet(closeup: Closeup, *, most: int = 8) -> Figure:
     height_px0 = closeup.rgb.shape[0] * closeup.width_px0 / closeup.rgb.shape[1]
     extent = (0, closeup.width_px0, height_px0, 0)
     axes[0].imshow(closeup.rgb, extent=extent)
-    _scale_bar(axes[0], closeup.width_px0, height_px0, closeup.mpp)
+    scale_bar(axes[0], closeup.width_px0, height_px0, closeup.mpp)
     axes[1].imshow(closeup.mask, extent=extent, cmap="gray", vmin=0, vmax=1)
     axes[2].imshow(closeup.rgb, extent=extent)
     for kept, colour in ((True, BLUE), (False, RED)):
@@ -58,7 +57,7 @@ def closeup_sheet(closeup: Closeup, *, most: int = 8) -> Figure:
     for places, row in zip(strips.subplots(len(rows), most, squeeze=False), rows, strict=True):
         for ax, tile in zip(places, row.itertuples(), strict=False):
             words = f"{tile.tissue:.0%} tissue, {'kept' if tile.kept else 'left out'}"
-            _framed(ax, closeup.tiles.get(tile.Index), words, BLUE if tile.kept else RED)
+            framed(ax, closeup.tiles.get(tile.Index), words, BLUE if tile.kept else RED)
         for ax in places[len(row) :]:
             ax.set_axis_off()
     figure.set_label(
@@ -68,7 +67,7 @@ def closeup_sheet(closeup: Closeup, *, most: int = 8) -> Figure:
     return figure
 
 
-def _framed(ax: Axes, pixels: UInt8[np.ndarray, "t t 3"] | None, title: str, colour: str) -> None:
+def framed(ax: Axes, pixels: UInt8[np.ndarray, "t t 3"] | None, title: str, colour: str) -> None:
     if pixels is not None:
         ax.imshow(pixels)
     ax.set_title(title, fontsize=7)
@@ -168,84 +167,11 @@ def tile_overlay(
     return ax
 
 
-def case_sheet(
-    case: CaseView,
-    *,
-    columns: int = 4,
-) -> Figure:
-    """Draw a case: the slide with planted tiles in blue, kept ones in orange, a scale bar; beside it what was kept.
-
-    Where there is no slide its tokens are drawn at their places, or in a row where they have none.
-    """
-    figure = plt.figure(figsize=(11.5, 3.9), layout="constrained")
-    _case_on(figure, case, columns)
-    return figure
-
-
-def case_sheets(cases: Mapping[str, CaseView], *, columns: int = 4) -> Figure:
-    """Draw several cases, one below the other, each under its title."""
-    figure = plt.figure(figsize=(11.5, 4.1 * len(cases)), layout="constrained")
-    for part, (title, case) in zip(figure.subfigures(len(cases), 1, squeeze=False).flat, cases.items(), strict=True):
-        part.suptitle(title, fontsize=10)
-        _case_on(part, case, columns)
-    return figure
-
-
-def _case_on(figure: Figure | SubFigure, case: CaseView, columns: int) -> None:
-    rows = max(1, -(-len(case.crops) // columns))
-    grid = figure.add_gridspec(rows, columns + 5)
-    ax = figure.add_subplot(grid[:, :5])
-    if case.picture is not None:
-        _on_slide(ax, case)
-    else:
-        _as_tokens(ax, case)
-    for place, crop in enumerate(case.crops):
-        small = figure.add_subplot(grid[place // columns, 5 + place % columns])
-        score = "" if np.isnan(crop.score) else f": {crop.score:.2f}"
-        _framed(small, crop.pixels, f"{crop.rank + 1}{score}", BLUE if crop.index in case.planted else ORANGE)
-        if crop.pixels is None:
-            small.text(
-                0.5, 0.5, f"token\n{crop.index}", ha="center", va="center", fontsize=7, transform=small.transAxes
-            )
-
-
-def _on_slide(ax: Axes, case: CaseView) -> None:
-    picture, side = case.picture, case.picture.tile_px0
-    height = picture.image.shape[0] * picture.width_px0 / picture.image.shape[1]
-    ax.imshow(picture.image, extent=(0, picture.width_px0, height, 0))
-    for index, colour, thick in ((case.planted, BLUE, 2.6), ([c.index for c in case.crops], ORANGE, 1.4)):
-        boxes = [Rectangle(tuple(case.coords[i]), side, side) for i in index]
-        ax.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=colour, linewidth=thick))
-    _scale_bar(ax, picture.width_px0, height, picture.mpp)
-    named = (("planted", BLUE, len(case.planted)), ("kept", ORANGE, len(case.crops)))
-    frames = [Patch(facecolor="none", edgecolor=colour, linewidth=2, label=name) for name, colour, n in named if n]
-    ax.legend(handles=frames, frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0))
-    ax.set_axis_off()
-
-
-def _scale_bar(ax: Axes, width_px0: float, height_px0: float, mpp: float) -> None:
+def scale_bar(ax: Axes, width_px0: float, height_px0: float, mpp: float) -> None:
     bar = scale_bar_um(width_px0 * mpp)
     ax.plot([0.03 * width_px0, 0.03 * width_px0 + bar / mpp], [0.97 * height_px0] * 2, "k-", lw=3)
     ground = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
     ax.text(0.03 * width_px0, 0.94 * height_px0, f"{bar:,.0f} µm", fontsize=8, va="bottom", bbox=ground)
-
-
-def _as_tokens(ax: Axes, case: CaseView) -> None:
-    n = len(case.coords)
-    placed = n > 0 and len(np.unique(case.coords, axis=0)) == n
-    places = case.coords if placed else np.stack([np.arange(n), np.zeros(n)], 1)
-    size = max(3.0, 3000 / max(n, 1))
-    ax.scatter(*places.T, s=min(size, 60), color=PALE, marker="s", label="token")
-    for index, colour, what in ((case.planted, BLUE, "planted"), ([c.index for c in case.crops], ORANGE, "kept")):
-        if len(index):
-            ax.scatter(*places[list(index)].T, s=90, facecolors="none", edgecolors=colour, linewidths=1.8, label=what)
-    ax.set_xlabel("x (level-0 px)" if placed else "token")
-    if np.ptp(places[:, 1]) > 0:
-        ax.set_ylabel("y (level-0 px)")
-    else:  # a row
-        ax.set_yticks([])
-    ax.invert_yaxis()
-    ax.legend(frameon=False, fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
 
 
 def scale_bar_um(width_um: float) -> float:

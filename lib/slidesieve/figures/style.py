@@ -9,20 +9,22 @@ import numpy as np
 import pandas as pd
 from IPython.display import Image, display
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
+
+from slidesieve.answers import palette
+from slidesieve.answers.palette import DARK, GREY, Mark, ink_of
 
 # Okabe and Ito's colours: told apart under the common colour-vision deficiencies.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
-TOLS = ("#332288", "#8C564B", "#117733", "#999933", "#882255", "#44AA99", "#AA4499", "#6699CC", "#661100", "#DDCC77")
-TOLS += ("#EE3377", "#BBCC33", "#BB5566")
-METHODS = (*CYCLE, *TOLS)  # a colour for each compressor that there is
-GREY, PALE = "#6B6B6B", "#D9D9D9"
+PALE = "#D9D9D9"
 DPI = 130
 SHOWN = 88  # px an inch of a figure, in a notebook and on its page
 MOST_PANELS = 6  # that are said one by one
 LINE_STYLES = ("--", ":", "-.")
+SHADES = (("", 0.0), ("white", 0.45), ("black", 0.4))  # of one method's variants: mixed with what, how much
 ROUNDS = tuple(zip(("-", *LINE_STYLES), ("o", "s", "^", "D"), (None, "///", "...", "xxx"), strict=True))
 
 
@@ -31,7 +33,7 @@ class Look(NamedTuple):
 
     colour: str
     dash: str
-    marker: str
+    marker: str | Mark
     hatch: str | None
 
     @property
@@ -48,9 +50,9 @@ class Look(NamedTuple):
 def told_apart(verdict: pd.Series) -> Iterator[tuple[pd.Series, dict[str, object]]]:
     """Yield the rows of each kind of verdict and how to draw them: of methods, of these runs only, neither."""
     told, here = verdict.str.match("above|below"), verdict.str.endswith("in these runs")
-    yield told & ~here, {"color": BLUE, "label": "95 %, told apart (Holm)"}
+    yield told & ~here, {"color": DARK, "label": "95 %, told apart (Holm)"}
     if (told & here).any():
-        yield told & here, {"color": BLUE, "mfc": "white", "label": "95 %, apart in these runs, too few seeds"}
+        yield told & here, {"color": DARK, "mfc": "white", "label": "95 %, apart in these runs, too few seeds"}
     yield ~told, {"color": GREY, "label": "95 %, not told apart"}
 
 
@@ -59,9 +61,29 @@ def looks(groups: Iterable[str], colours: Sequence[str] = CYCLE) -> dict[str, Lo
     return _handed_out(groups, [Look(colour, *others) for others in ROUNDS for colour in colours])
 
 
+def method_looks(methods: Iterable[str]) -> dict[str, Look]:
+    """Give each method the look that it has in every figure, and its variants other dashes, hatches and shades."""
+    names, of = list(dict.fromkeys(methods)), {}
+    for name in sorted(names, key=lambda name: (":" in name, names.index(name))):
+        of.setdefault(ink_of(name)._replace(dash=""), []).append(name)
+    found = {}
+    for (colour, mark, _), own in of.items():
+        shades = [_mixed(colour, *shade) for shade in SHADES]
+        found |= _handed_out(own, [Look(shade, dash, mark, hatch) for shade in shades for dash, _, hatch in ROUNDS])
+    return {name: found[name] for name in names}
+
+
+def _mixed(colour: str, other: str, share: float) -> str:
+    return to_hex((1 - share) * np.array(to_rgb(colour)) + share * np.array(to_rgb(other or colour))).upper()
+
+
 def floor_looks(groups: Iterable[str]) -> dict[str, Look]:
-    """Give each line across a panel a look of its own: grey in every dash, then black."""
-    return _handed_out(groups, [Look(colour, dash, "", None) for colour in (GREY, "black") for dash in LINE_STYLES])
+    """Give each floor that is a line across a panel its own grey and dash, and others those that are left."""
+    names = list(dict.fromkeys(groups))
+    known = {name: Look(ink.colour, ink.dash, "", None) for name in names if (ink := palette.METHODS.get(name))}
+    free = [Look(colour, dash, "", None) for colour in (GREY, DARK) for dash in LINE_STYLES]
+    left = _handed_out([n for n in names if n not in known], [look for look in free if look not in known.values()])
+    return {name: (known | left)[name] for name in names}
 
 
 def _handed_out(groups: Iterable[str], ready: list[Look]) -> dict[str, Look]:

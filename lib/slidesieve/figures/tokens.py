@@ -87,8 +87,8 @@ def published(ax: Axes, costs: pd.DataFrame, *, names: dict[str, str]) -> Axes:
 
 
 def _seeds(ax: Axes, place: pd.Series, share: pd.Series, look: Look) -> None:
-    style = {"color": look.colour, "alpha": 0.6, "markersize": 3.5}
-    ax.plot(place, 100 * share, look.marker, linestyle="none", **style)
+    style = {"color": look.colour, "alpha": 0.6, "markersize": 4.5}
+    ax.plot(place, 100 * share, marker=look.marker, linestyle="none", **style)
 
 
 def dodged(table: pd.DataFrame) -> pd.DataFrame:

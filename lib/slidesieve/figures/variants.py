@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
-from slidesieve.figures.style import BLUE, GREY, RED, clean, interval, told_apart
+from slidesieve.figures.style import GREY, RED, clean, interval, told_apart
 
 LINEAR_POINTS = 10  # beyond this many points an axis is logarithmic, if anything lies beyond twice as many
 TICKS = (-100, -50, -20, -10, -5, 0, 5, 10, 20, 50, 100)
@@ -50,7 +50,7 @@ def _intervals(ax: Axes, table: pd.DataFrame, methods: Sequence[str], *, column:
         place, value = part["method"].map(methods.index), 100 * part[column]
         interval(ax, place, 100 * part[low], 100 * part[high], value=value, markersize=6, **how)
     place = seeds["method"].map(methods.index) - 0.24
-    ax.plot(100 * seeds[column], place, "o", color=BLUE, alpha=0.55, markersize=3, label="one seed")
+    ax.plot(100 * seeds[column], place, "o", color=GREY, alpha=0.55, markersize=3, label="one seed")
 
 
 def _rows(ax: Axes, methods: Sequence[str], *, reference: str, xlabel: str) -> Axes:

@@ -1,0 +1,70 @@
+"""Figures of cases: what was planted, owned and kept, where it lies, and in which order."""
+
+import numpy as np
+import pandas as pd
+from hues import cloud_hues
+from read_back import closed, hex_of, legend, outside, pairs, squares
+
+from slidesieve.analyses.cases import CaseView, Crop
+from slidesieve.analyses.token_maps import Picture
+from slidesieve.figures import cases
+from slidesieve.figures.style import BLUE, ORANGE, PALE, RED
+
+COORDS = np.array([[17, 5], [290, 40], [640, 210], [33, 470], [512, 333]])
+
+
+def case(*, picture, coords=COORDS) -> CaseView:
+    crops = [Crop(0, 1, 2.5, np.zeros((8, 8, 3), np.uint8)), Crop(1, 4, float("nan"), None)]
+    return CaseView(picture, coords, np.array([0, 1]), crops)
+
+
+def test_a_case_shows_planted_and_kept_tiles_a_scale_bar_and_the_crops_by_rank():
+    picture = Picture(np.zeros((30, 50, 3), np.uint8), 1000.0, 64.5, 0.5)
+    whole, first, second = closed(cases.case_sheet(case(picture=picture))).axes
+    planted, kept = whole.collections
+    assert squares(planted) == [(x, y, 64.5, 64.5) for x, y in COORDS[[0, 1]].tolist()]
+    assert squares(kept) == [(x, y, 64.5, 64.5) for x, y in COORDS[[1, 4]].tolist()]
+    assert (hex_of(planted.get_edgecolor()), hex_of(kept.get_edgecolor())) == (BLUE, ORANGE)
+    (bar,) = whole.lines
+    assert np.ptp(bar.get_xdata()) == 100 / 0.5 and whole.texts[0].get_text() == "100 µm"
+    assert (first.get_title(), second.get_title()) == ("1: 2.50", "2")
+    assert hex_of([first.spines["top"].get_edgecolor()]) == BLUE and second.texts[0].get_text() == "token\n4"
+
+
+def test_cases_below_each_other_have_their_titles_and_say_what_frames_mean():
+    picture = Picture(np.zeros((30, 50, 3), np.uint8), 1000.0, 64.5, 0.5)
+    drawn = closed(cases.case_sheets({"one": case(picture=picture), "two": case(picture=picture)}))
+    assert [part.get_suptitle() for part in drawn.subfigs] == ["one", "two"]
+    assert [legend(part.axes[0]) for part in drawn.subfigs] == [["planted", "kept"]] * 2
+    assert [len(part.axes) for part in drawn.subfigs] == [3, 3]
+
+
+def test_a_case_without_a_slide_is_a_map_of_tokens_or_a_row():
+    placed = closed(cases.case_sheet(case(picture=None))).axes[0]
+    assert pairs(placed.collections[0].get_offsets()) == pairs(COORDS)
+    assert pairs(placed.collections[2].get_offsets()) == pairs(COORDS[[1, 4]])
+    row = closed(cases.case_sheet(case(picture=None, coords=np.zeros((5, 2), int)))).axes[0]
+    assert pairs(row.collections[0].get_offsets()) == [(i, 0) for i in range(5)]
+
+
+PIECES = pd.DataFrame(
+    [(0, 4, "main", "LIHC"), (4, 9, "other", "STAD"), (9, 12, "rare", "SKCM"), (12, 17, "other", "BLCA")],
+    columns=["start", "stop", "role", "kind"],
+).assign(slide_id="m")
+
+
+def test_a_mosaics_tokens_have_their_owners_colour_and_kept_ones_their_rank():
+    crops = [Crop(0, 10, 0.9, None), Crop(1, 3, 0.4, None)]
+    line = np.stack([np.arange(17), np.zeros(17, int)], 1)
+    drawn = closed(cases.case_sheet(CaseView(None, line, np.array([9, 10, 11]), crops, PIECES)))
+    whole, first, second = drawn.axes
+    place = lambda *tokens: [(i % 10, i // 10) for i in tokens]  # noqa: E731
+    hues = cloud_hues(whole)
+    assert legend(whole) == ["main: LIHC", "other: STAD", "rare: SKCM", "other: BLCA", "planted", "kept, with its rank"]
+    assert hues["main: LIHC"] == PALE and hues["rare: SKCM"] == RED and len({*list(hues.values())[:4]}) == 4
+    of = {c.get_label(): pairs(c.get_offsets()) for c in whole.collections}
+    assert of["other: STAD"] == place(*range(4, 9)) and of["planted"] == place(9, 10, 11)
+    assert of["kept, with its rank"] == place(10, 3)
+    assert [(text.get_text(), tuple(text.xy)) for text in whole.texts] == [("1", (0, 1)), ("2", (3, 0))]
+    assert (first.texts[0].get_text(), second.texts[0].get_text()) == ("rare\nSKCM\n10", "main\nLIHC\n3")
+    assert hex_of([first.get_facecolor()]) == RED and outside(whole) == []
