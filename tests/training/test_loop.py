@@ -14,7 +14,7 @@ from slidesieve.features.bag import collate, make_bag
 from slidesieve.models.checkpoints import build_vlm
 from slidesieve.models.token_budget import chunks
 from slidesieve.synthetic.language import build_lm, build_tokenizer
-from slidesieve.training.loop import AnswerLoss, Feed, Phase, Settings, _overwrites, cooling, fit, parameter_groups
+from slidesieve.training.loop import AnswerLoss, Feed, Phase, Settings, cooling, fit, parameter_groups
 
 D, K = 33, 7
 STEPS = (5, 6)  # two phases
@@ -546,10 +546,3 @@ def test_on_a_gpu_a_cut_run_in_bf16_goes_on_where_it_was(lm_folder, tmp_path):
     assert again["loss"].tolist() == table["loss"].tolist()
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
-
-
-def test_a_line_of_the_log_is_replaced_in_a_notebook_and_kept_in_a_file(monkeypatch):
-    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
-    assert not _overwrites()
-    monkeypatch.setenv("JPY_PARENT_PID", "7")
-    assert _overwrites()
