@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from read_back import centres, fresh, intervals, outside, pairs, points
 
-from slidesieve.figures import lengths, mil, scores, soft_hard, tokens, variants
+from slidesieve.figures import lengths, scores, soft_hard, tokens, variants
 from slidesieve.figures import pairs as pair_figures
 from slidesieve.figures.style import interval, looks
 
@@ -32,7 +32,7 @@ FIGURES = {
     "agreements": lambda ax, t: soft_hard.agreements(ax, t),
     "scores": lambda ax, t: scores.method_scores(ax, t, floors=[], title=""),
     "tokens": lambda ax, t: tokens.accuracy(ax, t, look=looks(t["method"]), title=""),
-    "folds": lambda ax, t: mil.fold_scores(ax, t, t, metric="auroc"),
+    "folds": lambda ax, t: scores.fold_scores(ax, t, t, metric="auroc"),
 }
 
 

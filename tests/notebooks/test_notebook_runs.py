@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import psutil
 import pytest
 from tiny_notebooks import write_notebook
@@ -21,6 +22,7 @@ from flows.run.execute import Account, last_cell, publish
 from flows.run.kernels import socket_folder
 from flows.run.launch import _broken, last_lines
 from flows.run.notebook import parse_words, portable, run_notebook
+from flows.run.pages import render_notebook
 from slidesieve.provenance.files import ROOT
 
 PARAMETERS = 'k: int = 8  # tokens kept\nfate: str = "live"  # run: how the body ends\n'
@@ -321,3 +323,23 @@ def test_a_disk_that_takes_no_copy_or_no_account_is_named(tmp_path, monkeypatch,
             execute.main()
         told = _broken(SimpleNamespace(returncode=end.value.code), tmp_path, "50_tiny")
         assert not told.ok and f"could not write to {tmp_path} (" in told.error
+
+
+def test_a_line_that_takes_the_last_ones_place_has_one_of_its_own_in_the_log(tmp_path):
+    with execute.Log((tmp_path / "log.txt").open("wb")) as log:
+        for text in ("begun\n", "step 1/3\r", "step 2/3\rstep 3/3", "\r\n"):
+            log.write(text)
+    assert (tmp_path / "log.txt").read_text() == "begun\nstep 1/3\nstep 2/3\nstep 3/3\n"
+    assert last_lines(tmp_path / "log.txt", 1) == ["step 3/3"]
+
+
+def test_a_page_holds_a_logs_last_line_and_what_an_image_shows():
+    parts = ["begun\n", "step 1/3\r", "step 2/3\r", "step 3/3\n"]
+    outputs = [nbformat.v4.new_output("stream", name="stdout", text=text) for text in parts]
+    image = nbformat.v4.new_output(
+        "display_data", data={"image/png": "iVBORw0KGgo="}, metadata={"image/png": {"alt": "Loss & score of 3 steps."}}
+    )
+    cell = nbformat.v4.new_code_cell("fit()", outputs=[*outputs, image])
+    page = render_notebook(nbformat.v4.new_notebook(cells=[cell]), title="50")
+    assert "begun\nstep 3/3" in page and "step 1/3" not in page and "step 2/3" not in page
+    assert 'alt="Loss &amp; score of 3 steps."' in page and "No description" not in page

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from slidesieve.cohort.ledger import LOST, Ledger, Outcome
+from slidesieve.cohort.progress import line_end
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 REPORT_EVERY_S = 5.0
@@ -203,7 +204,11 @@ class _Report:
         if now - self.last >= REPORT_EVERY_S or self.done == self.total:
             rate = self.done / max(now - self.start, 1e-9)
             left = f", {(self.total - self.done) / rate:.0f} s left" if self.done < self.total else ""
-            print(f"{self.done}/{self.total} slides, {self.failed} failed, {rate:.1f} a second{left}", flush=True)
+            print(
+                f"{self.done}/{self.total} slides, {self.failed} failed, {rate:.1f} a second{left}     ",
+                end=line_end(last=self.done == self.total),
+                flush=True,
+            )
             self.last = now
 
 

@@ -53,7 +53,7 @@ def closeup_sheet(closeup: Closeup, *, most: int = 8) -> Figure:
     titles = (closeup.slide_id, "tissue (white)", f"{n_kept:,} tiles kept (blue), {n - n_kept:,} left out (red)")
     for ax, title in zip(axes, titles, strict=True):
         ax.set_title(title, fontsize=9)
-        ax.set_axis_off()
+        ax.set(xticks=[], yticks=[])
     for places, row in zip(strips.subplots(len(rows), most, squeeze=False), rows, strict=True):
         for ax, tile in zip(places, row.itertuples(), strict=False):
             words = f"{tile.tissue:.0%} tissue, {'kept' if tile.kept else 'left out'}"

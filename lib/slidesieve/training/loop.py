@@ -14,8 +14,6 @@ processes and any budget of tokens: equal to rounding for methods that draw noth
 those that do. A compressor's own loss is a mean over slides instead.
 """
 
-import os
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -28,6 +26,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
+from slidesieve.cohort.progress import line_end
 from slidesieve.compressors.topk import TAU_SCHEDULES
 from slidesieve.models.reproducible import reproducible
 from slidesieve.training import tracking
@@ -137,11 +136,6 @@ def cooling(
     return cool
 
 
-def _overwrites() -> bool:
-    """Whether a line may take the last one's place: in a notebook or a terminal; a file keeps each."""
-    return "JPY_PARENT_PID" in os.environ or sys.stdout.isatty()
-
-
 def _train(
     model: nn.Module,
     work: Work,
@@ -198,7 +192,7 @@ def _train(
                 spoken, best = time.monotonic(), state.best_score
                 print(
                     f"step {state.step}/{work.steps}  loss {loss:.3f}  best validation {best:.3f}   ",
-                    end="\n" if last or not _overwrites() else "\r",
+                    end=line_end(last=last),
                     flush=True,
                 )
             if accelerator.is_main_process and ends:
