@@ -251,7 +251,7 @@ STAGES = {
 ANY_MODEL = {"65_classify_slides", "70_map_selected_tokens", "71_length_stability", "72_soft_to_hard", "73_slot_usage"}
 ANY_MODEL |= {"74_tile_redundancy", "75_compute_cost"}
 EDITS = {
-    "a colour": ("figures/style.py", "GREY, PALE =", "PALE, GREY =", set()),
+    "a colour": ("answers/palette.py", "DARK, GREY, MIST =", "MIST, GREY, DARK =", set()),
     "a figure": ("figures/slots.py", "def load_by_rank(", "@cache\ndef load_by_rank(", set()),
     "a word of an error": ("models/checkpoints.py", "give the one it was trained with", "name the right one", set()),
     "an unused function": ("evaluation/stats.py", "def wilson(", "def unused():\n    return 1\n\n\ndef wilson(", set()),
