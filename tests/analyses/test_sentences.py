@@ -62,7 +62,7 @@ def test_what_has_no_rows_says_why(macro):
 
 def test_verdicts_are_counted():
     assert said("against_floors", table=pairs()).startswith(
-        "**Against the best of its floors 1 stand above, 0 below, 1 not told apart.**"
+        "**Of 2 methods, each against the best of its floors: 1 above, 0 below, 1 not told apart.**"
     )
     duels = said("duels", table=pairs(), most=0, rows=2, unmatched=["a", "b"])
     assert duels.startswith("**Of 2 pairs 1 are told apart** on all questions") and "more than 0" in duels
@@ -112,5 +112,17 @@ def test_recall_is_said_beside_chance_and_the_best_heuristic():
     assert text.startswith(
         "**Best is tcssa (k = 8), which keeps 55.0 % of the planted tiles**, where as many at random"
     )
-    assert "norm (k = 8), keeps 8.0 % (chance 6.0 %)" in text
+    assert text.endswith("Of the heuristics norm (k = 8) keeps most, 8.0 % (chance 6.0 %).")
+    easy = said("selection", table=table.replace({0.08: 0.7}), truth="truth.csv")
+    assert easy.endswith("70.0 % (chance 6.0 %): **more than any method here**, so that this evidence can be found "
+                         "without learning.")  # fmt: skip
     assert said("selection", table=table, truth="").startswith("**Not shown.** Nothing is planted")
+
+
+def test_the_ledger_names_what_scores_were_measured_on():
+    rows = [("f15cbb306643570376df", "not known", 512, 1.0), ("SlideBench", "SlideBench (TCGA) v1", 1473, nan)]
+    table = pd.DataFrame(rows, columns=["benchmark", "version", "n_questions", "coverage"])
+    assert said("ledger", table=table) == (
+        "1 score on all 512 questions of `f15cbb306643…`, which is no version known (coverage 100 %); "
+        "1 score on all 1473 questions of SlideBench (TCGA) v1."
+    )
