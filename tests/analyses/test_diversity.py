@@ -63,7 +63,7 @@ def test_spreads_hold_the_random_range_around_one(monkeypatch):
     monkeypatch.setattr(diversity, "as_compressed", lambda model, bag: bag.x)
     none = np.empty(0, int)
     maps = [
-        token_maps.TokenMap("a", rng.standard_normal((60, 2)), np.arange(9), none),
+        token_maps.TokenMap("a", 7 * rng.standard_normal((60, 2)), np.arange(9), none),
         token_maps.TokenMap("b", np.eye(3, 2), np.arange(1), none),
     ]
     table = diversity.spreads(None, bags, maps, neighbours=11, draws=200, seed=0).set_index("slide_id")

@@ -62,7 +62,7 @@ def test_what_has_no_rows_says_why(macro):
 
 def test_verdicts_are_counted():
     assert said("against_floors", table=pairs()).startswith(
-        "**Against the best of its floors 1 stand above, 0 below, 1 not told apart.**"
+        "**Of 2 methods, each against the best of its floors: 1 above, 0 below, 1 not told apart.**"
     )
     duels = said("duels", table=pairs(), most=0, rows=2, unmatched=["a", "b"])
     assert duels.startswith("**Of 2 pairs 1 are told apart** on all questions") and "more than 0" in duels
@@ -100,6 +100,10 @@ def test_a_kind_in_which_a_method_loses_to_its_floor_is_named():
     text = said("kinds", seen=scored().query("k > 0"), groups=["evidence", "composition"], floors=lost)
     assert "On evidence the best is tcssa (k = 8) 61.0 % (52.0 to 67.0);" in text
     assert "on composition tcssa (k = 8) is **below its floor** text only, by -30.0 points" in text
+    few = said(
+        "kinds", seen=scored().query("k > 0"), groups=["evidence", "composition"], floors=lost.assign(n_pairs=50)
+    )
+    assert few.endswith("too few questions were asked to tell.") and "below its floor**" not in few
     assert said("kinds", seen=scored(), groups=["diagnosis"], floors=lost).startswith(
         "All questions here are of one kind"
     )
@@ -112,5 +116,24 @@ def test_recall_is_said_beside_chance_and_the_best_heuristic():
     assert text.startswith(
         "**Best is tcssa (k = 8), which keeps 55.0 % of the planted tiles**, where as many at random"
     )
-    assert "norm (k = 8), keeps 8.0 % (chance 6.0 %)" in text
+    assert text.endswith("Of the heuristics norm (k = 8) keeps most, 8.0 % (chance 6.0 %).")
+    easy = said("selection", table=table.replace({0.08: 0.7}), truth="truth.csv")
+    assert easy.endswith("70.0 % (chance 6.0 %): **more than any method here**, so that this evidence can be found "
+                         "without learning.")  # fmt: skip
     assert said("selection", table=table, truth="").startswith("**Not shown.** Nothing is planted")
+
+
+def test_the_ledger_names_what_scores_were_measured_on():
+    rows = [("f15cbb306643570376df", "not known", 512, 1.0), ("SlideBench", "SlideBench (TCGA) v1", 1473, nan)]
+    table = pd.DataFrame(rows, columns=["benchmark", "version", "n_questions", "coverage"])
+    assert said("ledger", table=table) == (
+        "1 score on all questions of `f15cbb306643…`, which is no version known, 512 questions (coverage 100 %); "
+        "1 score on all questions of SlideBench (TCGA) v1."
+    )
+
+
+def test_aurocs_of_nine_patients_tell_nothing():
+    table = pd.DataFrame({"verdict": ["above in these runs", "not told apart"], "n_patients": [12, 12]})
+    assert "Of 2 pairs of methods 1 are told apart in these runs" in said("alike", alike=["tissue"], table=table)
+    assert said("alike", alike=["tissue"], table=table.assign(n_patients=9)).endswith("apart by their AUROC.")
+    assert said("alike", alike=[], table=table).startswith("**Not shown.**")

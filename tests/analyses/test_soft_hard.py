@@ -106,7 +106,7 @@ def test_histories_with_and_without_the_soft_path(tmp_path):
     assert np.isnan([captions.gap, captions.step]).all()
     assert (questions.first.tau, questions.last.mass, questions.gap, questions.step) == (1.0, 0.875, 0.25, 2)
     text = said("training", stages=[captions, questions])
-    assert "Captions end with the hard path at 75 %" in text and "not recorded along captions," in text
+    assert "Captions end with the hard path at 75.0 %" in text and "not recorded along captions," in text
     assert "run this stage again." in text
     assert "along captions and captions, so" in said("training", stages=[captions, captions])
     assert said("training", stages=[captions, captions]).endswith("missing: run these stages again.")

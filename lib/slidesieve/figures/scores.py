@@ -1,6 +1,7 @@
 """Figures of scores: methods beside their floors, recall of planted tiles, soft and hard selection, folds."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from textwrap import wrap
 
 import numpy as np
@@ -32,7 +33,8 @@ def run_name(method: str, k: int) -> str:
 
 def all_scores(scores: pd.DataFrame, panels: Mapping[str, str], *, floors: Sequence[str], of: str) -> Figure:
     """Draw a panel of `method_scores` for each group; `panels` maps a panel's title to its group."""
-    height = max(3.2, 1.1 + 0.24 * _runs(scores[~scores["method"].isin(floors)]))
+    rows = scores[~scores["method"].isin(floors) & ~scores["method"].str.endswith("_wrong_slide")]
+    height = max(3.2, 1.1 + 0.3 * _runs(rows))
     drawn, axes = style.panels(len(panels), height=height)
     for ax, (title, group) in zip(axes, panels.items(), strict=True):
         method_scores(ax, scores[scores["group"] == group], floors=floors, title=title, of=of)
@@ -45,12 +47,12 @@ def kinds(pooled: pd.DataFrame, groups: Sequence[str]) -> Figure:
     names = list(dict.fromkeys(map(run_name, pooled["method"], pooled["k"])))
     drawn, ax = style.figure(width=7.6, height=1.2 + 0.42 * len(names))
     shifts = np.linspace(-0.24, 0.24, len(groups)) if len(groups) > 1 else [0.0]
-    for shift, (group, look) in zip(shifts, looks(groups).items(), strict=True):
+    for shift, (group, look), marker in zip(shifts, looks(groups).items(), cycle("osD^v"), strict=False):
         part = pooled[pooled["group"] == group]
         place = np.array([names.index(run_name(*run)) for run in zip(part["method"], part["k"], strict=True)]) + shift
         low, value, high = (100 * part[column] for column in ("ci_low", "accuracy", "ci_high"))
         how = {"color": look.colour, "markersize": 5, "label": f"{group}, 95 % interval"}
-        interval(ax, place, low, high, value=value, fmt=look.marker, **how)
+        interval(ax, place, low, high, value=value, fmt=marker, **how)
     ax.set(xlabel="accuracy (%)", xlim=(0, 102), yticks=range(len(names)), yticklabels=names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
