@@ -100,8 +100,10 @@ def _most(rows: list[dict]) -> float:
 
 
 def _run(row: dict) -> dict[str, object]:
-    floors = {name: row[name] for name in ("text_only", "wrong_slide", "random", "mean", "majority")}
-    known = ", ".join(f"{name.replace('_', ' ')} {100 * value:.1f}" for name, value in floors.items() if value == value)
+    from slidesieve.experiments.history import FLOORS as BESIDE
+
+    floors = {name.replace("_", " "): row[name] for name in BESIDE}
+    known = ", ".join(f"{name} {100 * value:.1f}" for name, value in floors.items() if value == value)
     return row | {
         "floors": known,
         "floor": row["method"].startswith(FLOORS),

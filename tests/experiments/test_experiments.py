@@ -19,6 +19,7 @@ from slidesieve.provenance.receipts import commit_of
 
 HOW = {"draws": 300, "seed": 0}
 BETTER = METHODS | {"sparselearn": (7, 0.95)}
+ALONE = {"random": (7, 0.4)}
 
 
 def read(*folders):
@@ -39,9 +40,13 @@ def five(tmp_path_factory):
     return read(first, write_experiment(lab / "b", day=10, lr=0.01, steps=200, methods=BETTER, **how))
 
 
-def test_a_difference_is_that_of_the_same_questions_and_five_seeds_give_a_verdict(five):
-    a, b = five
-    table = beside(a, b, pairs_of(a, b), **HOW)
+@pytest.fixture(scope="module")
+def table_of_five(five):
+    return beside(*five, pairs_of(*five), **HOW)
+
+
+def test_a_difference_is_that_of_the_same_questions_and_five_seeds_give_a_verdict(five, table_of_five):
+    (a, b), table = five, table_of_five
     row, after, before = of(table, "sparselearn", "evidence"), b.answers, a.answers
     by = lambda t: t[(t["method"] == "sparselearn") & (t["broad"] == "Evidence")].set_index(["seed", "ID"])["correct"]  # noqa: E731
     one, other = by(after).sort_index(), by(before).sort_index()
@@ -53,10 +58,9 @@ def test_a_difference_is_that_of_the_same_questions_and_five_seeds_give_a_verdic
     assert (of(table, "random")["difference"], of(table, "random")["verdict"]) == (0, "not told apart")
 
 
-def test_the_interval_is_that_of_independent_seeds_and_of_patients_drawn_together(five):
+def test_the_interval_is_that_of_independent_seeds_and_of_patients_drawn_together(five, table_of_five):
     """Naive loops: every resampling draws patients once, for all seeds of both experiments."""
-    a, b = five
-    row = of(beside(a, b, [Pair("sparselearn", 7, "sparselearn", 7)], **HOW), "sparselearn")
+    (a, b), row = five, of(table_of_five, "sparselearn")
     tables = [e.answers[e.answers["method"] == "sparselearn"] for e in (a, b)]
     patients = sorted(set(tables[0]["case_id"]))
     weights = np.random.default_rng(0).multinomial(61, [1 / 61] * 61, size=300)
@@ -75,17 +79,16 @@ def test_the_interval_is_that_of_independent_seeds_and_of_patients_drawn_togethe
     assert half == pytest.approx(student.ppf(0.975, freedom) * (v_seeds + v_patients) ** 0.5, rel=1e-9)
 
 
-def test_holm_is_over_the_rows_of_a_group(five):
-    a, b = five
-    table = beside(a, b, pairs_of(a, b), **HOW)
-    for _, rows in table.groupby("group"):
+def test_holm_is_over_the_rows_of_a_group(table_of_five):
+    for _, rows in table_of_five.groupby("group"):
         assert len(rows) == 3 and rows["p_holm"].tolist() == holm(rows["p"].to_numpy()).tolist()
 
 
 def test_fewer_seeds_tell_of_these_runs_and_only_common_ones_are_compared(tmp_path):
-    a = write_experiment(tmp_path / "a", seeds=(0, 1, 2), n_slides=103)
-    b = write_experiment(tmp_path / "b", seeds=(1, 2, 3), n_slides=103, methods=BETTER, day=2)
-    c = write_experiment(tmp_path / "c", seeds=(7,), n_slides=103, day=3)
+    own, better = ({"sparselearn": row["sparselearn"]} for row in (METHODS, BETTER))
+    a = write_experiment(tmp_path / "a", seeds=(0, 1, 2), methods=own)
+    b = write_experiment(tmp_path / "b", seeds=(1, 2, 3), methods=better, day=2)
+    c = write_experiment(tmp_path / "c", seeds=(7,), methods=own, day=3)
     a, b, c = read(a, b, c)
     row = of(beside(a, b, pairs_of(a, b), **HOW), "sparselearn")
     assert (row["seeds"], row["n_seeds"], row["verdict"]) == ("1+2", 2, "above in these runs")
@@ -107,7 +110,7 @@ def test_a_run_beside_itself_differs_in_nothing(five):
 
 
 def test_one_patient_has_a_difference_and_no_verdict(tmp_path):
-    folders = [write_experiment(tmp_path / name, n_slides=57) for name in "ab"]
+    folders = [write_experiment(tmp_path / name, n_slides=23, methods=ALONE) for name in "ab"]
     for folder in folders:
         for place in (folder / "60_answer_questions").iterdir():
             rewritten(place, lambda table: table.assign(case_id="one"))
@@ -118,8 +121,8 @@ def test_one_patient_has_a_difference_and_no_verdict(tmp_path):
 
 
 def test_other_questions_and_other_coverage_are_refused_with_the_reason(tmp_path):
-    plain, other = write_experiment(tmp_path / "a"), write_experiment(tmp_path / "other", n_slides=75, day=2)
-    few = write_experiment(tmp_path / "few", uncovered=("s002", "s007"), day=3)
+    plain, other = (write_experiment(tmp_path / name, n_slides=n, day=n) for name, n in (("a", 23), ("other", 27)))
+    few = write_experiment(tmp_path / "few", n_slides=23, uncovered=("s002",), day=28)
     a, other, few = read(plain, other, few)
     table = beside(a, other, pairs_of(a, other), **HOW)
     assert set(table["group"]) == {"all"} and len(table) == 3  # one reason a method, not one a group
@@ -134,7 +137,7 @@ def test_other_questions_and_other_coverage_are_refused_with_the_reason(tmp_path
 
 
 def test_a_prompt_that_differs_is_noted_and_compared(tmp_path):
-    a, b = write_experiment(tmp_path / "a"), write_experiment(tmp_path / "b", day=2)
+    a, b = (write_experiment(tmp_path / name, n_slides=23, methods=ALONE) for name in "ab")
     for folder, prompt in ((a, "Look."), (b, "Look well.")):
         path = folder / "80_compare_methods"
         rewritten(path, lambda t, said=prompt: t.assign(prompt=said, head="text"), "score_ledger.csv")
@@ -162,16 +165,17 @@ def test_named_methods_meet_at_the_same_k_or_where_one_has_none(five):
 def test_settings_that_differ_stand_in_words_and_the_rest_is_counted(tmp_path, five):
     assert compare_settings(*five) == ([Setting("lr", "60_answer_questions, 80_compare_methods", "0.001", "0.01")], 3)
     code = {"slidesieve.models.vlm.VLM": "a2", "slidesieve.training.loop.fit": "n"}
-    how = {"methods": METHODS | {"kmeans": (7, 0.5)}, "code": code, "commit": "abc123", "lr": 0.001, "steps": 200}
-    b = write_experiment(tmp_path / "b", n_slides=103, seeds=range(SEEDS), **how)
-    receipt = json.loads((b / "60_answer_questions/random_k7_s3/receipt.json").read_text())
+    how = {"n_slides": 23, "seeds": (0, 1), "lr": 0.001, "steps": 200}
+    a = write_experiment(tmp_path / "a", methods=ALONE, **how)
+    b = write_experiment(tmp_path / "b", methods=ALONE | {"kmeans": (7, 0.5)}, code=code, commit="abc123", **how)
+    receipt = json.loads((b / "60_answer_questions/random_k7_s1/receipt.json").read_text())
     receipt["recipe"]["parameters"]["steps"] = 300
     receipt["environment"]["packages"]["torch"] = "2.14.0"
-    (b / "60_answer_questions/random_k7_s3/receipt.json").write_text(json.dumps(receipt))
-    told = compare_settings(five[0], *read(b))
+    (b / "60_answer_questions/random_k7_s1/receipt.json").write_text(json.dumps(receipt))
+    told = compare_settings(*read(a, b))
     rows = {row.what: row[1:] for row in told.differing}
     assert rows["methods that the other has not"] == ("", "none", "kmeans (k = 7)")
-    assert rows["steps"] == ("60_answer_questions (random_k7_s3)", "200", "300")
+    assert rows["steps"] == ("60_answer_questions (random_k7_s1)", "200", "300")
     assert rows["code"][0] == "2 definitions that results depend on: models.vlm.VLM, training.loop.fit"
     assert rows["code"][2] == "abc123" and rows["torch"] == ("", "2.13.0", "2.13.0, 2.14.0")
     assert len(rows) == 4 and told.same == 5
@@ -179,7 +183,7 @@ def test_settings_that_differ_stand_in_words_and_the_rest_is_counted(tmp_path, f
 
 def test_inputs_differ_by_content_and_what_an_experiment_made_itself_is_none(tmp_path):
     """A language model elsewhere is the same one; features of its own follow from settings, those given are one."""
-    folders = [write_experiment(tmp_path / name, methods={"random": (7, 0.4)}, steps=200) for name in "ab"]
+    folders = [write_experiment(tmp_path / name, n_slides=23, methods=ALONE, steps=200) for name in "ab"]
     for folder, lm, features in zip(folders, ("m1", "m1"), ("f1", "f2"), strict=True):
         path = folder / "60_answer_questions/random_k7_s0/receipt.json"
         receipt = json.loads(path.read_text())
@@ -199,8 +203,9 @@ def test_inputs_differ_by_content_and_what_an_experiment_made_itself_is_none(tmp
 
 
 def test_what_is_broken_or_not_finished_is_named_and_the_rest_is_read(tmp_path):
-    write_experiment(tmp_path / "late", day=5)
-    early = write_experiment(tmp_path / "deep" / "early", day=4)
+    how = {"n_slides": 23, "methods": ALONE}
+    write_experiment(tmp_path / "late", day=5, **how)
+    early = write_experiment(tmp_path / "deep" / "early", day=4, **how)
     for name in ("answered", "damaged", "unfinished", "altered"):
         shutil.copytree(early, tmp_path / name)
     (tmp_path / "damaged/60_answer_questions/random_k7_s0/receipt.json").write_text("{")
@@ -226,13 +231,10 @@ def test_what_is_broken_or_not_finished_is_named_and_the_rest_is_read(tmp_path):
 
 
 def test_a_history_looks_past_experiments_that_lack_the_method_or_asked_another_file(tmp_path):
-    alone = {"random": (7, 0.4)}
-    a = write_experiment(tmp_path / "a", day=1, n_slides=103)
-    b = write_experiment(tmp_path / "b", day=2, n_slides=103, methods=alone)
-    other = write_experiment(tmp_path / "other", day=3, n_slides=75)
-    c = write_experiment(
-        tmp_path / "c", day=4, n_slides=103, methods={"sparselearn": (7, 0.95), "kmeans": (7, 0.5)} | alone
-    )
+    a = write_experiment(tmp_path / "a", day=1)
+    b = write_experiment(tmp_path / "b", day=2, methods=ALONE)
+    other = write_experiment(tmp_path / "other", day=3, n_slides=23, methods=ALONE)
+    c = write_experiment(tmp_path / "c", day=4, methods={"sparselearn": (7, 0.95), "kmeans": (7, 0.5)} | ALONE)
     experiments = read(c, other, b, a)
     assert [(x.name, y.name) for x, y in steps(experiments)] == [("a", "b"), ("b", "c")]
     table = history(experiments, **HOW)

@@ -51,6 +51,11 @@ def losses_of(run, doc: dict) -> list[float]:
     return [-score for score in answers_of(run).loc[doc["id"], LOGP[: len(doc["options"])]]]
 
 
+def handed_on(losses) -> list[str]:
+    """What lmms-eval 0.7.3 makes of a model's answers, each a loss and whether it is greedy."""
+    return [str((float(loss), False)) for loss in losses]
+
+
 def test_documents_are_the_run_s_questions_in_its_words(task):
     asked = questions()
     for doc, question in zip(docs_of(task), asked, strict=True):
@@ -83,7 +88,7 @@ def test_the_scoring_stands_alone_and_gives_the_run_s_accuracy(task, run_of):
     alone: dict = {}
     exec(text, alone)
     told, docs = answers_of(run_of(METHOD)), docs_of(task)
-    rows = [alone["process_results"](doc, [(loss, False) for loss in losses_of(run_of(METHOD), doc)]) for doc in docs]
+    rows = [alone["process_results"](doc, handed_on(losses_of(run_of(METHOD), doc))) for doc in docs]
     told = told.loc[[doc["id"] for doc in docs]]
     assert ["ABC"[row["acc"]["predicted"]] for row in rows] == told["predicted"].tolist()
     assert alone["accuracy"]([row["acc"] for row in rows]) == told["correct"].mean()
@@ -92,10 +97,11 @@ def test_the_scoring_stands_alone_and_gives_the_run_s_accuracy(task, run_of):
 
 def test_no_number_is_no_answer_and_the_first_of_equals_is_taken():
     doc = {"target": 1, "case_id": "c", "groups": ["all", "large cells/2"]}
-    score = lambda *losses: lmms_plugin.process_results(doc, [(loss, False) for loss in losses])  # noqa: E731
+    score = lambda *losses: lmms_plugin.process_results(doc, handed_on(losses))  # noqa: E731
     row = {"score": 1.0, "case_id": "c", "predicted": 1}
     assert score(3.5, 1.25, 2.0) == {"acc": row, "acc_large_cells_2": row}
     assert score(1.25, 1.25, 2.0)["acc"]["predicted"] == 0
+    assert lmms_plugin.loss_of((0.1, True)) == 0.1 and lmms_plugin.loss_of("(-1e-07, False)") == -1e-07
     for broken in (inf, float("nan"), -inf):
         assert score(broken, 1.25, 2.0)["acc"] == {"score": 0.0, "case_id": "c", "predicted": None}
     assert lmms_plugin.accuracy([{"score": 1.0}, {"score": 0.0}, {"score": 0.0}]) == 1 / 3

@@ -211,7 +211,7 @@ def test_card_and_configs_say_what_the_run_says(compared, tmp_path, lm_folder):
     for said in (
         "| all | 8 | 0.812 | 0.710 to 0.910 |", "| `sparselearn_wrong_slide` | 8 | 0.300 | 0.200 to 0.400 |",
         "| `majority` | 8 | 0.250 | 0.200 to 0.300 |", "test: 4 slides of 4 patients", "- encoder: made-up",
-        "licence: not recorded", COMMAND, "receipt of the training c0ffee",
+        "licence: not recorded", COMMAND, "Receipt of the training c0ffee (2026-11-20T12:34:56+00:00, commit not told)",
     ):  # fmt: skip
         assert said in text
     assert "0.100" not in text  # of another k

@@ -16,7 +16,7 @@ class Tracker(ModuleType):
     """A module that speaks as wandb and trackio do; runs of one id (wandb) or name (trackio) are one run."""
 
     def __init__(self, *, broken: str = ""):
-        super().__init__("a_tracker")
+        super().__init__("trackio")
         self.broken, self.inits, self.runs, self.finished = broken, [], {}, 0
 
     def init(self, project, name, group=None, config=None, resume="never", embed=True):
@@ -24,7 +24,7 @@ class Tracker(ModuleType):
 
     def _opened(self, key, told, resume):
         if self.broken == "init":
-            raise ConnectionError("nobody is there")
+            raise ConnectionError("nobody\n\n  is there")
         self.inits.append({"key": key, **told})
         self.runs[key] = self.runs.get(key, []) if resume == "allow" else []
         return SimpleNamespace(log=lambda numbers, step=None: self._log(key, numbers, step), finish=self._finish)
@@ -59,7 +59,7 @@ def stage():
 @pytest.fixture
 def given(monkeypatch):
     def made(tracker: Tracker) -> Tracker:
-        monkeypatch.setitem(sys.modules, "a_tracker", tracker)
+        monkeypatch.setitem(sys.modules, "trackio", tracker)
         return tracker
 
     return made
@@ -67,7 +67,7 @@ def given(monkeypatch):
 
 def test_a_run_holds_losses_rates_and_scores_at_their_steps(tmp_path, stage, given):
     tracker = given(Tracker())
-    tracking.begin("a_tracker", stage())
+    tracking.begin("trackio", stage())
     _, state = train(tmp_path / "checkpoint.pt", steps=11)
     tracking.end()
     ((name, told),) = tracker.runs.items()
@@ -87,39 +87,39 @@ def test_a_run_holds_losses_rates_and_scores_at_their_steps(tmp_path, stage, giv
 def test_a_training_that_was_cut_off_goes_on_in_the_same_run(tmp_path, stage, given, kind):
     tracker = given(kind())
     for steps in (4, 11):  # two processes, as far as the tracker can tell
-        tracking.begin("a_tracker", stage())
+        tracking.begin("trackio", stage())
         train(tmp_path / "checkpoint.pt", steps=steps)
         tracking.end()
     ((_, told),) = tracker.runs.items()
     assert [step for step, numbers in told if "loss" in numbers] == list(range(11)) and len(tracker.inits) == 2
-    tracking.begin("a_tracker", stage(digest="another"))
+    tracking.begin("trackio", stage(digest="another"))
     train(tmp_path / "other" / "checkpoint.pt", steps=2)
-    tracking.begin("a_tracker", stage(out_dir="runs/other/50_tune_answers/sparselearn_k8_s0"))
+    tracking.begin("trackio", stage(out_dir="runs/other/50_tune_answers/sparselearn_k8_s0"))
     train(tmp_path / "third" / "checkpoint.pt", steps=2)
     assert len(tracker.runs) == 3
 
 
 def test_several_trainings_of_a_stage_are_runs_of_their_own(tmp_path, stage, given):
     tracker = given(Tracker())
-    tracking.begin("a_tracker", stage())
+    tracking.begin("trackio", stage())
     for name in ("tcssa_s0_1", "gated_abmil_s0_1"):
         train(tmp_path / f"{name}.pt", steps=3)
-    tracking.tell("a_tracker", stage(), pd.Series({("auroc", "tcssa"): 0.75, ("auroc", "gated_abmil"): 0.5}))
+    tracking.tell("trackio", stage(), pd.Series({("auroc", "tcssa"): 0.75, ("auroc", "gated_abmil"): 0.5}))
     first, second, own = tracker.runs
     assert first.endswith(" c0ffee12/tcssa_s0_1") and second.endswith(" c0ffee12/gated_abmil_s0_1")
     assert tracker.runs[own] == [(None, {"auroc/tcssa": 0.75, "auroc/gated_abmil": 0.5})] and tracker.finished == 3
 
 
-@pytest.mark.parametrize("broken", ["init", "log", "finish", "absent"])
+@pytest.mark.parametrize("broken", ["init", "log", "finish", "misspelt"])
 def test_a_tracker_that_fails_is_told_in_a_line_and_the_training_is_the_same(tmp_path, stage, given, capsys, broken):
     tracker = given(Tracker(broken=broken))
-    tracking.begin("no_such_tracker" if broken == "absent" else "a_tracker", stage())
+    tracking.begin("trakio" if broken == "misspelt" else "trackio", stage())
     _, state = train(tmp_path / "told" / "checkpoint.pt", steps=11)
     tracking.end()
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tracker ")]
     assert line.endswith("; it is told no more, the rest goes on")
     assert len(tracker.runs.get("demo/50_tune_answers/sparselearn_k8_s0 c0ffee12", [])) == {
-        "init": 0, "absent": 0, "log": 4, "finish": 16,
+        "init": 0, "misspelt": 0, "log": 4, "finish": 16,
     }[broken]  # fmt: skip
     tracking.begin("", stage())
     _, untold = train(tmp_path / "untold" / "checkpoint.pt", steps=11)
@@ -130,7 +130,7 @@ def test_nobody_is_told_unasked_nor_by_another_process_than_the_first(tmp_path, 
     tracker = given(Tracker())
     tracking.begin("", stage())
     train(tmp_path / "a" / "checkpoint.pt", steps=3)
-    tracking.begin("a_tracker", stage())
+    tracking.begin("trackio", stage())
     monkeypatch.setenv("RANK", "1")
     train(tmp_path / "b" / "checkpoint.pt", steps=3)
     assert not tracker.inits

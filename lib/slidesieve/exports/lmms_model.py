@@ -96,7 +96,9 @@ class SlideSieve(lmms):
         ).set_index("ID")  # fmt: skip
         print(f"slidesieve: {len(table)} of {len(questions)} questions are about slides with features", flush=True)
         return {
-            q.id: [-table.at[q.id, f"logp_{c}"] if q.id in table.index else inf for c in LETTERS[: len(q.options)]]
+            q.id: [
+                -float(table.at[q.id, f"logp_{c}"]) if q.id in table.index else inf for c in LETTERS[: len(q.options)]
+            ]
             for q in questions
         }
 

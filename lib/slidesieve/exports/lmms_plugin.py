@@ -15,17 +15,22 @@ def manifest():
     return ModelManifest("slidesieve", simple_class_path="slidesieve.exports.lmms_model.SlideSieve")
 
 
-def process_results(doc: dict, results: list[tuple[float, bool]]) -> dict[str, dict]:
+def process_results(doc: dict, results: list[str | tuple[float, bool]]) -> dict[str, dict]:
     """Score one question: a row for each group that it counts in, `acc` over all questions, `acc_<group>` beside it.
 
     `results` are a loss an option, as lmms-eval's models return in place of a log-likelihood: the least is the answer.
     A question with a loss that is no number, as where a slide has no features, has none, and is wrong. `case_id` is
     what lmms-eval's clustered standard error goes by.
     """
-    losses = [loss for loss, _ in results]
+    losses = [loss_of(result) for result in results]
     said = losses.index(min(losses)) if all(map(math.isfinite, losses)) else None
     row = {"score": float(said == doc["target"]), "case_id": doc["case_id"], "predicted": said}
     return {metric_of(group): row for group in doc["groups"]}
+
+
+def loss_of(result: str | tuple[float, bool]) -> float:
+    """The loss in (loss, whether it is greedy), which lmms-eval 0.7.3 hands on as its text: `(0.25, False)`."""
+    return float(str(result).strip("()").partition(",")[0])
 
 
 def metric_of(group: str) -> str:

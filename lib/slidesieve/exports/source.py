@@ -9,7 +9,8 @@ at run time stands for the file it has become. `STAND_INS` take the place of wha
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ STAND_INS = {f"jaxtyping.{name}": f"{PORTABLE}.Shaped" for name in ("Bool", "Flo
 STAND_INS |= {"einops.rearrange": f"{PORTABLE}.rearrange"}
 STAND_INS |= {"slidesieve.provenance.files.hash_file": f"{PORTABLE}.hash_file"}
 CALLED_UNNAMED = {"forward"}
+WORDS = ast.Name | ast.Attribute | ast.Constant | ast.Import | ast.ImportFrom
 HEADER = "# Cut out of {module} by `slidesieve export` ({version}): change it there, not here. Licence: Apache-2.0.\n"
 
 
@@ -44,6 +46,7 @@ class Cut:
         self.roots = set(roots)
         self.names = {full.rpartition(".")[0]: name for full, name in roots.items()}
         self.reached, self.said, self.looked_up = set(roots), set(), set()
+        self.leads: dict[str, str] = {}  # dotted name -> what it stands for
         size, read = -1, set()
         while size != (size := len(self.reached) + len(self.said)):
             for full in sorted(self.reached - read):
@@ -62,65 +65,58 @@ class Cut:
     def _read(self, full: str) -> None:
         """Take up what a definition says: names of ours, and words that may be a method's name."""
         module = self._module(full)
-        for node in self._nodes(full):
+        for node in self._words(full):
             if isinstance(node, ast.Import | ast.ImportFrom):
-                raise ValueError(
-                    f"{full}: imports inside a function; expected them at the module's top; move them there"
-                )
+                raise ValueError(f"{full}: imports inside a function; expected none there; move them to the top")
             if isinstance(node, ast.Name):
                 self.said.add(node.id)
-                self._follow(node.id, module)
+                local = f"{module.name}.{node.id}" if node.id in module.defined else module.imported.get(node.id, "")
+                self.reached |= {self._meant(local)} - {""}
             elif isinstance(node, ast.Attribute):
                 self.said.add(node.attr)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            else:
                 self.said |= {node.value} if node.value.isidentifier() else set()
-                if is_definition(node.value, self.ours):
-                    self.reached.add(self._meant(node.value))
-                    self.looked_up.add(self._meant(node.value))
-
-    def _follow(self, name: str, module: Module) -> None:
-        start = f"{module.name}.{name}" if name in module.defined else module.imported.get(name, "")
-        if full := self._meant(start):
-            self.reached.add(full)
+                if meant := self._quoted(node):
+                    self.reached.add(meant)
+                    self.looked_up.add(meant)
 
     def _meant(self, dotted: str) -> str:
         """The definition of ours that a dotted name, or what stands in for it, leads to; "": none of ours."""
-        lead = follow_name(STAND_INS.get(dotted, dotted), self.ours)
-        full = f"{lead.module}.{lead.name}"
-        if lead.module and not lead.name:
-            raise ValueError(f"{dotted}: a module as a value; expected the name of a definition; import that")
-        return STAND_INS.get(full, full) if lead.module else ""
+        if dotted not in self.leads:
+            lead = follow_name(STAND_INS.get(dotted, dotted), self.ours)
+            full = f"{lead.module}.{lead.name}"
+            if lead.module and not lead.name:
+                raise ValueError(f"{dotted}: a module as a value; expected the name of a definition; import that")
+            self.leads[dotted] = STAND_INS.get(full, full) if lead.module else ""
+        return self.leads[dotted]
+
+    def _quoted(self, node: ast.AST) -> str:
+        """The definition of ours that a text is the dotted name of; "": none."""
+        named = isinstance(node, ast.Constant) and node.value.startswith("slidesieve.")
+        return self._meant(node.value) if named and is_definition(node.value, self.ours) else ""
 
     def _module(self, full: str) -> Module:
         return self.ours.module(full.rpartition(".")[0])
 
-    def _statements(self, full: str) -> list[ast.stmt]:
-        return self._module(full).defined[full.rpartition(".")[2]]
-
     def _is_class(self, full: str) -> bool:
-        return any(isinstance(statement, ast.ClassDef) for statement in self._statements(full))
+        return any(isinstance(each.statement, ast.ClassDef) for each in anatomies(full, self.ours))
 
-    def _nodes(self, full: str) -> Iterator[ast.AST]:
-        """The syntax of a definition, but for methods that are left out and rows that are not picked."""
-        left_out = {node for statement in self._statements(full) for node in self._left_out(full, statement)}
-        todo: list[ast.AST] = list(self._statements(full))
-        while todo:
-            node = todo.pop()
-            if node not in left_out:
-                yield node
-                todo += ast.iter_child_nodes(node)
+    def _words(self, full: str) -> Iterator[ast.AST]:
+        """The words of a definition, but for methods that are left out and rows that are not picked."""
+        for each in anatomies(full, self.ours):
+            left_out = set(self._left_out(full, each))
+            yield from each.rest
+            yield from (word for part, words in each.parts.items() if part not in left_out for word in words)
 
-    def _left_out(self, full: str, statement: ast.stmt) -> list[ast.AST]:
-        """Methods of a class that nobody names, and values of a table that nobody picks."""
-        if isinstance(statement, ast.ClassDef):
-            methods = [n for n in statement.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-            return [] if full in self.roots else [n for n in methods if not self._is_called(n.name)]
+    def _left_out(self, full: str, each: "Anatomy") -> list[ast.AST]:
+        """Methods of a class that nobody names, and keys and values of a table that nobody picks."""
+        if isinstance(each.statement, ast.ClassDef):
+            return [] if full in self.roots else [n for n in each.parts if not self._is_called(n.name)]
         dropped = []
-        for table in (node for node in ast.walk(statement) if isinstance(node, ast.Dict)):
-            if any(is_definition(dotted, self.ours) for dotted in table_of(table).values()):
-                picked = self.picks[parameter_of(full.rpartition(".")[2])]
-                pairs = zip(table.keys, table.values, strict=True)
-                dropped += [node for pair in pairs if pair[0].value not in picked for node in pair]
+        for table in each.tables:
+            picked = self.picks[parameter_of(full.rpartition(".")[2])]
+            pairs = zip(table.keys, table.values, strict=True)
+            dropped += [node for pair in pairs if pair[0].value not in picked for node in pair]
         return dropped
 
     def _is_called(self, name: str) -> bool:
@@ -130,25 +126,24 @@ class Cut:
         """A module's file: its docstring, the imports it needs, and its definitions as they stand."""
         source = Source(self.ours.files[name].read_text(encoding="utf-8"))
         fulls = {full for full in self.reached if full.rpartition(".")[0] == name}
-        statements = {id(s): (s, full) for full in sorted(fulls) for s in self._statements(full)}
-        kept = sorted(statements.values(), key=lambda row: row[0].lineno)
-        used = {n.id for full in fulls for n in self._nodes(full) if isinstance(n, ast.Name)}
-        parts = [source.text_of(s, self._edits(full, s, source)) for s, full in kept]
+        found = {id(each.statement): (each, full) for full in sorted(fulls) for each in anatomies(full, self.ours)}
+        kept = sorted(found.values(), key=lambda row: row[0].statement.lineno)
+        used = {word.id for full in fulls for word in self._words(full) if isinstance(word, ast.Name)}
+        parts = [source.text_of(each.statement, self._edits(full, each, source)) for each, full in kept]
         head = HEADER.format(module=name, version=self.version) + source.docstring()
         text = "\n".join([head, *self._imports(name, source, used), "", *parts]).rstrip() + "\n"
         return re.sub(r"\n{4,}", "\n\n\n", text)
 
-    def _edits(self, full: str, statement: ast.stmt, source: "Source") -> list[Edit]:
-        dropped = self._left_out(full, statement)
+    def _edits(self, full: str, each: "Anatomy", source: "Source") -> list[Edit]:
+        dropped = self._left_out(full, each)
         edits = [Edit(*source.whole(node), "") for node in dropped if isinstance(node, ast.stmt)]
         keys = [node for node in dropped if isinstance(node, ast.expr)]
         edits += [Edit(*source.row(key, value), "") for key, value in zip(keys[::2], keys[1::2], strict=True)]
-        for node in self._nodes(full):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and is_definition(node.value, self.ours):
-                module, _, last = self._meant(node.value).rpartition(".")
-                start, stop = source.span(node)
-                if source.span(statement)[0] <= start < source.span(statement)[1]:
-                    edits.append(Edit(start, stop, f'f"{{__package__}}.{self.file_of(module)}.{last}"'))
+        first, last = source.span(each.statement)
+        for word in self._words(full):
+            if (meant := self._quoted(word)) and first <= source.span(word)[0] < last:
+                module, _, name = meant.rpartition(".")
+                edits.append(Edit(*source.span(word), f'f"{{__package__}}.{self.file_of(module)}.{name}"'))
         return edits
 
     def _imports(self, name: str, source: "Source", used: set[str]) -> list[str]:
@@ -172,6 +167,41 @@ class Cut:
             module, _, last = full.rpartition(".")
             lines.setdefault(self.file_of(module), []).append(last if local == last else f"{last} as {local}")
         return [*theirs, "", *(f"from .{file} import {', '.join(names)}" for file, names in sorted(lines.items()))]
+
+
+class Anatomy(NamedTuple):
+    """The words of a statement (names, attributes, texts, imports): of each part that may be left out, and the rest."""
+
+    statement: ast.stmt
+    rest: list[ast.AST]
+    parts: dict[ast.AST, list[ast.AST]]  # methods, or keys and values of the tables
+    tables: list[ast.Dict]  # of definitions of ours
+
+
+@lru_cache(maxsize=1 << 13)
+def anatomies(full: str, ours: Library) -> list[Anatomy]:
+    """The statements of a definition; one module is cut for many models."""
+    module, _, name = full.rpartition(".")
+    return [_anatomy(statement, ours) for statement in ours.module(module).defined[name]]
+
+
+def _anatomy(statement: ast.stmt, ours: Library) -> Anatomy:
+    is_class = isinstance(statement, ast.ClassDef)
+    methods = [n for n in statement.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)] if is_class else []
+    dicts = [] if is_class else [node for node in ast.walk(statement) if isinstance(node, ast.Dict)]
+    tables = [t for t in dicts if any(is_definition(dotted, ours) for dotted in table_of(t).values())]
+    parts = {part: _words_of(part) for part in [*methods, *(n for t in tables for n in (*t.keys, *t.values))]}
+    return Anatomy(statement, _words_of(statement, but=parts), parts, tables)
+
+
+def _words_of(node: ast.AST, but: Container[ast.AST] = ()) -> list[ast.AST]:
+    words, todo = [], [node]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, WORDS) and not (isinstance(node, ast.Constant) and not isinstance(node.value, str)):
+            words.append(node)
+        todo += (child for child in ast.iter_child_nodes(node) if child not in but)
+    return words
 
 
 class Source:

@@ -1,6 +1,6 @@
 """What a training or a comparison tells an experiment tracker, through the interface that wandb and trackio share.
 
-Off unless a stage's parameter `tracker` names a module. Nothing here makes a result: a receipt does not know whether
+Off unless a stage's parameter `tracker` names one of them. Nothing here makes a result: a receipt does not know whether
 it was tracked (`provenance.code_words` passes over calls of this module that stand by themselves), and what a tracker
 raises is told in a line and ends the tracking alone. Where runs are kept is the tracker's business (TRACKIO_DIR,
 WANDB_MODE ...).
@@ -21,7 +21,7 @@ from typing import NamedTuple
 from slidesieve.provenance.places import without_places
 from slidesieve.provenance.receipts import Stage
 
-PROJECT = "slidesieve"
+PROJECT, TRACKERS = "slidesieve", ("trackio", "wandb")
 PLAIN = "checkpoint"  # the name of a stage's only training
 
 
@@ -44,12 +44,15 @@ class State:
 
 def begin(tracker: str, stage: Stage) -> None:
     """From here on tell `tracker` ("": nobody) what this stage learns."""
+    State.asked = None
+    if not tracker:
+        return
     config = json.loads(without_places(json.dumps(stage.parameters)))
     folder = Path(config["out_dir"])
     parts = folder.parts[folder.parts.index(stage.name) :] if stage.name in folder.parts else folder.parts[-1:]
     group = folder.parents[len(parts) - 1].name
     name = f"{group}/{'/'.join(parts)} {stage.recipe.digest[:8]}"
-    State.asked = Asked(tracker, name, group, config | {"recipe": stage.recipe.digest}) if tracker else None
+    State.asked = Asked(tracker, name, group, config | {"recipe": stage.recipe.digest})
 
 
 def log(numbers: Mapping[str, float], *, step: int | None = None, training: str = PLAIN) -> None:
@@ -84,6 +87,8 @@ def _open(asked: Asked, training: str):
     name = asked.name if training == PLAIN else f"{asked.name}/{training}"
     if State.run is None or State.name != name:
         end()
+        if asked.tracker not in TRACKERS:
+            raise ValueError(f"no tracker that is known here; expected {' or '.join(TRACKERS)}; name one of them")
         module = import_module(asked.tracker)
         wanted = {
             "project": PROJECT, "name": name, "group": asked.group, "config": asked.config, "resume": "allow",
@@ -97,4 +102,5 @@ def _open(asked: Asked, training: str):
 
 def _give_up(fault: Exception) -> None:
     asked, State.asked, State.run = State.asked, None, None
-    print(f"tracker {asked.tracker if asked else ''}: {fault}; it is told no more, the rest goes on", flush=True)
+    why = " ".join(str(fault).split())[:300] or type(fault).__name__
+    print(f"tracker {asked.tracker if asked else ''}: {why}; it is told no more, the rest goes on", flush=True)
