@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from flows.report.words import EVERYTHING, LEARNED, UNTRAINED, called, kind_of, sees
+from flows.report.words import EVERYTHING, FLOOR, LEARNED, UNTRAINED, called, kind_of, sees
 
 Row = dict[str, str]
 SEEDS = 5  # fewer say nothing of a method
@@ -68,7 +68,7 @@ def findings(scores: Sequence[Row], rivals: Sequence[Row], floors: Sequence[Row]
     without = {} if int(best["n_questions"]) >= FEW else {"verdict": ""}  # of so few none stands
     rivals, floors = ([row | without for row in rows] for rows in (rivals, floors))
     said += _lead(best, methods, rivals)
-    said += _floor(best, floors)
+    said += _floor(best, floors) + _without_pairs(best, whole, floors)
     lost = losses(scores, floors)
     own = [loss for loss in _once(lost) if (loss.method, loss.k) == (best["method"], best["k"]) and loss.group != ALL]
     said += [loss.said for loss in own[:4]]
@@ -144,6 +144,22 @@ def _floor(best: Row, floors: Sequence[Row]) -> list[str]:
     return [
         f"It is {points(row)} {way} its best floor, {called(row['other'])}: {_verdict(row)}. "
         f"So nothing here shows that it {'has learnt what to keep' if sees(row['other']) else 'looks at the slide'}."
+    ]
+
+
+def _without_pairs(best: Row, whole: Sequence[Row], floors: Sequence[Row]) -> list[str]:
+    """The highest floor above the best that no verdict names, as one of another coverage is compared with nothing."""
+    paired = {row["other"] for row in floors}
+    higher = [r for r in whole if kind_of(r["method"]) == FLOOR and _accuracy(r) > _accuracy(best)]
+    higher = [row for row in higher if row["method"] not in paired]
+    if not higher:
+        return []
+    row = max(higher, key=_accuracy)
+    of = f"{percent(row['coverage'])} of the questions for {percent(best['coverage'])}"
+    answered = f", with answers to {of}," if row["coverage"] != best["coverage"] else ""
+    return [
+        f"{called(row['method'])}, a floor, stands above it at {percent(row['accuracy'])}{answered} and was not "
+        "compared question by question."
     ]
 
 

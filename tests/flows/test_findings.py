@@ -114,6 +114,16 @@ def test_questions_without_features_are_said_to_count_as_wrong():
     assert "Nothing here has learnt what to keep." in told and any("No trained floor" in said for said in told)
 
 
+def test_a_floor_that_no_verdict_names_is_told_where_it_stands_above_the_best():
+    scores = [score("fps", 0.21, coverage="0.7"), score("majority", 0.46, k="0"), score("longest_option", 0.4, k="0")]
+    above = "majority letter, a floor, stands above it at 46.0 %, with answers to 100.0 % of the questions for 70.0 %, "
+    above += "and was not compared question by question."
+    assert above in findings(scores, [], [beside("fps", "random", 0.05, "above")])
+    paired = [beside("fps", name, -0.2, "below") for name in ("majority", "longest_option")]
+    assert not [said for said in findings(scores, [], paired) if "was not compared" in said]
+    assert not [said for said in findings([score("fps", 0.5), *scores[1:]], [], []) if "was not compared" in said]
+
+
 def test_without_a_method_there_is_nothing_to_say():
     assert findings([score("all", 0.9, k="0"), score("mean", 0.4)], [], []) == []
 
