@@ -55,8 +55,8 @@ METHODS = {
 FIGURES = {
     "scores.png": "Accuracy of every method in each kind of question. Look for marks right of the floors' lines; a "
     "hollow square beside a mark is the same model asked about another slide.",
-    "kinds_of_question.png": "Each method in each kind of question, a mark a kind. Look for marks of a row that lie far "
-    "apart: that method has no single rank.",
+    "kinds_of_question.png": "Each method in each kind of question, a mark a kind. Look for rows whose marks lie "
+    "far apart: that method has no single rank.",
     "head_to_head.png": "Method against method on the same questions. Intervals that leave zero out are told apart.",
     "best_rival.png": "Each learned method less the best rival without training. Right of zero, learning has paid.",
     "accuracy_by_operations.png": "Accuracy against operations an answer. Better is up and left.",
