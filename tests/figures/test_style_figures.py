@@ -113,6 +113,7 @@ def test_a_figure_is_shown_as_it_was_saved_with_words_for_who_cannot_see_it(tmp_
     data, about = image._repr_png_()
     assert base64.b64decode(data) == (tmp_path / "a.png").read_bytes()
     assert about == {"width": 3 * style.SHOWN, "alt": "A line that rises."}
+    assert Image.open(tmp_path / "a.png").text["Description"] == "A line that rises."
     assert not plt.fignum_exists(drawn.number)
 
 

@@ -177,8 +177,10 @@ def save(drawn: Figure, path: Path) -> None:
 def show(drawn: Figure, path: Path, *, alt: str) -> str:
     """Write a figure, show that very file in a notebook, and return its name.
 
-    `alt` says in a sentence what is to be seen, for who cannot see it: a page hands it on as the image's description.
+    `alt` says in a sentence what is to be seen, for who cannot see it; it becomes the figure's label, and so what file
+    and page hold as the image's description.
     """
+    drawn.set_label(alt)
     save(drawn, path)
     display(Image(filename=str(path), alt=alt, width=round(SHOWN * drawn.get_figwidth())))
     return path.name
