@@ -9,6 +9,8 @@ from flows.plan.notebooks import NOTEBOOKS
 from slidesieve.provenance.files import ROOT
 from slidesieve.provenance.parameters import read_parameters
 
+TABLES = ("manifest", "questions", "captions", "instructions", "open_questions", "truth")
+
 
 class Options(NamedTuple):
     """An experiment as asked for. Paths: relative to the repository's root, or absolute; `settings`: `-p` words."""
@@ -35,13 +37,22 @@ class Options(NamedTuple):
 
 
 def check_options(options: Options) -> bool:
-    """Read every table, raising on a fault; return whether a slide lacks features."""
+    """Read every table, raising on a fault; return whether a slide lacks features.
+
+    Raises FileNotFoundError for a table that is not there, before any is read.
+    """
     from slidesieve.cohort import manifest as manifests
     from slidesieve.cohort import splits
     from slidesieve.datasets import examples
     from slidesieve.datasets import questions as tables
     from slidesieve.datasets.open_questions import read_open_questions
 
+    for name in TABLES:
+        given = getattr(options, name)
+        if given and not (ROOT / given).is_file():
+            raise FileNotFoundError(
+                f"{name}: {given} not found under {ROOT}; correct the path (slidesieve init writes these tables)"
+            )
     manifest, least = manifests.read_manifest(ROOT / options.manifest), _min_coverage(options)
     asked = tables.read_questions(ROOT / options.questions)
     asked = tables.in_cohort(asked, manifest, what=Path(options.questions).name, least=least)

@@ -193,6 +193,15 @@ def test_faults_in_names_and_tables_come_before_any_stage(tmp_path):
         plan(options)
 
 
+@pytest.mark.parametrize("name", ["manifest", "questions", "captions", "instructions", "open_questions", "truth"])
+def test_a_table_that_is_not_there_is_named(tmp_path, name):
+    (tmp_path / "there.csv").write_text("slide_id\n")
+    given = {"manifest": "there.csv", "questions": "there.csv"} | {name: "gone.csv"}
+    options = Options(out="runs/x", **{key: str(tmp_path / value) for key, value in given.items()})
+    with pytest.raises(FileNotFoundError, match=rf"^{name}: \S+gone\.csv not found under .*; correct the path"):
+        plan(options)
+
+
 def test_a_later_stage_is_never_needed_by_an_earlier_one(tmp_path):
     notebook = write_notebook(tmp_path / "x.ipynb", parameters='source: str = ""  # in: folder\n')
     first = Stage("first", notebook, "runs/a", {"source": "runs/b/file"})
