@@ -1,6 +1,6 @@
 """The toy experiment from nothing: draw slides, train a toy language model, then the experiment over them.
 
-python -m flows.demo [--out runs/demo] [--compressors sparselearn,tcssa,locpath] [-p 50.steps=300]
+python -m flows.demo [--out runs/demo] [--compressors sparselearn,tcssa,fps] [-p 50.steps=300]
 """
 
 import os
@@ -42,7 +42,9 @@ TOY_SIZES = {  # the compressors' own defaults are for real features
 def main(
     out: Annotated[Path, typer.Option(help="folder of the experiment")] = Path("runs/demo"),
     workers: Annotated[int, typer.Option(help="notebooks side by side")] = 2,
-    compressors: Annotated[str, typer.Option(help="comma-separated: sparselearn, tcssa, locpath")] = "sparselearn",
+    compressors: Annotated[
+        str, typer.Option(help="comma-separated: sparselearn, tcssa, kmeans, fps ...")
+    ] = "sparselearn,kmeans",
     seeds: Annotated[str, typer.Option(help="comma-separated")] = "0",
     parameter: Annotated[list[str], typer.Option("-p", help="name=value or STAGE.name=value")] = [],  # noqa: B006
 ) -> None:

@@ -12,7 +12,8 @@ from PIL import Image
 
 from docs.make.bag import COLUMNS, FINDING, ROWS, TISSUES
 from docs.make.ideas import K
-from flows.report.words import EVERYTHING, FLOOR, LEARNED, UNTRAINED, called, kind_of
+from flows.report.words import EVERYTHING, FLOOR, LEARNED, UNTRAINED, kind_of
+from slidesieve.answers.names import called
 from slidesieve.figures import style
 
 matplotlib.use("agg")

@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from flows.plan.notebooks import NOTEBOOKS
-from flows.report.words import EVERYTHING, FLOOR, LEARNED, UNTRAINED, called, does, kind_of
+from flows.report.words import EVERYTHING, FLOOR, LEARNED, UNTRAINED, kind_of
+from slidesieve.answers.names import called, does
 from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.cost import flops
 from slidesieve.cost.methods import Method, Sizes

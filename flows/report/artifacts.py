@@ -7,8 +7,8 @@ from typing import NamedTuple
 from flows.report.findings import findings, interval, percent
 from flows.report.folder import PAGE
 from flows.report.tables import read_table, score_rows
-from flows.report.words import called
 from flows.run.board import Board
+from slidesieve.answers.names import called
 
 TABLES = ("scores.csv", "over_seeds.csv", "best_rival.csv", "best_floor.csv")
 MOST_SLIDES = 200

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from flows.plan.stages import Stage
 from flows.report.tables import read_table
-from flows.report.words import CONTROL, FLOOR, called, drawn, kind_of
+from flows.report.words import CONTROL, FLOOR, drawn, kind_of
+from slidesieve.answers.names import run_name
 from slidesieve.provenance.files import ROOT
 
 NOTEBOOK, TABLE = "78_show_cases", "cases.csv"
@@ -38,8 +39,8 @@ def _lost(answers: list[dict[str, object]]) -> str:
     floors = [a["method"] for a, right in zip(answers, mostly, strict=True) if right and a["floor"]]
     if not floors or mostly[0] or answers[0]["floor"]:
         return ""
-    are = "which is a floor, is" if len(floors) == 1 else "which are floors, are"
-    return f"{answers[0]['method']} loses here: {' and '.join(floors)}, {are} right."
+    what = "a floor" if len(floors) == 1 else "floors"
+    return f"{answers[0]['method']} is wrong here, where {what} answered rightly: {', '.join(floors)}."
 
 
 def _answers(row: dict[str, str]) -> list[dict[str, object]]:
@@ -51,7 +52,7 @@ def _answers(row: dict[str, str]) -> list[dict[str, object]]:
             said.setdefault((run[1], run[2]), []).append(letter)
     return [
         {
-            "method": called(method) + (f", k = {k}" if k != "0" else ""),
+            "method": run_name(method, int(k)),
             "drawn": drawn(method),
             "floor": kind_of(method) == FLOOR,
             "said": letters,

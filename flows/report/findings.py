@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from flows.report.words import EVERYTHING, FLOOR, LEARNED, UNTRAINED, called, kind_of, sees
+from flows.report.words import EVERYTHING, FLOOR, LEARNED, UNTRAINED, kind_of, sees
+from slidesieve.answers.names import called
 
 Row = dict[str, str]
 SEEDS = 5  # fewer say nothing of a method
 WIDE = 0.10  # half an interval: wider tells little apart
 FEW = 30  # questions
-ALL = "all"
+ALL, BROAD = "all", ("evidence", "coverage", "composition")
 
 
 class Loss(NamedTuple):
@@ -54,7 +55,7 @@ def findings(scores: Sequence[Row], rivals: Sequence[Row], floors: Sequence[Row]
         return []
     best = max(methods, key=_accuracy)
     everything = max((row for row in whole if kind_of(row["method"]) == EVERYTHING), key=_accuracy, default=None)
-    beside = f"; all tiles answer {percent(everything['accuracy'])}" if everything else ""
+    beside = f"; {_everything(best, everything)}" if everything else ""
     own_rivals, few = [row for row in (*rivals, *floors) if _of(row) == (ALL, best["method"], best["k"])], _few(best)
     told = any(row["verdict"].startswith(("above", "below")) for row in own_rivals)
     open_still = few and (int(best["n_questions"]) < FEW or not told)
@@ -68,7 +69,7 @@ def findings(scores: Sequence[Row], rivals: Sequence[Row], floors: Sequence[Row]
     without = {} if int(best["n_questions"]) >= FEW else {"verdict": ""}  # of so few none stands
     rivals, floors = ([row | without for row in rows] for rows in (rivals, floors))
     said += _lead(best, methods, rivals)
-    said += _floor(best, floors) + _without_pairs(best, whole, floors)
+    said += _floor(best, floors) + _by_kind(best, floors) + _without_pairs(best, whole, floors)
     lost = losses(scores, floors)
     own = [loss for loss in _once(lost) if (loss.method, loss.k) == (best["method"], best["k"]) and loss.group != ALL]
     said += [loss.said for loss in own[:4]]
@@ -93,11 +94,28 @@ def losses(scores: Sequence[Row], floors: Sequence[Row]) -> list[Loss]:
             continue
         theirs = f" ({percent(other['accuracy'])})" if other else ""
         surely = "" if told else ", though the two are not told apart"
+        more = _higher_floors(scores, own, row["other"])
         where = f"On {row['group']}{' questions' if row['group'] == ALL else ''} "
-        below = f"{points(row)} below {called(row['other'])}{theirs}, which is a floor{surely}."
+        below = f"{points(row)} below {called(row['other'])}{theirs}, which is a floor{surely}{more}."
         said = f"{where}{named(row)} loses: {percent(own['accuracy'])}, {below}"
         found.append(Loss(row["group"], row["method"], row["k"], said))
     return found
+
+
+def _higher_floors(scores: Sequence[Row], own: Row, known: str) -> str:
+    """Floors that stand above a method beside the known best one: "; above it are ...", or nothing."""
+    floors = [r for r in scores if r["group"] == own["group"] and kind_of(r["method"]) == FLOOR]
+    floors = [r for r in floors if r["k"] in (own["k"], "", "0") and _accuracy(r) > _accuracy(own)]
+    floors = [r for r in floors if r["method"] != known]
+    told = [f"{called(r['method'])} ({percent(r['accuracy'])})" for r in sorted(floors, key=_accuracy, reverse=True)]
+    return f"; above it {'is' if len(told) == 1 else 'are'} {' and '.join(told)} too" if told else ""
+
+
+def _everything(best: Row, everything: Row) -> str:
+    """What all tiles answer, and how far that is from the best method; no verdict is made of these two."""
+    points = 100 * (_accuracy(everything) - _accuracy(best))
+    way = "more" if points >= 0 else "less"
+    return f"all tiles answer {percent(everything['accuracy'])}, {abs(points):.1f} points {way}"
 
 
 def _once(lost: Sequence[Loss]) -> list[Loss]:
@@ -144,6 +162,16 @@ def _floor(best: Row, floors: Sequence[Row]) -> list[str]:
     return [
         f"It is {points(row)} {way} its best floor, {called(row['other'])}: {_verdict(row)}. "
         f"So nothing here shows that it {'has learnt what to keep' if sees(row['other']) else 'looks at the slide'}."
+    ]
+
+
+def _by_kind(best: Row, floors: Sequence[Row]) -> list[str]:
+    """The same for each broad kind of question in which it is above its best floor: one sum hides what it is of."""
+    own = [row for row in floors if (row["method"], row["k"]) == (best["method"], best["k"]) and row["group"] in BROAD]
+    return [
+        f"On {row['group']} alone it is {points(row)} above {called(row['other'])}, the best floor: {_verdict(row)}."
+        for row in own
+        if row["difference"] and float(row["difference"]) >= 0
     ]
 
 

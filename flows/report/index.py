@@ -9,6 +9,7 @@ import shutil
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 
@@ -16,7 +17,7 @@ from flows.plan.stages import Stage
 from flows.report.cases import cases
 from flows.report.findings import findings, losses
 from flows.report.folder import PAGE, REPORT, ROWS, swapped_in
-from flows.report.setting import example, setting
+from flows.report.setting import caution, example, setting
 from flows.report.tables import (
     in_words,
     open_groups,
@@ -40,7 +41,16 @@ READ = {name: (TEMPLATES / name).read_text(encoding="utf-8") for name in NAMES}
 TABLES = ("scores.csv", "over_seeds.csv", "best_rival.csv", "best_floor.csv", "selection.csv", "auc.csv")
 TABLES += ("open_scores.csv",)
 BACK = '<p class="small"><a href="../index.html">back to the report</a></p>'
+NEVER_RAN = "never ran"  # a receipt's word for what has none
+SHOWN = 88 / 130  # px of a page for a pixel of a figure: as notebooks show them
 WHEN = "%d %B %Y, %H:%M %Z"
+
+
+class Picture(NamedTuple):
+    """A figure beside the page, and how wide it is shown, in px."""
+
+    name: str
+    width: int
 
 
 def write_report(stages: list[Stage], outcomes: dict[str, Outcome], out: Path, *, title: str, tuning: str = "") -> Path:
@@ -69,6 +79,7 @@ def _write(stages: list[Stage], outcomes: dict[str, Outcome], folder: Path, *, t
         statuses=STATUSES,
         stages=rows,
         findings=findings(scores, rivals, floors),
+        caution=caution(stages),
         setting=setting(stages),
         example=example(stages) if compared else None,
         cases=cases([s for s in stages if became[s.id].status in DONE], folder) if compared else [],
@@ -145,7 +156,8 @@ def _why(outcome: Outcome) -> str:
     """Say in a line why a stage ran, was skipped, or failed."""
     if outcome.error:
         return " ".join(places.without_places(outcome.error).partition("\nlast log lines")[0].split())
-    return "; ".join(outcome.reasons) or ("up to date" if outcome.status == "skipped" else "")
+    reasons = ["first run" if reason == NEVER_RAN else reason for reason in outcome.reasons]
+    return "; ".join(reasons) or ("up to date" if outcome.status == "skipped" else "")
 
 
 def _receipt(stage: Stage) -> dict | None:
@@ -186,10 +198,16 @@ def _copy_tables(last: Stage, folder: Path) -> dict[str, list[dict[str, str]]]:
     return tables
 
 
-def _copy_figures(last: Stage, folder: Path) -> list[tuple[str, str]]:
-    """Copy the last stage's figures; return their names and what they show, those that have words first."""
+def _copy_figures(last: Stage, folder: Path) -> list[tuple[Picture, str]]:
+    """Copy the last stage's figures; return them and what they show, those that have words first."""
     figures = sorted((ROOT / last.out_dir).rglob("*.png"))
     for figure in figures:
         shutil.copy(figure, folder / figure.name)
     names = sorted((f.name for f in figures), key=lambda name: [*FIGURES, name].index(name))
-    return [(name, FIGURES.get(name, Path(name).stem.replace("_", " "))) for name in names]
+    return [(_picture(folder / name), FIGURES.get(name, Path(name).stem.replace("_", " "))) for name in names]
+
+
+def _picture(path: Path) -> Picture:
+    """A PNG as its page shows it: all in one scale, so that words in them are of one size."""
+    pixels = int.from_bytes(path.read_bytes()[16:20], "big")  # of the width, in the header of every PNG
+    return Picture(path.name, round(pixels * SHOWN))

@@ -4,17 +4,22 @@ import csv
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from flows.plan.sources import FEATURES, TILES
 from flows.plan.stages import Stage, values_of
 from flows.report.tables import read_table
-from flows.report.words import EVERYTHING, called, kind_of
+from flows.report.words import EVERYTHING, kind_of
+from slidesieve.answers.names import called
 from slidesieve.provenance import places
 from slidesieve.provenance.files import RECEIPT, ROOT, read_json
 
 ANSWERED = "60_answer_questions"
+SYNTHETIC = "slidesieve.synthetic"  # a manifest's `source` for slides that were drawn
+OF_DRAWN = (
+    "The slides are drawn, their patients made up, and the evidence planted: the numbers say that the software works, "
+    "and nothing about tissue."
+)
 
 
 def setting(stages: list[Stage]) -> list[tuple[str, str]]:
@@ -26,7 +31,7 @@ def setting(stages: list[Stage]) -> list[tuple[str, str]]:
         ("Tiles", _tiles(stages)),
         ("Encoder", next((str(values_of(s)["encoder"]) for s in stages if s.notebook.stem == FEATURES), "")),
         ("Language model", str(first.get("lm", ""))),
-        ("Tokens", "; ".join(dict.fromkeys(_tokens(answered)))),
+        ("Tokens", _tokens(answered)),
         ("Operations", _operations(answered)),
         ("Questions", str(first.get("questions", ""))),
         ("Command", command()),
@@ -34,6 +39,16 @@ def setting(stages: list[Stage]) -> list[tuple[str, str]]:
         ("Versions", _versions(answered)),
     ]
     return [(word, places.without_places(said)) for word, said in found if said]
+
+
+def caution(stages: list[Stage]) -> str:
+    """What must be known before any number is read: that slides were drawn; empty where they are real."""
+    for stage in stages:
+        path = ROOT / str(values_of(stage).get("manifest", "")) if stage.notebook.stem == ANSWERED else None
+        if path and path.suffix == ".csv" and path.exists():
+            sources = {row.get("source") for row in read_table(path)}
+            return OF_DRAWN if sources == {SYNTHETIC} else ""
+    return ""
 
 
 def example(stages: list[Stage]) -> dict[str, object] | None:
@@ -101,14 +116,18 @@ def _tiles(stages: list[Stage]) -> str:
     return ""
 
 
-def _tokens(answered: list[Stage]) -> Iterator[str]:
+def _tokens(answered: list[Stage]) -> str:
+    """How many tokens stand for how many tiles, with the methods of which that is true."""
+    found: dict[str, list[str]] = {}
     for stage in answered:
         path = ROOT / stage.out_dir / "costs.csv"
         for row in read_table(path)[:1] if path.exists() else []:
             tiles, tokens = float(row["n_tiles"]), float(row["visual_tokens"])
             if tokens and kind_of(row["method"]) != EVERYTHING:
                 ratio = f", 1 in {tiles / tokens:.0f}" if tiles > tokens else ""
-                yield f"{called(row['method'])} hands on {tokens:.0f} of {tiles:.0f} a slide on average{ratio}"
+                told = f"{tokens:.0f} for {tiles:.0f} tiles a slide on average{ratio}"
+                found.setdefault(told, []).append(called(row["method"]))
+    return "; ".join(f"{told}: {', '.join(dict.fromkeys(names))}" for told, names in found.items())
 
 
 def _operations(answered: list[Stage]) -> str:
@@ -120,7 +139,7 @@ def _operations(answered: list[Stage]) -> str:
             if row.get("tflops"):
                 found.setdefault(called(row["method"]), 1000 * float(row["tflops"]))
     told = ", ".join(f"{name} {value:.3g}" for name, value in sorted(found.items(), key=lambda item: item[1]))
-    return f"GFLOP an answer: {told}" if told else ""
+    return f"GFLOP an answer, compressor to language model, encoder left out: {told}" if told else ""
 
 
 def _versions(answered: list[Stage]) -> str:

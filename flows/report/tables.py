@@ -6,7 +6,8 @@ from pathlib import Path
 from statistics import fmean
 
 from flows.report.findings import Loss
-from flows.report.words import KINDS, called, does, drawn, kind_of
+from flows.report.words import KINDS, drawn, kind_of
+from slidesieve.answers.names import called, does
 
 SHARES = ("recall", "chance", "precision", "least", "most", "coverage")  # told in per cent
 RUN = ("seed", "fold", "ci_low", "ci_high")  # columns that belong to a single run
@@ -93,6 +94,7 @@ def in_words(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     return [
         {"method": called(row["method"]), "what it does": does(row["method"])}
         | {name: _share(value) if name in shares else value for name, value in row.items() if name != "method"}
+        | ({"k": ""} if row.get("k") == "0" else {})
         for row in rows
     ]
 

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 
 from flows.plan.stages import Stage, values_of
+from flows.report.words import EVERYTHING, UNTRAINED, kind_of
 from slidesieve.provenance.files import ROOT
 
 ANSWERED, BATCHES = "60_answer_questions", ("batch", "mae_batch")
 PARTS = ("alignment, all tiles", "pre-training", "captions", "questions")
+FIXED = ("random", "linspace", "mean", "text_only")  # floors without a compressor to train
 RATES = {"lr_projector": "projector", "lr_compressor": "compressor", "lr_lora": "language model"}
 
 
@@ -74,7 +76,10 @@ def _steps(stage: Stage) -> str:
 
 def _rates(tuned: Stage) -> str:
     values = values_of(tuned)
-    return ", ".join(f"{part} {values[name]:g}" for name, part in RATES.items() if name in values)
+    method = str(values.get("compressor", ""))
+    fixed = kind_of(method) in (UNTRAINED, EVERYTHING) or method in FIXED
+    taught = [(part, name) for name, part in RATES.items() if name in values and not (fixed and part == "compressor")]
+    return ", ".join(f"{part} {values[name]:g}" for part, name in taught)
 
 
 def _range(told: list[str]) -> str:

@@ -41,7 +41,7 @@ def pairs(n_pairs=500, n_patients=60, verdict="above", difference=0.3):
 
 def test_verdicts_are_set_out_in_points_and_few_questions_have_none():
     table = sentences.verdicts(pairs())
-    assert table.loc["tcssa (k = 8)"].tolist() == ["text only", "+30.0 (+20.0 to +40.0)", "above"]
+    assert table.loc["TC-SSA (k = 8)"].tolist() == ["text only", "+30.0 (+20.0 to +40.0)", "above"]
     assert set(sentences.verdicts(pairs(n_pairs=50))["verdict"]) == {"too few to tell"}
 
 
@@ -82,7 +82,7 @@ def test_the_best_stands_beside_what_is_answered_without_a_slide():
     )
     text = said("scores", seen=seen, blind=blind)
     assert text == (
-        "**Of 1 that choose or compress the best is tcssa (k = 8) 61.0 % (52.0 to 67.0)**; all tiles answer 50.0 % "
+        "**Of 1 that choose or compress the best is TC-SSA (k = 8) 61.0 % (52.0 to 67.0)**; all tiles answer 50.0 % "
         "(40.0 to 60.0); without a slide the best is 40.0 %."
     )
     assert "One seed was trained" in said("scores", seen=seen.assign(n_seeds=1), blind=blind)
@@ -92,14 +92,14 @@ def test_the_best_stands_beside_what_is_answered_without_a_slide():
 def test_rows_are_named_by_method_and_k():
     index = pd.MultiIndex.from_tuples([("all", 0), ("text_only", 0), ("tcssa", 8)], names=["method", "k"])
     table = sentences.by_run(pd.DataFrame({"evidence": ["1.0", "2.0", "3.0"]}, index=index))
-    assert table.index.tolist() == ["all tiles", "text only", "tcssa (k = 8)"] and table.columns.name == "method"
+    assert table.index.tolist() == ["all tiles", "text only", "TC-SSA (k = 8)"] and table.columns.name == "method"
 
 
 def test_a_kind_in_which_a_method_loses_to_its_floor_is_named():
     lost = pairs(verdict="below", difference=-0.3).assign(group="composition")
     text = said("kinds", seen=scored().query("k > 0"), groups=["evidence", "composition"], floors=lost)
-    assert "On evidence the best is tcssa (k = 8) 61.0 % (52.0 to 67.0);" in text
-    assert "on composition tcssa (k = 8) is **below its floor** text only, by -30.0 points" in text
+    assert "On evidence the best is TC-SSA (k = 8) 61.0 % (52.0 to 67.0);" in text
+    assert "on composition TC-SSA (k = 8) is **below its floor** text only, by -30.0 points" in text
     few = said(
         "kinds", seen=scored().query("k > 0"), groups=["evidence", "composition"], floors=lost.assign(n_pairs=50)
     )
@@ -114,9 +114,9 @@ def test_recall_is_said_beside_chance_and_the_best_heuristic():
     table = pd.DataFrame(rows, columns=["method", "k", "seed", "recall", "chance"])
     text = said("selection", table=table, truth="truth.csv")
     assert text.startswith(
-        "**Best is tcssa (k = 8), which keeps 55.0 % of the planted tiles**, where as many at random"
+        "**Best is TC-SSA (k = 8), which keeps 55.0 % of the planted tiles**, where as many at random"
     )
-    assert text.endswith("Of the heuristics norm (k = 8) keeps most, 8.0 % (chance 6.0 %).")
+    assert text.endswith("Of the heuristics largest norm (k = 8) keeps most, 8.0 % (chance 6.0 %).")
     easy = said("selection", table=table.replace({0.08: 0.7}), truth="truth.csv")
     assert easy.endswith("70.0 % (chance 6.0 %): **more than any method here**, so that this evidence can be found "
                          "without learning.")  # fmt: skip

@@ -23,19 +23,21 @@ def test_a_case_shows_planted_and_kept_tiles_a_scale_bar_and_the_crops_by_rank()
     whole, first, second = closed(cases.case_sheet(case(picture=picture))).axes
     planted, kept = whole.collections
     assert squares(planted) == [(x, y, 64.5, 64.5) for x, y in COORDS[[0, 1]].tolist()]
-    assert squares(kept) == [(x, y, 64.5, 64.5) for x, y in COORDS[[1, 4]].tolist()]
+    inset = 0.12 * 64.5  # a kept tile's frame lies within that of a planted one
+    within = [(round(x + inset, 2), round(y + inset, 2), *[round(64.5 - 2 * inset, 2)] * 2) for x, y in COORDS[[1, 4]]]
+    assert squares(kept) == within
     assert (hex_of(planted.get_edgecolor()), hex_of(kept.get_edgecolor())) == (BLUE, ORANGE)
     (bar,) = whole.lines
-    assert np.ptp(bar.get_xdata()) == 100 / 0.5 and whole.texts[0].get_text() == "100 µm"
-    assert (first.get_title(), second.get_title()) == ("1: 2.50", "2")
-    assert hex_of([first.spines["top"].get_edgecolor()]) == BLUE and second.texts[0].get_text() == "token\n4"
+    assert np.ptp(bar.get_xdata()) == 100 / 0.5 and [text.get_text() for text in whole.texts] == ["1", "2", "100 µm"]
+    assert (first.get_title(), second.get_title()) == ("1: 2.50, planted", "2")
+    assert hex_of([first.spines["top"].get_edgecolor()]) == ORANGE and second.texts[0].get_text() == "token\n4"
 
 
 def test_cases_below_each_other_have_their_titles_and_say_what_frames_mean():
     picture = Picture(np.zeros((30, 50, 3), np.uint8), 1000.0, 64.5, 0.5)
     drawn = closed(cases.case_sheets({"one": case(picture=picture), "two": case(picture=picture)}))
     assert [part.get_suptitle() for part in drawn.subfigs] == ["one", "two"]
-    assert [legend(part.axes[0]) for part in drawn.subfigs] == [["planted", "kept"]] * 2
+    assert [legend(part.axes[0]) for part in drawn.subfigs] == [["planted", "kept, with its rank"]] * 2
     assert [len(part.axes) for part in drawn.subfigs] == [3, 3]
 
 

@@ -26,7 +26,12 @@ DUELS = pd.DataFrame(
 
 
 @pytest.mark.parametrize(
-    ("row", "name"), [(0, "tcssa, k = 8\n− locpath, k = 16"), (1, "tcssa, k = 8\n− all"), (2, "all\n− locpath, k = 16")]
+    ("row", "name"),
+    [
+        (0, "TC-SSA (k = 8)\n− LoC-Path-style (k = 16)"),
+        (1, "TC-SSA (k = 8)\n− all tiles"),
+        (2, "all tiles\n− LoC-Path-style (k = 16)"),
+    ],
 )
 def test_a_pairing_is_named_by_both_runs(row, name):
     assert pairs.pair_name([*DUELS.itertuples()][row]) == name
@@ -102,8 +107,8 @@ COSTS = pd.DataFrame(
 
 def test_accuracy_is_the_median_of_seeds_at_their_mean_operations():
     ax = pairs.accuracy_by_operations(fresh(), SCORES, COSTS, title="finding")
-    assert named(ax) == ["tcssa", "text only"] and ax.get_title() == "finding"
-    assert centres(ax, "tcssa") == [(3.1, 58), (11.7, 66)] and centres(ax, "text only") == [(1.4, 39.5)]
+    assert named(ax) == ["TC-SSA", "text only"] and ax.get_title() == "finding"
+    assert centres(ax, "TC-SSA") == [(3.1, 58), (11.7, 66)] and centres(ax, "text only") == [(1.4, 39.5)]
     assert titles(ax) == ("operations an answer (GFLOP)", "accuracy (%)")
     assert ax.get_xscale() == "log" and outside(ax) == []
     assert {2: "2", 5: "5", 10: "10"}.items() <= dict(ticks(ax.xaxis)).items()
@@ -111,7 +116,7 @@ def test_accuracy_is_the_median_of_seeds_at_their_mean_operations():
 
 def test_its_bar_is_the_range_of_seeds():
     ax = pairs.accuracy_by_operations(fresh(), SCORES, COSTS, title="")
-    assert intervals(ax, "tcssa") == [(3.1, 57, 61), (11.7, 66, 66)] and intervals(ax, "text only") == [(1.4, 37, 42)]
+    assert intervals(ax, "TC-SSA") == [(3.1, 57, 61), (11.7, 66, 66)] and intervals(ax, "text only") == [(1.4, 37, 42)]
 
 
 def test_every_compressor_has_a_line_of_its_own():

@@ -24,6 +24,7 @@ from read_back import (
     written,
 )  # fmt: skip
 
+from slidesieve.answers.names import run_name
 from slidesieve.answers.palette import DARK, GREY, METHODS
 from slidesieve.figures import scores
 from slidesieve.figures.style import GREEN, PALE, RED
@@ -44,7 +45,7 @@ ROWS = [
     ("all", 0, 2, 0.71, 0.6, 0.74),
     ("majority_option", 0, 0, 0.47, 0.15, 0.95),
 ]
-NAMES = ["tcssa, k = 8", "all", "tcssa, k = 16"]
+NAMES = ["TC-SSA (k = 8)", "all tiles", "TC-SSA (k = 16)"]
 
 
 def table(rows=ROWS) -> pd.DataFrame:
@@ -58,10 +59,14 @@ def scored(rows=ROWS, floors=FLOORS):
 
 @pytest.mark.parametrize(
     ("method", "k", "name"),
-    [("tcssa", 8, "tcssa, k = 8"), ("text_only", 0, "text only"), ("sparselearn_soft", 16, "sparselearn soft, k = 16")],
+    [
+        ("tcssa", 8, "TC-SSA (k = 8)"),
+        ("text_only", float("nan"), "text only"),
+        ("sparselearn_soft", 16, "SparseLearn, soft (k = 16)"),
+    ],
 )
 def test_a_run_is_named_by_its_method_and_its_k(method, k, name):
-    assert scores.run_name(method, k) == name
+    assert run_name(method, k) == name
 
 
 def test_a_methods_seeds_stand_on_its_row_in_per_cent():
@@ -79,7 +84,7 @@ def test_an_interval_reaches_from_its_low_to_its_high():
 
 def test_floors_are_lines_and_no_methods():
     ax = scored()
-    floors = [("floor: majority", 31), ("floor: majority option", 47), ("floor: longest option", 29)]
+    floors = [("floor: majority letter", 31), ("floor: majority option", 47), ("floor: longest option", 29)]
     assert rules(ax, "x") == floors and rules(ax, "y") == []
     assert not {"majority", "majority option", "longest option"} & set(names(ax.yaxis))
     styles = {curve(ax, label).get_linestyle() for label, _ in floors}
@@ -89,7 +94,7 @@ def test_floors_are_lines_and_no_methods():
 
 def test_a_floor_of_several_seeds_is_their_median():
     more = [("majority", 0, seed, share, 0.1, 0.9) for seed, share in ((1, 0.44), (2, 0.33))]
-    assert rules(scored([*ROWS, *more], ["majority"]), "x") == [("floor: majority", 33)]
+    assert rules(scored([*ROWS, *more], ["majority"]), "x") == [("floor: majority letter", 33)]
 
 
 def test_the_wrong_slide_is_a_hollow_square_on_its_methods_row():
@@ -108,7 +113,7 @@ def test_a_control_without_its_method_is_not_drawn():
 
 
 def test_methods_controls_and_floors_are_each_named_once():
-    floors = ["floor: majority", "floor: majority option", "floor: longest option"]
+    floors = ["floor: majority letter", "floor: majority option", "floor: longest option"]
     assert sorted(named(scored())) == sorted([*floors, "one seed, 95 % interval", "same model, another slide"])
     methods = [row for row in ROWS if "wrong" not in row[0]]
     assert "same model, another slide" not in named(scored(methods))
@@ -136,7 +141,7 @@ SELECTION = pd.DataFrame(
 
 def test_recall_is_a_bar_to_the_median_with_a_dot_for_each_seed():
     ax = scores.selection_recall(fresh(), SELECTION)
-    assert names(ax.yaxis) == ["tcssa, k = 8", "all", "tcssa, k = 16"]
+    assert names(ax.yaxis) == ["TC-SSA (k = 8)", "all tiles", "TC-SSA (k = 16)"]
     assert lying(ax) == [(0, 0, 34), (1, 0, 100), (2, 0, 57.5)]
     assert dots(ax, "o") == [[(34, 0), (39, 0), (31, 0)], [(100, 1)], [(57, 2), (58, 2)]]
     assert titles(ax) == ("recall of planted tiles (%)", "") and ax.yaxis_inverted()
@@ -200,7 +205,7 @@ AUCS = pd.DataFrame(
 
 def test_every_fold_is_a_dot_and_their_mean_a_bar():
     ax = scores.fold_aucs(fresh(), AUCS)
-    assert names(ax.yaxis) == ["all", "tcssa, k = 8", "mean, k = 4"]
+    assert names(ax.yaxis) == ["all tiles", "TC-SSA (k = 8)", "mean (k = 4)"]
     folds = [[(0.82, -0.2), (0.85, 0.2)], [(0.71, 0.8), (0.77, 1), (0.62, 1.2)], [(0.43, 2)]]
     assert [part for name in ("all", "tcssa", "mean") for part in dots(ax, METHODS[name].mark)] == folds
     means = [[(0.835, -0.35), (0.835, 0.35)], [(0.7, 0.65), (0.7, 1.35)], [(0.43, 1.65), (0.43, 2.35)]]
@@ -232,7 +237,7 @@ KINDS = pd.DataFrame(
 
 def test_kinds_of_a_run_stand_in_its_row_each_with_its_interval():
     (ax,) = closed(scores.kinds(KINDS, ["evidence", "composition"])).axes
-    assert names(ax.yaxis) == ["all", "tcssa, k = 8"] and ax.get_xlabel() == "accuracy (%)"
+    assert names(ax.yaxis) == ["all tiles", "TC-SSA (k = 8)"] and ax.get_xlabel() == "accuracy (%)"
     assert intervals(ax, "evidence, 95 % interval") == [(-0.24, 85, 94), (0.76, 50, 70)]
     assert centres(ax, "composition, 95 % interval") == [(80, 0.24), (70, 1.24)]
     markers = {container.get_label(): container.lines[0].get_marker() for container in ax.containers}

@@ -5,7 +5,7 @@ from pathlib import Path
 from flows.plan.stages import Stage
 from flows.report.cases import cases
 
-ROW = '1,"right, as others are",0.5,q1,s1,What is it?,A. a; B. b,A,A,B,C,A,B,\n'
+ROW = '1,"right, as most others are",0.5,q1,s1,What is it?,A. a; B. b,A,A,B,C,A,B,\n'
 RUNS = ["sparselearn (k = 8, seed 0)", "sparselearn (k = 8, seed 1)", "sparselearn_wrong_slide (k = 8, seed 0)"]
 RUNS += ["all (k = 0, seed 0)", "random (k = 8, seed 0)", "mean (k = 8, seed 0)"]
 HEAD = ",".join(["case,why,others,ID,slide_id,question,options,key", *(f'"{run}"' for run in RUNS)]) + "\n"
@@ -18,9 +18,9 @@ def test_answers_of_all_seeds_stand_together_and_controls_are_left_out(tmp_path)
     (made / "cases.csv").write_text(HEAD + ROW)
     stage = Stage("78_show_cases", Path("78_show_cases.ipynb"), str(made), {})
     (case,) = cases([stage], report)
-    assert case["picture"] == "" and case["options"] == ["A. a", "B. b"] and case["why"] == "right, as others are"
+    assert case["picture"] == "" and case["options"] == ["A. a", "B. b"] and case["why"] == "right, as most others are"
     assert [(a["method"], a["said"]) for a in case["answers"]] == [
-        ("SparseLearn, k = 8", ["A", "B"]), ("all tiles", ["A"]), ("random, k = 8", ["B"]),
+        ("SparseLearn (k = 8)", ["A", "B"]), ("all tiles", ["A"]), ("random (k = 8)", ["B"]),
     ]  # fmt: skip
     (made / "case_01.jpg").write_bytes(b"jpg")
     assert cases([stage], report)[0]["picture"] == "case_01.jpg" and (report / "case_01.jpg").read_bytes() == b"jpg"
@@ -38,8 +38,8 @@ def test_where_a_floor_is_right_and_the_method_wrong_it_is_said_and_stands_open(
     found = cases([Stage("78_show_cases", Path("78_show_cases.ipynb"), str(made), {})], report)
     assert [case["lost"] for case in found] == [
         "",
-        "SparseLearn, k = 8 loses here: random, k = 8 and mean, k = 8, which are floors, are right.",
-        "SparseLearn, k = 8 loses here: random, k = 8, which is a floor, is right.",
+        "SparseLearn (k = 8) is wrong here, where floors answered rightly: random (k = 8), mean (k = 8).",
+        "SparseLearn (k = 8) is wrong here, where a floor answered rightly: random (k = 8).",
         "",
     ]
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from flows.plan.stages import Stage
-from flows.report.setting import command, commits, example, setting
+from flows.report.setting import OF_DRAWN, caution, command, commits, example, setting
 from slidesieve.provenance.files import ROOT
 
 ANSWERS = ROOT / "notebooks" / "60_answer_questions.ipynb"
@@ -30,8 +30,27 @@ def test_cohort_tiles_tokens_and_versions(tmp_path):
     told = dict(setting([cut, answered(tmp_path)]))
     assert told["Cohort"].endswith("m.csv: 3 slides of 2 patients (2 train, 1 test)")
     assert told["Tiles"] == "224 px at 0.5 µm a pixel: 112 µm a side" and told["Language model"] == "org/model"
-    assert told["Tokens"] == "random hands on 8 of 1000 a slide on average, 1 in 125"
+    assert told["Tokens"] == "8 for 1000 tiles a slide on average, 1 in 125: random"
     assert told["Versions"] == "Python 3.12, torch 2; cpu" and told["Commit"] == "abc (1 of 2 stages)"
+
+
+def test_drawn_slides_are_said_to_be_drawn_and_real_ones_are_not(tmp_path):
+    stage = answered(tmp_path)
+    assert caution([stage]) == "" and caution([]) == ""
+    drawn = (ROOT / "data_manifest.csv").read_text(encoding="utf-8")
+    (tmp_path / "m.csv").write_text(drawn, encoding="utf-8")
+    assert caution([stage]) == OF_DRAWN
+    head, first, rest = drawn.split("\n", 2)
+    (tmp_path / "m.csv").write_text("\n".join([head, first.replace("slidesieve.synthetic", "TCGA"), rest]))
+    assert caution([stage]) == ""
+
+
+def test_methods_of_one_ratio_stand_together(tmp_path):
+    first, other = answered(tmp_path / "a"), answered(tmp_path / "b")
+    for stage, rows in ((first, "128.0,8.0,kmeans"), (other, "128.0,8.0,sparselearn")):
+        (Path(stage.out_dir) / "costs.csv").write_text(f"n_tiles,visual_tokens,method\n{rows}\n")
+    told = dict(setting([first, other]))["Tokens"]
+    assert told == "8 for 128 tiles a slide on average, 1 in 16: k-means, SparseLearn"
 
 
 def test_a_question_for_example_with_its_options_and_key(tmp_path):

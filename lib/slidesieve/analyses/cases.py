@@ -23,10 +23,10 @@ from slidesieve.slides.pixels import iter_tiles
 from slidesieve.slides.slide import open_slide, view_at
 
 KINDS = {
-    "right, where others are not": (True, True),
-    "right, as others are": (True, False),
-    "wrong, where others are right": (False, False),
-    "wrong, as others are": (False, True),
+    "right, where most others are wrong": (True, True),
+    "right, as most others are": (True, False),
+    "wrong, where most others are right": (False, False),
+    "wrong, as most others are": (False, True),
 }  # whether the run is right, and whether hard questions come first
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from slidesieve.answers.names import run_name
 from slidesieve.evaluation.verdicts import readable
 from slidesieve.provenance.parameters import template_of
 from slidesieve.provenance.receipts import notebook_of
@@ -32,7 +33,7 @@ def fill(template: Path, sentence: str, **about: object) -> str:
     """Say the macro `sentence` of a template about tables and numbers; what it asks for and is not given raises."""
     environment = Environment(loader=FileSystemLoader(template.parent), undefined=StrictUndefined)
     environment.filters |= {"percent": percent, "points": points, "by": by}
-    environment.globals |= {"named": named}
+    environment.globals |= {"named": run_name}
     environment.filters |= {"percent_within": percent_within, "points_within": points_within}
     environment.tests["known"] = pd.notna
     said = getattr(environment.get_template(template.name).module, sentence)(**about)
@@ -73,22 +74,16 @@ def set_out(columns: Mapping[str, Iterable[object]]) -> pd.DataFrame:
     return table.set_index(first).rename_axis(index=None, columns=first)
 
 
-def named(method: str, k: int) -> str:
-    """Name a run: its method, and its k where it has one."""
-    name = "all tiles" if method == "all" else method.replace("_", " ")
-    return f"{name} (k = {k})" if k else name
-
-
 def by_run(table: pd.DataFrame) -> pd.DataFrame:
     """Name the rows of a table that is indexed by method and k, for reading."""
-    names = [named(*run) for run in table.index]
+    names = [run_name(*run) for run in table.index]
     return table.set_axis(names).rename_axis(index=None, columns="method")
 
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
     """Set out a table of pairings (`evaluation.pairs`) for reading: differences in points, and what may be said."""
-    names = [named(*run) for run in zip(table["method"], table["k"], strict=True)]
-    others = [named(*run) for run in zip(table["other"], table["other_k"], strict=True)]
+    names = [run_name(*run) for run in zip(table["method"], table["k"], strict=True)]
+    others = [run_name(*run) for run in zip(table["other"], table["other_k"], strict=True)]
     points = intervals(table, ("difference", "ci_low", "ci_high"), sign="+")
     return set_out({"method": names, "beside": others, "difference (points)": points, "verdict": readable(table)})
 

@@ -53,7 +53,9 @@ def _case_on(figure: Figure | SubFigure, case: CaseView, columns: int) -> None:
     for place, crop in enumerate(case.crops):
         small = figure.add_subplot(grid[place // columns, 5 + place % columns])
         score = "" if np.isnan(crop.score) else f": {crop.score:.2f}"
-        framed(small, crop.pixels, f"{crop.rank + 1}{score}", BLUE if crop.index in case.planted else ORANGE)
+        framed(small, crop.pixels, f"{crop.rank + 1}{score}", ORANGE)
+        if crop.index in case.planted:
+            small.set_title(f"{crop.rank + 1}{score}, planted", fontsize=7, color=BLUE, weight="bold")
         if crop.pixels is None:
             owner, colour = next((o, hue) for o, (hue, own) in _owned(case).items() if crop.index in own)
             words = f"{owner}\n{crop.index}".replace(": ", "\n")
@@ -65,11 +67,16 @@ def _on_slide(ax: Axes, case: CaseView) -> None:
     picture, side = case.picture, case.picture.tile_px0
     height = picture.image.shape[0] * picture.width_px0 / picture.image.shape[1]
     ax.imshow(picture.image, extent=(0, picture.width_px0, height, 0))
-    for index, colour, thick in ((case.planted, BLUE, 2.6), ([c.index for c in case.crops], ORANGE, 1.4)):
-        boxes = [Rectangle(tuple(case.coords[i]), side, side) for i in index]
-        ax.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=colour, linewidth=thick))
+    kept = [crop.index for crop in case.crops]
+    for index, colour, inset in ((case.planted, BLUE, 0.0), (kept, ORANGE, 0.12 * side)):  # one within the other
+        boxes = [Rectangle(tuple(case.coords[i] + inset), side - 2 * inset, side - 2 * inset) for i in index]
+        ax.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=colour, linewidth=2, clip_on=False))
+    for crop in case.crops:
+        x, y = case.coords[crop.index] + side / 2
+        rank = {"ha": "center", "va": "center", "fontsize": 6, "weight": "bold"}
+        ax.text(x, y, str(crop.rank + 1), **rank, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})
     scale_bar(ax, picture.width_px0, height, picture.mpp)
-    named = (("planted", BLUE, len(case.planted)), ("kept", ORANGE, len(case.crops)))
+    named = (("planted", BLUE, len(case.planted)), ("kept, with its rank", ORANGE, len(case.crops)))
     frames = [Patch(facecolor="none", edgecolor=colour, linewidth=2, label=name) for name, colour, n in named if n]
     ax.legend(handles=frames, frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0))
     ax.set_axis_off()

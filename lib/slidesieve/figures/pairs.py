@@ -9,12 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from slidesieve.answers.names import called, run_name
 from slidesieve.figures.style import GREY, clean, interval, legend_below, method_looks, panels, told_apart
 
 
 def pair_name(row) -> str:
-    """Name a pairing in a figure: "tcssa, k = 8\\n− locpath, k = 16"."""
-    return f"{_run(row.method, row.k)}\n− {_run(row.other, row.other_k)}"
+    """Name a pairing in a figure: "TC-SSA (k = 8)\\n− LoC-Path-style (k = 16)"."""
+    return f"{run_name(row.method, row.k)}\n− {run_name(row.other, row.other_k)}"
 
 
 def differences(ax: Axes, table: pd.DataFrame, *, title: str) -> Axes:
@@ -65,7 +66,7 @@ def accuracy_by_operations(ax: Axes, scores: pd.DataFrame, costs: pd.DataFrame, 
         runs = joined[joined["method"] == method]
         seeds = runs.groupby("k").agg(tflops=("tflops", "mean"), low=("accuracy", "min"), high=("accuracy", "max"))
         middle = runs.groupby("k")["accuracy"].median()
-        how = {"marker": look.marker, "linewidth": 1.2, "label": method.replace("_", " "), **look.line}
+        how = {"marker": look.marker, "linewidth": 1.2, "label": called(method), **look.line}
         place, low, high = 1000 * seeds["tflops"], 100 * seeds["low"], 100 * seeds["high"]
         interval(ax, place, low, high, value=100 * middle, axis="y", fmt="", **how)
     ax.set(title=title, xlabel="operations an answer (GFLOP)", ylabel="accuracy (%)", xscale="log")
@@ -73,7 +74,3 @@ def accuracy_by_operations(ax: Axes, scores: pd.DataFrame, costs: pd.DataFrame, 
     ax.xaxis.set_major_formatter("{x:g}")
     ax.minorticks_off()
     return clean(ax)
-
-
-def _run(method: str, k: int) -> str:
-    return f"{method}, k = {k}" if k else method

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from slidesieve.answers.names import called, run_name
 from slidesieve.answers.palette import DARK, GREY, ink_of
 from slidesieve.figures import style
 from slidesieve.figures.style import (
@@ -26,11 +27,6 @@ from slidesieve.figures.style import (
 METRICS = {"auroc": "AUROC", "balanced_accuracy": "balanced accuracy", "kappa": "quadratic kappa"}
 
 
-def run_name(method: str, k: int) -> str:
-    """Name a run in a figure: its method, and its k where it has one."""
-    return f"{method.replace('_', ' ')}, k = {k}" if k else method.replace("_", " ")
-
-
 def all_scores(scores: pd.DataFrame, panels: Mapping[str, str], *, floors: Sequence[str], of: str) -> Figure:
     """Draw a panel of `method_scores` for each group; `panels` maps a panel's title to its group."""
     rows = scores[~scores["method"].isin(floors) & ~scores["method"].str.endswith("_wrong_slide")]
@@ -38,6 +34,9 @@ def all_scores(scores: pd.DataFrame, panels: Mapping[str, str], *, floors: Seque
     drawn, axes = style.panels(len(panels), height=height)
     for ax, (title, group) in zip(axes, panels.items(), strict=True):
         method_scores(ax, scores[scores["group"] == group], floors=floors, title=title, of=of)
+        ax.tick_params(labelbottom=True)
+    for ax in axes[: -style.COLUMNS]:  # one word for a column, below its last panel
+        ax.set_xlabel("")
     style.legend_below(drawn)
     return drawn
 
@@ -65,7 +64,7 @@ def all_soft_and_hard(pairs: pd.DataFrame) -> Figure:
     runs = pairs.groupby(["method", "k"], sort=False)
     drawn, axes = style.panels(len(runs), width=6)
     for ax, (run, part) in zip(axes, runs, strict=True):
-        soft_and_hard(ax, part).set_title(run_name(*run), pad=24)
+        soft_and_hard(ax, part).set_title(run_name(*run), loc="left", pad=24)
     return drawn
 
 
@@ -98,7 +97,7 @@ def method_scores(ax: Axes, scores: pd.DataFrame, *, floors: Sequence[str], titl
         value = scores.loc[scores["method"] == name, "accuracy"].median()
         if np.isnan(value):  # a floor that this cohort has not
             continue
-        ax.axvline(100 * value, **look.line, linewidth=1.2, label=f"floor: {name.replace('_', ' ')}")
+        ax.axvline(100 * value, **look.line, linewidth=1.2, label=f"floor: {called(name)}")
     for place, part in _lines(shown, names):
         offset = place + np.linspace(-0.12, 0.12, len(part)) * (len(part) > 1)
         low, value, high = (100 * part[column] for column in ("ci_low", "accuracy", "ci_high"))

@@ -22,6 +22,7 @@ CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 PALE = "#D9D9D9"
 DPI = 130
 SHOWN = 88  # px an inch of a figure, in a notebook and on its page
+COLUMNS = 3  # of panels
 MOST_PANELS = 6  # that are said one by one
 LINE_STYLES = ("--", ":", "-.")
 SHADES = (("", 0.0), ("white", 0.45), ("black", 0.4))  # of one method's variants: mixed with what, how much
@@ -118,7 +119,7 @@ def interval(
 
 
 def panels(
-    n: int, *, columns: int = 3, width: float = 4.2, height: float = 3.2, sharex: bool = True, sharey: bool = True
+    n: int, *, columns: int = COLUMNS, width: float = 4.2, height: float = 3.2, sharex: bool = True, sharey: bool = True
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure with n panels in rows of `columns`, each width x height inches, sharing their axes."""
     columns = min(columns, n)
