@@ -42,6 +42,7 @@ TABLES = ("scores.csv", "over_seeds.csv", "best_rival.csv", "best_floor.csv", "s
 TABLES += ("open_scores.csv",)
 BACK = '<p class="small"><a href="../index.html">back to the report</a></p>'
 NEVER_RAN = "never ran"  # a receipt's word for what has none
+MOST_REASONS = 3  # told of a stage; its log has all
 SHOWN = 88 / 130  # px of a page for a pixel of a figure: as notebooks show them
 WHEN = "%d %B %Y, %H:%M %Z"
 
@@ -157,7 +158,10 @@ def _why(outcome: Outcome) -> str:
     if outcome.error:
         return " ".join(places.without_places(outcome.error).partition("\nlast log lines")[0].split())
     reasons = ["first run" if reason == NEVER_RAN else reason for reason in outcome.reasons]
-    return "; ".join(reasons) or ("up to date" if outcome.status == "skipped" else "")
+    more = f"; and {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
+    return "; ".join(reason.partition(" (code of")[0] for reason in reasons[:MOST_REASONS]) + more or (
+        "up to date" if outcome.status == "skipped" else ""
+    )
 
 
 def _receipt(stage: Stage) -> dict | None:

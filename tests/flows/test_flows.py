@@ -194,7 +194,7 @@ def test_an_experiment_end_to_end(no_server, graph, tmp_path, capsys):
 
     code, told, _ = go(graph())
     assert code == 0
-    assert told["c"] == ("ran", "did not finish last time") and told["e"] == ("ran", "never ran")
+    assert told["c"] == ("ran", "did not finish last time") and told["e"] == ("ran", "first run")
     assert all(told[id] == ("skipped", "up to date") for id in "abd")
 
     code, told, text = go(graph())
