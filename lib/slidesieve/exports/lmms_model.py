@@ -66,7 +66,8 @@ class SlideSieve(lmms):
         Raises ValueError for requests that are not a whole question as its document has it: with examples, with a
         system prompt, or with options in another form than the model is asked for.
         """
-        asked = {request.args[3:6]: request.args[0] for request in requests}
+        in_order = sorted(requests, key=lambda request: (*request.args[4:6], request.args[3]))  # as stage 60 asked
+        asked = {request.args[3:6]: request.args[0] for request in in_order}
         docs = {key: self.task_dict[task][split][i] for key in asked for i, task, split in [key]}
         questions = {key: _question(str(n), doc) for n, (key, doc) in enumerate(docs.items())}
         for key, question in questions.items():
