@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from shared_data import INPUTS, SHARED
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from slidesieve.synthetic.atlas import draw_atlas
@@ -15,9 +16,13 @@ os.environ.setdefault("NUMBA_OPT", "0")  # UMAP is compiled in less time, and it
 
 
 def pytest_collection_modifyitems(items):
-    """Files with slow tests go first: at the end one worker would wait for them."""
+    """Files with slow tests go first: at the end one worker would wait for them. Without real data its tests skip."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+    absent = [str(folder) for folder in (SHARED, INPUTS) if not folder.exists()]
+    for item in items if absent else ():
+        if item.get_closest_marker("shared"):
+            item.add_marker(pytest.mark.skip(reason=f"no {', '.join(absent)}: set DATA_SHARED to the real test data"))
 
 
 @pytest.fixture(scope="session")
