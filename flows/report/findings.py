@@ -113,9 +113,9 @@ def _higher_floors(scores: Sequence[Row], own: Row, known: str) -> str:
 
 def _everything(best: Row, everything: Row) -> str:
     """What all tiles answer, and how far that is from the best method; no verdict is made of these two."""
-    points = 100 * (_accuracy(everything) - _accuracy(best))
-    way = "more" if points >= 0 else "less"
-    return f"all tiles answer {percent(everything['accuracy'])}, {abs(points):.1f} points {way}"
+    ahead = 100 * (_accuracy(everything) - _accuracy(best))
+    way = "more" if ahead >= 0 else "less"
+    return f"all tiles answer {percent(everything['accuracy'])}, {abs(ahead):.1f} points {way}"
 
 
 def _once(lost: Sequence[Loss]) -> list[Loss]:
