@@ -10,6 +10,7 @@ from flows.plan.notebooks import NOTEBOOKS
 from flows.report.folder import swapped_in
 from flows.report.index import rendered
 from flows.report.words import drawn
+from slidesieve.answers.names import called, run_name
 from slidesieve.compressors.registry import FLOORS
 from slidesieve.provenance.files import written_whole
 from slidesieve.provenance.parameters import read_parameters
@@ -64,8 +65,8 @@ def _pair(before, after, table) -> dict[str, object]:
     from slidesieve.experiments import history, settings
 
     told = settings.compare_settings(before, after)
-    rows = [row | {"name": settings.run_name(row["method"], row["k"])} for row in table.to_dict("records")]
-    known = [_score(row, settings.run_name) for row in rows if row["difference"] == row["difference"]]
+    rows = [row | {"name": run_name(row["method"], row["k"])} for row in table.to_dict("records")]
+    known = [_score(row) for row in rows if row["difference"] == row["difference"]]
     names = dict.fromkeys(row["group"] for row in known)
     groups = [
         {"name": name, "rows": (own := [row for row in known if row["group"] == name]), "most": _most(own)}
@@ -84,8 +85,8 @@ def _pair(before, after, table) -> dict[str, object]:
     }
 
 
-def _score(row: dict, named) -> dict[str, object]:
-    other = named(row["method_before"], row["k_before"])
+def _score(row: dict) -> dict[str, object]:
+    other = run_name(row["method_before"], row["k_before"])
     return row | {
         "other": other if other != row["name"] else "",
         "floor": row["method"].startswith(FLOORS),
@@ -102,9 +103,10 @@ def _most(rows: list[dict]) -> float:
 def _run(row: dict) -> dict[str, object]:
     from slidesieve.experiments.history import FLOORS as BESIDE
 
-    floors = {name.replace("_", " "): row[name] for name in BESIDE}
+    floors = {called(name): row[name] for name in BESIDE}
     known = ", ".join(f"{name} {100 * value:.1f}" for name, value in floors.items() if value == value)
     return row | {
+        "name": run_name(row["method"], row["k"]),
         "floors": known,
         "floor": row["method"].startswith(FLOORS),
         "judged": row["difference"] == row["difference"],

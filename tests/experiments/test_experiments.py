@@ -132,7 +132,7 @@ def test_other_questions_and_other_coverage_are_refused_with_the_reason(tmp_path
     assert "they cover 1.000 and 0.9" in of(covered, "random")["refused"]
     said = sentences(covered[covered["group"] == "all"])
     assert len(said) == 1 and said[0].startswith(
-        "Not compared: sparselearn (k = 7), random (k = 7), text_only: they cover"
+        "Not compared: SparseLearn (k = 7), random (k = 7), text only: they cover"
     )
 
 
@@ -157,7 +157,7 @@ def test_named_methods_meet_at_the_same_k_or_where_one_has_none(five):
     assert of(table, "sparselearn")["difference"] == pytest.approx(
         own - a.answers[a.answers["method"] == "random"]["correct"].mean()
     )
-    assert "sparselearn (k = 7) is above random (k = 7) of a: " in sentences(table[table["group"] == "all"])[0]
+    assert "SparseLearn (k = 7) is above random (k = 7) of a: " in sentences(table[table["group"] == "all"])[0]
     with pytest.raises(ValueError, match="b has no method 'tcssa'; it has sparselearn, random, text_only"):
         pairs_of(a, b, [("random", "tcssa")])
 
@@ -174,7 +174,7 @@ def test_settings_that_differ_stand_in_words_and_the_rest_is_counted(tmp_path, f
     (b / "60_answer_questions/random_k7_s1/receipt.json").write_text(json.dumps(receipt))
     told = compare_settings(*read(a, b))
     rows = {row.what: row[1:] for row in told.differing}
-    assert rows["methods that the other has not"] == ("", "none", "kmeans (k = 7)")
+    assert rows["methods that the other has not"] == ("", "none", "k-means (k = 7)")
     assert rows["steps"] == ("60_answer_questions (random_k7_s1)", "200", "300")
     assert rows["code"][0] == "2 definitions that results depend on: models.vlm.VLM, training.loop.fit"
     assert rows["code"][2] == "abc123" and rows["torch"] == ("", "2.13.0", "2.13.0, 2.14.0")
@@ -250,9 +250,9 @@ def test_a_history_looks_past_experiments_that_lack_the_method_or_asked_another_
     (heading, said), (second, nothing) = moved(table)
     assert heading.startswith("c (2026-11-04), the newest of 3 experiments on question file ")
     gained = 100 * newest.loc["sparselearn", "difference"]
-    assert said[0].startswith("sparselearn (k = 7) is above a in these runs: ") and f"{gained:+.1f} points" in said[0]
+    assert said[0].startswith("SparseLearn (k = 7) is above a in these runs: ") and f"{gained:+.1f} points" in said[0]
     assert (
-        "New: kmeans (k = 7)." in said
+        "New: k-means (k = 7)." in said
         and "The same answers are right as before, of random (k = 7): the difference is 0." in said
     )
     assert second.startswith("other (2026-11-03), the only experiment") and nothing[0].startswith(

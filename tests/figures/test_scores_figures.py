@@ -92,6 +92,14 @@ def test_floors_are_lines_and_no_methods():
     assert len(styles) == 3 and [curve(ax, label).get_color() for label, _ in floors] == inks
 
 
+def test_floors_that_would_hide_each_other_share_the_height():
+    near = [("majority", 0, 0, 0.31, 0, 1), ("longest_option", 0, 0, 0.305, 0, 1), ("majority_option", 0, 0, 0.4, 0, 1)]
+    ax = scored([ROWS[0], *near])
+    reach = {label: tuple(curve(ax, f"floor: {label}").get_ydata()) for label in ("majority letter", "longest option")}
+    assert reach == {"majority letter": (0, 0.5), "longest option": (0.5, 1)}
+    assert tuple(curve(ax, "floor: majority option").get_ydata()) == (0, 1)
+
+
 def test_a_floor_of_several_seeds_is_their_median():
     more = [("majority", 0, seed, share, 0.1, 0.9) for seed, share in ((1, 0.44), (2, 0.33))]
     assert rules(scored([*ROWS, *more], ["majority"]), "x") == [("floor: majority letter", 33)]

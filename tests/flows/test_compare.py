@@ -60,7 +60,7 @@ def test_named_experiments_are_compared_with_the_first_and_what_may_not_be_is_re
     refused = [row for row in table if row["experiment"] == "other"]
     assert all("two benchmarks" in row["refused"] and row["difference"] == row["verdict"] == "" for row in refused)
     page = (tmp_path / "out/compare.html").read_text()
-    assert "lr" in page and "Not compared: sparselearn (k = 7), random (k = 7), text_only: they are of two" in page
+    assert "lr" in page and "Not compared: SparseLearn (k = 7), random (k = 7), text only: they are of two" in page
     more = compare(*words[:2], "--pair", "random,sparselearn", "--out", tmp_path / "out")
     assert more.exit_code == 0 and "is above random (k = 7) of w1" in more.stdout
     assert {row["experiment"] for row in rows_of(tmp_path / "out/compare.csv")} == {"w2"}  # ours is written anew

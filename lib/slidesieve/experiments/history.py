@@ -9,12 +9,13 @@ from itertools import pairwise
 
 import pandas as pd
 
+from slidesieve.answers.names import run_name
 from slidesieve.datasets.versions import UNKNOWN
 from slidesieve.evaluation.floors import WITHOUT_A_MODEL
 from slidesieve.evaluation.verdicts import SEEDS, THESE_RUNS, UNTOLD
 from slidesieve.experiments.beside import ALL, Pair, beside, runs_of
 from slidesieve.experiments.found import Experiment
-from slidesieve.experiments.settings import code_of, run_name
+from slidesieve.experiments.settings import code_of
 
 FLOORS = ("text_only", "wrong_slide", "random", "mean", "majority")
 BESIDE = [

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 from typing import NamedTuple
 
-import pandas as pd
-
 from slidesieve.answers.controls import is_control
+from slidesieve.answers.names import run_name
 from slidesieve.experiments.found import COMPARED, Experiment
 from slidesieve.provenance.code_reach import by_meaning
 
@@ -192,11 +191,6 @@ def _environment(experiment: Experiment) -> dict[str, str]:
         for name, value in own.items():
             found.setdefault(name, set()).add(str(value))
     return {name: ", ".join(sorted(values)) for name, values in found.items()}
-
-
-def run_name(method: str, k: int) -> str:
-    """`sparselearn (k = 8)`, or the name alone of a method without a k."""
-    return f"{method} (k = {k})" if k and not pd.isna(k) else str(method)
 
 
 def _said(value: object) -> str:

@@ -24,6 +24,7 @@ from slidesieve.figures.style import (
     shortened,
 )
 
+NEAR = 0.7  # per cent: lines of floors that are as near would hide each other
 METRICS = {"auroc": "AUROC", "balanced_accuracy": "balanced accuracy", "kappa": "quadratic kappa"}
 
 
@@ -88,16 +89,19 @@ def all_aucs(aucs: pd.DataFrame, groups: Sequence[str]) -> Figure:
 def method_scores(ax: Axes, scores: pd.DataFrame, *, floors: Sequence[str], title: str, of: str = "one seed") -> Axes:
     """Draw one group's accuracies, a mark and 95 % interval for each row of a run (`of` says what that is).
 
-    Floors are vertical lines. A method's wrong-slide control stands on its line as a hollow square of its colour.
+    Floors are vertical lines; where several would lie on each other, each has a stretch of its own. A method's
+    wrong-slide control stands on its line as a hollow square of its colour.
     """
     is_floor, control = scores["method"].isin(floors), scores["method"].str.endswith("_wrong_slide")
     shown, controls = scores[~is_floor & ~control], scores[control]
     names = list(dict.fromkeys(map(run_name, shown["method"], shown["k"])))
+    values = {name: scores.loc[scores["method"] == name, "accuracy"].median() for name in floors}
+    values = {name: 100 * value for name, value in values.items() if not np.isnan(value)}
     for name, look in floor_looks(floors).items():
-        value = scores.loc[scores["method"] == name, "accuracy"].median()
-        if np.isnan(value):  # a floor that this cohort has not
-            continue
-        ax.axvline(100 * value, **look.line, linewidth=1.2, label=f"floor: {called(name)}")
+        if name in values:  # else this cohort has no such floor
+            low, high = _stretch(name, values)
+            label = f"floor: {called(name)}"
+            ax.axvline(values[name], low, high, **look.line, linewidth=1.2, label=label)
     for place, part in _lines(shown, names):
         offset = place + np.linspace(-0.12, 0.12, len(part)) * (len(part) > 1)
         low, value, high = (100 * part[column] for column in ("ci_low", "accuracy", "ci_high"))
@@ -213,6 +217,12 @@ def _lines(table: pd.DataFrame, names: list[str]) -> list[tuple[int, pd.DataFram
     """Return (place, rows) of each named run that the table has, in the order of `names`."""
     name = pd.Series(list(map(run_name, table["method"], table["k"])), index=table.index, dtype=object)
     return [(place, table[name == wanted]) for place, wanted in enumerate(names) if (name == wanted).any()]
+
+
+def _stretch(name: str, values: Mapping[str, float]) -> tuple[float, float]:
+    """Return from where to where a floor's line goes, in shares of the panel's height."""
+    near = [other for other, value in values.items() if abs(value - values[name]) < NEAR]
+    return near.index(name) / len(near), (near.index(name) + 1) / len(near)
 
 
 def _runs(table: pd.DataFrame) -> int:
