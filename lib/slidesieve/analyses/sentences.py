@@ -3,7 +3,7 @@
 A template (Jinja2) lies beside its notebook and holds a macro for each sentence. A line's end in it is a space, and no
 space stands before a closing mark, so that each case may have lines of its own. It may ask `share | percent`,
 `difference | points`, either with its interval (`share | percent_within(low, high)`), `table | by("column", ...)`,
-`named(method, k)` and `number is known` (not nan).
+`named(method, k)`, `called(method)` and `number is known` (not nan).
 """
 
 import re
@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
+from IPython.display import Markdown
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pandas.io.formats.style import Styler
 
-from slidesieve.answers.names import run_name
+from slidesieve.answers.names import called, run_name
 from slidesieve.evaluation.verdicts import readable
 from slidesieve.provenance.parameters import template_of
 from slidesieve.provenance.receipts import notebook_of
@@ -33,7 +35,7 @@ def fill(template: Path, sentence: str, **about: object) -> str:
     """Say the macro `sentence` of a template about tables and numbers; what it asks for and is not given raises."""
     environment = Environment(loader=FileSystemLoader(template.parent), undefined=StrictUndefined)
     environment.filters |= {"percent": percent, "points": points, "by": by}
-    environment.globals |= {"named": run_name}
+    environment.globals |= {"named": run_name, "called": called}
     environment.filters |= {"percent_within": percent_within, "points_within": points_within}
     environment.tests["known"] = pd.notna
     said = getattr(environment.get_template(template.name).module, sentence)(**about)
@@ -72,6 +74,14 @@ def set_out(columns: Mapping[str, Iterable[object]]) -> pd.DataFrame:
     table = pd.DataFrame({title: list(cells) for title, cells in columns.items()})
     first = table.columns[0]
     return table.set_index(first).rename_axis(index=None, columns=first)
+
+
+def listed(table: pd.DataFrame, *, none: str = "None.") -> Styler | Markdown:
+    """A table of rows without names, for reading: words at the left, broken where they are long; `none` if empty."""
+    if not len(table):
+        return Markdown(none)
+    words = {"text-align": "left", "white-space": "normal"}
+    return table.style.format(escape="html", precision=3).set_properties(**words).hide()
 
 
 def by_run(table: pd.DataFrame) -> pd.DataFrame:
