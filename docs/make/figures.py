@@ -103,7 +103,7 @@ def league(scores: pd.DataFrame, costs: pd.DataFrame) -> Figure:
     for ax, (group, title) in zip(axes, GROUPS.items(), strict=False):
         part = told[told["group"] == group].set_index("method").reindex(order)
         dots(ax, part["accuracy"], part["ci_low"], part["ci_high"])
-        ax.set(title=title, xlabel="answered rightly (%)", xlim=(15, 97))
+        ax.set(title=title, xlabel="answered correctly (%)", xlim=(15, 97))
     own = costs.set_index("method")["tflops"].reindex(order)
     for place, (method, tflops) in enumerate(own.items()):
         colour, marker, _ = KIND_LOOKS[kind_of(method)]

@@ -40,7 +40,7 @@ def _lost(answers: list[dict[str, object]]) -> str:
     if not floors or mostly[0] or answers[0]["floor"]:
         return ""
     what = "a floor" if len(floors) == 1 else "floors"
-    return f"{answers[0]['method']} is wrong here, where {what} answered rightly: {', '.join(floors)}."
+    return f"{answers[0]['method']} is wrong here, where {what} answered correctly: {', '.join(floors)}."
 
 
 def _answers(row: dict[str, str]) -> list[dict[str, object]]:

@@ -10,6 +10,7 @@ Row = dict[str, str]
 SEEDS = 5  # fewer say nothing of a method
 WIDE = 0.10  # half an interval: wider tells little apart
 FEW = 30  # questions
+CLOSE = 0.1  # operations that are nearer are the same
 ALL, BROAD = "all", ("evidence", "coverage", "composition")
 
 
@@ -59,17 +60,18 @@ def findings(scores: Sequence[Row], rivals: Sequence[Row], floors: Sequence[Row]
     own_rivals, few = [row for row in (*rivals, *floors) if _of(row) == (ALL, best["method"], best["k"])], _few(best)
     told = any(row["verdict"].startswith(("above", "below")) for row in own_rivals)
     open_still = few and (int(best["n_questions"]) < FEW or not told)
-    rank = "has the most right" if open_still else "is the best"
+    rank = "is the best" if _seeds(best) >= SEEDS else "scored highest, in these runs,"
+    rank = "has the most right" if open_still else rank
     among = f"{rank} of the methods that choose or compress" if len(methods) > 1 else "is the one method here"
     said = [f"Too few to tell: {few}"] if open_still else []
     said += [
         f"{named(best)} {among}: {percent(best['accuracy'])} ({interval(best)}) of {best['n_questions']} questions "
-        f"about {best['n_slides']} slides are answered rightly{beside}."
+        f"about {best['n_slides']} slides are answered correctly{beside}."
     ]
     without = {} if int(best["n_questions"]) >= FEW else {"verdict": ""}  # of so few none stands
     rivals, floors = ([row | without for row in rows] for rows in (rivals, floors))
     said += _lead(best, methods, rivals)
-    said += _floor(best, floors) + _by_kind(best, floors) + _without_pairs(best, whole, floors)
+    said += _floor(best, floors) + _by_kind(best, scores, floors) + _without_pairs(best, whole, floors)
     lost = losses(scores, floors)
     own = [loss for loss in _once(lost) if (loss.method, loss.k) == (best["method"], best["k"]) and loss.group != ALL]
     said += [loss.said for loss in own[:4]]
@@ -103,12 +105,12 @@ def losses(scores: Sequence[Row], floors: Sequence[Row]) -> list[Loss]:
 
 
 def _higher_floors(scores: Sequence[Row], own: Row, known: str) -> str:
-    """Floors that stand above a method beside the known best one: "; above it are ...", or nothing."""
+    """Floors that stand above a method beside the known best one: "; higher are ... too", or nothing."""
     floors = [r for r in scores if r["group"] == own["group"] and kind_of(r["method"]) == FLOOR]
     floors = [r for r in floors if r["k"] in (own["k"], "", "0") and _accuracy(r) > _accuracy(own)]
     floors = [r for r in floors if r["method"] != known]
     told = [f"{called(r['method'])} ({percent(r['accuracy'])})" for r in sorted(floors, key=_accuracy, reverse=True)]
-    return f"; above it {'is' if len(told) == 1 else 'are'} {' and '.join(told)} too" if told else ""
+    return f"; higher {'is' if len(told) == 1 else 'are'} {' and '.join(told)} too" if told else ""
 
 
 def _everything(best: Row, everything: Row) -> str:
@@ -132,7 +134,7 @@ def _lead(best: Row, methods: Sequence[Row], rivals: Sequence[Row]) -> list[str]
     if not learned:
         return ["Nothing here has learnt what to keep."]
     if len(learned) == len(methods):
-        return ["No rival without training was run beside it, so whether learning pays here is not known."]
+        return ["No rival was run beside it, so whether learning to choose pays here is not known."]
     first = max(learned, key=_accuracy)
     row = next(
         (
@@ -149,7 +151,15 @@ def _lead(best: Row, methods: Sequence[Row], rivals: Sequence[Row]) -> list[str]
     )
     way = "above" if float(row["difference"]) >= 0 else "below"
     rival = called(row["other"]) + (f" (k = {row['other_k']})" if row["other_k"] != row["k"] else "")
-    return [f"{who} is {points(row)} {way} {rival}, the best rival without training: {_verdict(row)}."]
+    alone = row.get("n_rivals") == "1"
+    of = "the one rival that was run" if alone else "the best rival"
+    return [f"{who} is {points(row)} {way} {rival}, {of}: {_verdict(row)}{_cost(row)}."]
+
+
+def _cost(row: Row) -> str:
+    """What an answer costs beside the rival's, where it is more than a tenth apart; "" where it is not known."""
+    ratio = 1 / float(row.get("tflops_ratio") or "nan")
+    return f". An answer takes {ratio:.2g} times the rival's operations" if abs(ratio - 1) > CLOSE else ""
 
 
 def _floor(best: Row, floors: Sequence[Row]) -> list[str]:
@@ -165,11 +175,15 @@ def _floor(best: Row, floors: Sequence[Row]) -> list[str]:
     ]
 
 
-def _by_kind(best: Row, floors: Sequence[Row]) -> list[str]:
-    """The same for each broad kind of question in which it is above its best floor: one sum hides what it is of."""
-    own = [row for row in floors if (row["method"], row["k"]) == (best["method"], best["k"]) and row["group"] in BROAD]
-    return [
-        f"On {row['group']} alone it is {points(row)} above {called(row['other'])}, the best floor: {_verdict(row)}."
+def _by_kind(best: Row, scores: Sequence[Row], floors: Sequence[Row]) -> list[str]:
+    """What the sum is of, and the same for each broad kind of question in which it is above its best floor."""
+    run = (best["method"], best["k"])
+    parts = {row["group"]: row for row in scores if (row["method"], row["k"]) == run and row["group"] in BROAD}
+    own = [row for row in floors if (row["method"], row["k"]) == run and row["group"] in parts]
+    counted = " and ".join(f"{row['n_questions']} about {group}" for group, row in parts.items())
+    return ([f"All that is a sum of {counted}, which are told apart from here on."] if len(parts) > 1 else []) + [
+        f"On {row['group']} alone it answers {percent(parts[row['group']]['accuracy'])}, {points(row)} above "
+        f"{called(row['other'])}, the best floor: {_verdict(row)}."
         for row in own
         if row["difference"] and float(row["difference"]) >= 0
     ]
@@ -207,7 +221,7 @@ def _few(best: Row) -> str:
 
 
 def _doubts(best: Row, methods: Iterable[Row], few: str) -> list[str]:
-    said, seeds = [], int(best.get("n_seeds") or 1)
+    said, seeds = [], _seeds(best)
     if seeds < SEEDS:
         runs = "One seed was trained" if seeds == 1 else f"{seeds} seeds were trained"
         said.append(f"{runs}: another training may say otherwise, and verdicts on methods need {SEEDS}.")
@@ -216,6 +230,10 @@ def _doubts(best: Row, methods: Iterable[Row], few: str) -> list[str]:
     if least < 1:
         said.append(f"{percent(1 - least)} of the questions are about slides without features, and count as wrong.")
     return said
+
+
+def _seeds(row: Row) -> int:
+    return int(row.get("n_seeds") or 1)
 
 
 def _of(row: Row) -> tuple[str, str, str]:

@@ -121,8 +121,9 @@ def _verdict(row: dict[str, str]) -> dict[str, str]:
     return {
         "method": called(row["method"]),
         "k": row["k"],
-        "best without training": called(row["other"]) + other_k,
+        "best rival": called(row["other"]) + other_k,
         "at": "the same k" if row["matched_by"] == "k" else "no more operations",
+        "operations, of the rival's": f"{1 / float(row['tflops_ratio']):.2g} x" if row.get("tflops_ratio") else "",
         "difference (95 % interval)": "{} ({} to {})".format(*points) if len(points) == 3 else "".join(points[:1]),
         "verdict": row["verdict"],
     }

@@ -13,7 +13,7 @@ RATES = {"lr_projector": "projector", "lr_compressor": "compressor", "lr_lora": 
 
 
 def training_rows(stages: list[Stage]) -> list[dict[str, str]]:
-    """One row for each method and k: steps x slides a step of each part, the fewest to the most over its runs.
+    """One row for each method and k: steps × slides a step of each part, the fewest to the most over its runs.
 
     Beside them the peak learning rates on questions, which is where recipes that were tuned differ. An empty cell is a
     part that the method does not have, and ? one of which nothing is known so far.
@@ -26,9 +26,10 @@ def training_rows(stages: list[Stage]) -> list[dict[str, str]]:
             name = _name(stage, made)
             runs.setdefault(name, []).append(_parts(stage, made))
             rates.setdefault(name, _rates(next(_behind(stage, made), stage)))
+    parts = [part for part in PARTS if any(part in run for own in runs.values() for run in own)]
     return [
         {"method": method, "k": k, "runs": str(len(own))}
-        | {part: _range([run[part] for run in own if part in run]) for part in PARTS}
+        | {part: _range([run[part] for run in own if part in run]) for part in parts}
         | {"learning rates": rates[method, k]}
         for (method, k), own in runs.items()
     ]
@@ -41,7 +42,7 @@ def _name(answered: Stage, made: dict[str, Stage]) -> tuple[str, str]:
 
 
 def _parts(answered: Stage, made: dict[str, Stage]) -> dict[str, str]:
-    """Steps x slides a step of each part of one run's training."""
+    """Steps × slides a step of each part of one run's training."""
     chain = list(_behind(answered, made))
     return {_part(stage, of=chain[0]): _steps(stage) for stage in chain}
 
@@ -71,7 +72,7 @@ def _steps(stage: Stage) -> str:
         batches = sum(1 for _ in file) - 1
     accumulate = int(values.get("accumulate", 1))
     slides = next(int(values[name]) for name in BATCHES if name in values) * accumulate
-    return f"{-(-batches // accumulate)} x {slides}"
+    return f"{-(-batches // accumulate)} \N{MULTIPLICATION SIGN} {slides}"
 
 
 def _rates(tuned: Stage) -> str:

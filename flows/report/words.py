@@ -10,9 +10,9 @@ from slidesieve.compressors.registry import FLOORS, TRAINING_FREE
 LEARNED, UNTRAINED, EVERYTHING, FLOOR, CONTROL = "learned", "untrained", "everything", "floor", "control"
 KINDS = {
     LEARNED: "Methods: what to keep, or how to compress, is learnt",
-    UNTRAINED: "Rivals: nothing is learnt about what to keep",
+    UNTRAINED: "Rivals: a rule looks at the tiles and chooses or compresses; nothing of it is learnt",
     EVERYTHING: "All tiles: nothing is dropped",
-    FLOOR: "Floors: without a slide, or with one and nothing learnt of what to keep (random, mean)",
+    FLOOR: "Floors: no slide, or one whose tiles nothing looks at (random, every n-th, their mean)",
     CONTROL: "Controls: the same models, asked in another way",
 }
 
@@ -23,12 +23,14 @@ FIGURES = {
     "the same model asked about another slide.",
     "kinds_of_question.png": "Questions about evidence beside questions about composition. Compare rows within a "
     "colour: a method may be above the others in one and below them in the other.",
-    "head_to_head.png": "Method against method on the same questions. Intervals that leave zero out are told apart.",
-    "best_rival.png": "Each learned method less the best rival without training. Right of zero, learning has paid.",
+    "head_to_head.png": "Method against method on the same questions. Filled marks are told apart after correction for "
+    "the number of pairs; an interval that leaves zero out is not enough for that.",
+    "best_rival.png": "Each learned method less its best rival. Right of zero the learned one scored higher; filled "
+    "marks are told apart.",
     "accuracy_by_operations.png": "Accuracy against operations an answer, on a logarithmic axis. Better is up and "
-    "left. Of several seeds the median, and a bar from the least to the most.",
-    "soft_and_hard.png": "Soft selection, as in training, beside hard selection, as in use. Where soft is the higher, "
-    "accuracy is lost by dropping tiles. There are no intervals here.",
+    "left. Where there are several seeds: their median, and a bar from the least to the most.",
+    "soft_and_hard.png": "Soft selection, as in training, beside hard selection, as in use; the bar is the gap between "
+    "them, a dot of each a seed. There are no intervals here: small gaps may be chance.",
     "selection.png": "Share of the planted evidence that is kept: bars are medians over seeds, dots are seeds. The "
     "orange tick is what as many tiles at random keep.",
     "auc.png": "AUROC of the right option's probability, a dot a fold or seed.",

@@ -65,7 +65,7 @@ def test_verdicts_are_counted():
         "**Of 2 methods, each against the best of its floors: 1 above, 0 below, 1 not told apart.**"
     )
     duels = said("duels", table=pairs(), most=0, rows=2, unmatched=["a", "b"])
-    assert duels.startswith("**Of 2 pairs 1 are told apart** on all questions") and "more than 0" in duels
+    assert duels.startswith("**Of 2 pairs 1 is told apart** on all questions") and "more than 0" in duels
     assert duels.endswith("Not matched: a; b.")
 
 
@@ -78,7 +78,7 @@ def scored(n_seeds=5):
 def test_the_best_stands_beside_what_is_answered_without_a_slide():
     seen, blind = (scored().query(f"method {sign} 'majority'") for sign in ("!=", "=="))
     assert said("floors", blind=blind).startswith(
-        "**Without a slide 40.0 % of all questions are answered rightly**, by maj"
+        "**Without a slide 40.0 % of all questions are answered correctly**, by maj"
     )
     text = said("scores", seen=seen, blind=blind)
     assert text == (

@@ -335,9 +335,9 @@ def agreed(**rows):
 def test_paths_are_said_with_their_differences_and_what_chance_changes():
     few = agreed(soft_and_hard=(0.5, np.nan))
     assert said("paths", scores=scored(PATHS), agreed=few, mass=0.645) == (
-        "**On the test slides.** On 17 test slides the model answers 75.0 % of 33 questions rightly from the tiles it "
-        "keeps and 50.0 % from all tiles through the noisy gate, a difference of -25.0 points (-35.0 to -15.0), as all "
-        "here with 95 % intervals; 64.5 % of the gate's weight lies on the tiles kept."
+        "**On the test slides.** On 17 test slides the model answers 75.0 % of 33 questions correctly from the tiles "
+        "it keeps and 50.0 % from all tiles through the noisy gate, a difference of -25.0 points (-35.0 to -15.0), as "
+        "all here with 95 % intervals; 64.5 % of the gate's weight lies on the tiles kept."
     )
     ten = said("paths", scores=scored(PATHS).assign(n_questions=10), agreed=few, mass=0.645)
     assert ten.startswith("**On the test slides, too few to tell.** On 17")

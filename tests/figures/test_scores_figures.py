@@ -213,7 +213,7 @@ AUCS = pd.DataFrame(
 
 def test_every_fold_is_a_dot_and_their_mean_a_bar():
     ax = scores.fold_aucs(fresh(), AUCS)
-    assert names(ax.yaxis) == ["all tiles", "TC-SSA (k = 8)", "mean (k = 4)"]
+    assert names(ax.yaxis) == ["all tiles", "TC-SSA (k = 8)", "mean of tiles (k = 4)"]
     folds = [[(0.82, -0.2), (0.85, 0.2)], [(0.71, 0.8), (0.77, 1), (0.62, 1.2)], [(0.43, 2)]]
     assert [part for name in ("all", "tcssa", "mean") for part in dots(ax, METHODS[name].mark)] == folds
     means = [[(0.835, -0.35), (0.835, 0.35)], [(0.7, 0.65), (0.7, 1.35)], [(0.43, 1.65), (0.43, 2.35)]]

@@ -224,7 +224,7 @@ def test_a_width_is_a_curve_with_its_band_from_alpha_nought():
     assert points(curve(ax, "d = 64")) == [(0.001, 23), (0.1, 44)]
     assert bands(ax) == [[(0.001, 13, 28), (0.1, 29, 38)], [(0.001, 17, 31), (0.1, 39, 52)]]
     assert ticks(ax.xaxis) == [(0.001, "0"), (0.1, "0.1")] and ax.get_xscale() == "log"
-    assert titles(ax) == ("α: share of a token's variance let through (0 to 1)", "read rightly (%)")
+    assert titles(ax) == ("α: share of a token's variance let through (0 to 1)", "read correctly (%)")
     assert ax.get_ylim() == (0, 102) and outside(ax) == []
     colours = [curve(ax, label).get_color() for label in ("d = 9", "d = 64")]
     assert [hex_of(band.get_facecolor()) for band in ax.collections] == [hex_of(colour) for colour in colours]
@@ -260,7 +260,7 @@ def test_a_leak_has_a_panel_for_each_task_that_was_measured():
     said = {"probe": "which of 5 classes", "identification": "which of 75 tiles"}
     drawn = closed(soft_hard.leak_figure(LEAK, left_out=0.037, titles=said))
     assert [ax.get_title() for ax in drawn.axes] == list(said.values())
-    assert [titles(ax)[1] for ax in drawn.axes] == ["read rightly (%)"] * 2
+    assert [titles(ax)[1] for ax in drawn.axes] == ["read correctly (%)"] * 2
     assert points(curve(drawn.axes[1], "d = 64")) == [(0.1, 34), (1, 91)]
     (only,) = closed(soft_hard.leak_figure(LEAK.iloc[4:], left_out=0.037, titles=said)).axes
-    assert titles(only)[1] == "read rightly (%)" and only.get_title() == "which of 75 tiles"
+    assert titles(only)[1] == "read correctly (%)" and only.get_title() == "which of 75 tiles"

@@ -38,13 +38,14 @@ FLOORS = [
 def test_the_best_its_lead_its_floor_and_who_loses():
     assert findings(SCORES, RIVALS, FLOORS) == [
         "k-means (k = 8) is the best of the methods that choose or compress: 82.0 % (79.0 to 85.0) of 500 questions "
-        "about 100 slides are answered rightly; all tiles answer 84.0 %, 2.0 points more.",
+        "about 100 slides are answered correctly; all tiles answer 84.0 %, 2.0 points more.",
         "The best that has learnt, SparseLearn (k = 8), answers 50.0 %: it is 32.0 points (28.0 to 36.0) below "
-        "k-means, the best rival without training: told apart.",
-        "It is 26.0 points (22.0 to 30.0) above its best floor, mean: told apart.",
-        "On composition alone it is 2.0 points (-2.0 to 6.0) above mean, the best floor: the two are not told apart.",
-        "On all questions SparseLearn (k = 8) loses: 50.0 %, 6.0 points (2.0 to 10.0) below mean (56.0 %), which is a "
-        "floor, though the two are not told apart.",
+        "k-means, the best rival: told apart.",
+        "It is 26.0 points (22.0 to 30.0) above its best floor, mean of tiles: told apart.",
+        "On composition alone it answers 73.0 %, 2.0 points (-2.0 to 6.0) above mean of tiles, the best floor: the two "
+        "are not told apart.",
+        "On all questions SparseLearn (k = 8) loses: 50.0 %, 6.0 points (2.0 to 10.0) below mean of tiles (56.0 %), "
+        "which is a floor, though the two are not told apart.",
     ]
 
 
@@ -53,14 +54,16 @@ def test_every_floor_above_a_method_that_loses_is_named():
     floors += [score("random", 0.99, "composition", k="16"), score("blank", 0.7, "composition")]
     lost = losses([*SCORES, *floors], [beside("kmeans", "mean", -0.2, "below", "composition")])
     assert lost[0].said.endswith(
-        "below mean (71.0 %), which is a floor; above it are text only (80.0 %) and random (75.0 %) too."
+        "below mean of tiles (71.0 %), which is a floor; higher are text only (80.0 %) and random (75.0 %) too."
     )
 
 
 def test_where_the_best_loses_is_said_and_its_panel_is_told():
     floors = [beside("kmeans", "mean", 0.2, "above"), beside("kmeans", "mean", -0.2, "below", "composition")]
-    said = "On composition k-means (k = 8) loses: 73.0 %, 20.0 points (16.0 to 24.0) below mean (71.0 %), which is a "
-    said += "floor."
+    said = (
+        "On composition k-means (k = 8) loses: 73.0 %, 20.0 points (16.0 to 24.0) below mean of tiles (71.0 %), which "
+    )
+    said += "is a floor."
     assert said in findings(SCORES, RIVALS, floors)
     assert [(loss.group, loss.method, loss.said) for loss in losses(SCORES, floors)] == [
         ("composition", "kmeans", said)
@@ -70,7 +73,7 @@ def test_where_the_best_loses_is_said_and_its_panel_is_told():
 def test_a_method_that_is_not_above_its_floor_shows_nothing():
     floors = [beside("sparselearn", "random", 0.01, "not told apart in these runs")]
     told = findings([score("sparselearn", 0.33, seeds="1")], [], floors)
-    assert told[1] == "No rival without training was run beside it, so whether learning pays here is not known."
+    assert told[1] == "No rival was run beside it, so whether learning to choose pays here is not known."
     assert told[2].endswith(
         "above its best floor, random: the two are not told apart in these runs. So nothing here shows that it has "
         "learnt what to keep."
@@ -97,7 +100,7 @@ def test_ten_questions_and_an_untrained_model_are_too_few_to_tell():
     assert told[:2] == [
         "Too few to tell: of 10 questions about 100 slides, differences under 20 points could be chance.",
         "SparseLearn (k = 8) is the one method here: 10.0 % (-10.0 to 30.0) of 10 questions about 100 slides are "
-        "answered rightly.",
+        "answered correctly.",
     ]
 
 

@@ -38,8 +38,8 @@ def test_where_a_floor_is_right_and_the_method_wrong_it_is_said_and_stands_open(
     found = cases([Stage("78_show_cases", Path("78_show_cases.ipynb"), str(made), {})], report)
     assert [case["lost"] for case in found] == [
         "",
-        "SparseLearn (k = 8) is wrong here, where floors answered rightly: random (k = 8), mean (k = 8).",
-        "SparseLearn (k = 8) is wrong here, where a floor answered rightly: random (k = 8).",
+        "SparseLearn (k = 8) is wrong here, where floors answered correctly: random (k = 8), mean of tiles (k = 8).",
+        "SparseLearn (k = 8) is wrong here, where a floor answered correctly: random (k = 8).",
         "",
     ]
 

@@ -40,14 +40,14 @@ def test_each_part_has_the_steps_that_were_taken(tmp_path):
     assert training_rows(stages) == [
         {"method": "all", "k": "", "runs": "2"}
         | none
-        | {"captions": "55 x 8 to 70 x 8", "questions": "300 x 16"}
+        | {"captions": "55 × 8 to 70 × 8", "questions": "300 × 16"}
         | fixed,
         {"method": "tcssa", "k": "8", "runs": "2"}
         | none
-        | {"alignment, all tiles": "55 x 8 to 70 x 8", "captions": "21 x 16", "questions": "150 x 32"},
+        | {"alignment, all tiles": "55 × 8 to 70 × 8", "captions": "21 × 16", "questions": "150 × 32"},
         {"method": "locpath", "k": "8", "runs": "2"}
         | none
-        | {"pre-training": "800 x 12", "captions": "40 x 8", "questions": "300 x 16"},
+        | {"pre-training": "800 × 12", "captions": "40 × 8", "questions": "300 × 16"},
         {"method": "text_only", "k": "", "runs": "1"} | none | {"questions": "?"} | fixed,
     ]
 

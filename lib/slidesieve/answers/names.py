@@ -30,7 +30,7 @@ METHODS = {
     "linspace": Words("every n-th", "keeps k tiles, evenly spaced along the list"),
     "all": Words("all tiles", "every tile is handed on (at most max_tiles)"),
     "random": Words("random", "k tiles drawn at random"),
-    "mean": Words("mean", "k tokens made of the mean of all tiles"),
+    "mean": Words("mean of tiles", "k tokens made of the mean of all tiles"),
     "blank": Words("blank", "k learned tokens and no slide: what training alone is worth"),
     "text_only": Words("text only", "the question without any slide"),
     "majority": Words("majority letter", "the letter that is most often right in the training key"),

@@ -178,7 +178,7 @@ def leak_curves(ax: Axes, table: pd.DataFrame, *, left_out: float) -> Axes:
     ticks = part["alpha"].clip(lower=ZERO)
     ax.set_xticks(ticks, [f"{a:g}" for a in part["alpha"]])
     ax.minorticks_off()
-    ax.set(xlabel="α: share of a token's variance let through (0 to 1)", ylabel="read rightly (%)", ylim=(0, 102))
+    ax.set(xlabel="α: share of a token's variance let through (0 to 1)", ylabel="read correctly (%)", ylim=(0, 102))
     ax.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.13))
     return clean(ax)
 
