@@ -181,6 +181,7 @@ def main(
     ] = None,
     workers: Annotated[int, typer.Option(help="notebooks side by side")] = 2,
     threads: Annotated[int, typer.Option(help="threads of each; 0: cores / workers")] = 0,
+    shards: Annotated[int, typer.Option(help="shares of the slides that are cut and encoded as stages apart")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda; empty: the notebook's default")] = "",
     parameter: Annotated[list[str], typer.Option("-p", help="name=value or STAGE.name=value, e.g. 50.steps=300")] = [],  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would run, why, and what it costs")] = False,
@@ -209,6 +210,7 @@ def main(
             workers=workers,
             threads=threads or max(1, (os.cpu_count() or 1) // workers),
             device=device,
+            shards=shards,
             settings=(*words_for(asked, values.settings), *(() if encoder else values.tiles), *parameter),
         )
         title = f"{Path(options.out).name}: {options.manifest}"

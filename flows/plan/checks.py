@@ -33,6 +33,7 @@ class Options(NamedTuple):
     workers: int = 1
     threads: int = 1
     device: str = ""
+    shards: int = 1
     settings: tuple[str, ...] = ()
 
 
@@ -54,6 +55,8 @@ def check_options(options: Options) -> bool:
                 f"{name}: {given} not found under {ROOT}; correct the path (slidesieve init writes these tables)"
             )
     manifest, least = manifests.read_manifest(ROOT / options.manifest), _min_coverage(options)
+    if options.shards > len(manifest.table):
+        raise ValueError(f"shards: got {options.shards} for {len(manifest.table)} slides, expected at most as many")
     asked = tables.read_questions(ROOT / options.questions)
     asked = tables.in_cohort(asked, manifest, what=Path(options.questions).name, least=least)
     for fold in options.folds:

@@ -39,7 +39,7 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
     common = _common(options) | sources(options.out, from_slides=from_slides)
     values = _common(options) | {"workers": options.workers}
     stages = [*before, _stage(notebooks, options, "00_audit_manifest", "", values)]
-    stages += cutting_stages(notebooks, options.out, values, coarse) if from_slides else []
+    stages += cutting_stages(notebooks, options.out, values, coarse, shards=options.shards) if from_slides else []
     runs: list[Run] = []
     for seed, fold in product(options.seeds, options.folds):
         suffix = f"s{seed}" + (f"_f{fold}" if fold >= 0 else "")

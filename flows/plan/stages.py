@@ -136,9 +136,8 @@ def values_of(stage: Stage) -> dict[str, object]:
 def changes_of(stage: Stage) -> dict[str, object]:
     """The parameters given that differ from the notebook's defaults; no paths."""
     declared = _declared(stage.notebook)
-    return {
-        n: v for n, v in stage.parameters.items() if v != declared[n].default and not declared[n].role.startswith("in")
-    }
+    own = {n: v for n, v in stage.parameters.items() if "in" not in declared[n].role.split("+")}
+    return {n: v for n, v in own.items() if v != declared[n].default}
 
 
 def _declared(notebook: Path) -> dict[str, Parameter]:
@@ -155,9 +154,8 @@ def _read(notebook: Path, mtime_ns: int) -> dict[str, Parameter]:
 
 def _inputs(stage: Stage) -> list[tuple[Parameter, str]]:
     """List every path that the stage reads, with the parameter that names it."""
-    named = [
-        (p, stage.parameters.get(n, p.default)) for n, p in _declared(stage.notebook).items() if p.role.startswith("in")
-    ]
+    declared = _declared(stage.notebook)
+    named = [(p, stage.parameters.get(n, p.default)) for n, p in declared.items() if "in" in p.role.split("+")]
     return [(p, path) for p, value in named for path in (value if isinstance(value, list) else [value]) if path]
 
 

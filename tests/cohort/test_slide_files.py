@@ -53,6 +53,24 @@ def test_counts_are_those_of_the_present_stamp_only(tmp_path):
     assert kept(file, "other") is None and kept(tmp_path / "none.h5", "now") is None
 
 
+def test_a_file_of_the_present_stamp_is_taken_from_another_folder_which_keeps_it(tmp_path, monkeypatch):
+    file, other = made(tmp_path / "s.h5", "old"), tmp_path / "other"
+    other.mkdir()
+    theirs = made(other / "s.h5", "now")
+    assert kept(file, "now") is None and kept(file, "else", [other]) is None
+    assert kept(file, "now", [tmp_path / "none", other]) == (7, 2, True, "")
+    assert file.samefile(theirs) and names(tmp_path) == ["other", "s.h5", "s.h5.stale"]
+
+    def refuse(*_):
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr("os.link", refuse)
+    copy = tmp_path / "copies" / "s.h5"
+    copy.parent.mkdir()
+    assert kept(copy, "now", [other]).n_tiles == 7 and not copy.samefile(theirs)
+    assert copy.read_bytes() == theirs.read_bytes() and names(copy.parent) == ["s.h5"]
+
+
 def test_a_stale_file_is_set_aside_and_taken_back_when_its_stamp_is_the_present_one_again(tmp_path):
     file = made(tmp_path / "s.h5", "a")
     whole = file.read_bytes()

@@ -17,11 +17,12 @@ TRAINED = COMMON + (
     'compressor: str = "sparselearn"  # name\nfold: int = -1  # test fold\nfeatures: str = ""  # in: features\n'
     'start: str = ""  # in: checkpoint\ncaptions: str = ""  # in: captions\nsteps: int = 90  # steps\n'
 )
+SHARES = 'shard: str = ""  # share\nothers: list[str] = []  # run+in: folders of this stage\n'
 PARAMETERS = {
     "00_audit_manifest": 'manifest: str = ""  # in+slides: manifest\n',
     "10_tile_slides": 'manifest: str = ""  # in+slides: manifest\nworkers: int = 1  # run: processes\n'
-    "mpp: float = 1.0  # micrometres\n",
-    "20_extract_features": 'manifest: str = ""  # in+slides: manifest\ntiles: str = ""  # in: tiles\n',
+    "mpp: float = 1.0  # micrometres\n" + SHARES,
+    "20_extract_features": 'manifest: str = ""  # in+slides: manifest\ntiles: str = ""  # in: tiles\n' + SHARES,
     "30_pretrain_resampler": 'features: str = ""  # in: features\nwindow: int = 2  # side\nseed: int = 0  # seed\n',
     "40_align_captions": TRAINED + "window: int = 2  # side\nregions_first: bool = False  # regions\n",
     "50_tune_answers": TRAINED,
@@ -333,6 +334,26 @@ def test_a_coarse_arm_has_tiles_features_and_an_alignment_of_its_own(notebooks):
     options = options._replace(compressors=("all:coarse=4", "fps"))  # the first is looked at closely
     looked = next(s for s in plan(options, notebooks=notebooks) if s.id.startswith("70_map"))
     assert looked.parameters["features"].endswith("20_extract_features_coarse4") and looked.parameters["truth"] == ""
+
+
+def test_slides_are_cut_and_encoded_in_shares_and_then_joined(notebooks):
+    options = OPTIONS._replace(shards=3, compressors=("all:coarse=4",), floors=False, settings=("10.mpp=0.5",))
+    stages = {stage.id: stage for stage in plan(options, notebooks=notebooks)}
+    shares = [f"10_tile_slides_{i}of3" for i in (1, 2, 3)]
+    assert [id for id in stages if id.startswith("10")][:4] == [*shares, "10_tile_slides"]
+    assert stages["10_tile_slides"].needs == tuple(shares) and stages[shares[0]].needs == ()
+    assert stages[shares[1]].parameters == {"manifest": "data/m.csv", "workers": 1, "mpp": 0.5, "shard": "2of3"} | {
+        "others": ["runs/x/10_tile_slides"]
+    }
+    assert stages["20_extract_features_2of3"].needs == ("10_tile_slides",)
+    assert stages["20_extract_features"].needs == (
+        "10_tile_slides",
+        *(f"20_extract_features_{i}of3" for i in (1, 2, 3)),
+    )
+    assert stages["10_tile_slides_coarse4_3of3"].parameters["mpp"] == 2.0
+    assert stages["50_tune_answers/all-coarse-4_s0"].needs[0] == "20_extract_features_coarse4"
+    with pytest.raises(ValueError, match="shards: got 0, expected one or more"):
+        plan(options._replace(shards=0), notebooks=notebooks)
 
 
 def test_what_is_coarse_needs_slides(notebooks, monkeypatch):

@@ -16,6 +16,7 @@ from slide_files import damage_tile, glass, smooth_noise, write_manifest, write_
 
 from slidesieve.cohort.ledger import Ledger
 from slidesieve.cohort.manifest import read_manifest
+from slidesieve.cohort.shares import share_of
 from slidesieve.cohort.slide_loop import Counts, SkipSlide, SlidesLost, for_each_slide
 from slidesieve.features.jobs import FEATURE_CODE, EncoderChoice, StaleTiles, encode_one, fair_shares, fit_encoder
 from slidesieve.features.store import read_features
@@ -126,6 +127,28 @@ def test_the_fit_sees_train_slides_only_and_is_done_once(tmp_path):
     assert first.stat().st_mtime_ns == stamp
     other = fit_encoder(STAND_IN, n_slides=24, n_tiles=300, code=CODE, **where).state
     assert other != first and not first.exists()
+
+
+def test_shares_encode_as_one_would_and_are_joined_without_work(tmp_path):
+    manifest, alone = _cohort(tmp_path, 4), tmp_path / "alone"
+    _both_stages(manifest, alone, workers=0)
+    ids, where = [f"s{i}" for i in range(4)], {"manifest_path": manifest, "tiles_dir": alone / "tiles"}
+
+    def encode(out_dir: Path, slides: list[str], others: list[Path]) -> list[Counts]:
+        out_dir.mkdir()
+        own = where | {"out_dir": out_dir, "others": others, "code": CODE}
+        choice = fit_encoder(STAND_IN, n_slides=24, n_tiles=999, **own)
+        return [encode_one(slide, choice=choice, **LOSS, **own) for slide in slides]
+
+    joined, shares = tmp_path / "joined", [tmp_path / f"joined_{i}of2" for i in (1, 2)]
+    for i, share in enumerate(shares):
+        assert not any(done.kept for done in encode(share, share_of(ids, f"{i + 1}of2"), [joined]))
+    assert all(done.kept for done in encode(joined, ids, shares))
+    for slide in ids:
+        one, other = (read_features(folder / f"{slide}.h5") for folder in (alone / "features", joined))
+        assert np.array_equal(one.x, other.x) and np.array_equal(one.coords, other.coords)
+    assert len(list(joined.glob("encoder_state_*.npz"))) == 1
+    assert all(done.kept for done in encode(tmp_path / "joined_1of3", ids[:2], [joined]))  # shares of another number
 
 
 def test_what_small_slides_leave_goes_to_larger_ones():

@@ -7,7 +7,9 @@ which slide it was made of.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -34,16 +36,35 @@ def slide_stamp(code: dict[str, str], modules: tuple[str, ...], **parts: object)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def kept(file: Path, stamp: str) -> Counts | None:
-    """Return the counts of a file that was written under `stamp`, else None; one set aside is taken back."""
+def kept(file: Path, stamp: str, others: Sequence[Path] = ()) -> Counts | None:
+    """Return the counts of a file that was written under `stamp`, else None.
+
+    One set aside is taken back, and one of that name in `others`, folders of the same stage, is taken too; it stays
+    there, of one body with ours where the file system can do that.
+    """
     for found in (file, *_aside(file, STALE), *_aside(file, REPLACED)):
         attrs = _own_attrs(found)
         if attrs.get("recipe_hash") == stamp:
             if found != file:
                 _set_aside(file)
                 found.rename(file)
-            return Counts(attrs["n_tiles"], attrs["n_dropped"], kept=True, note=attrs.get("note", ""))
+            return _counts(attrs)
+    for found in (folder / file.name for folder in others):
+        attrs = _own_attrs(found)
+        if attrs.get("recipe_hash") == stamp:
+            _set_aside(file)
+            share_file(found, file)
+            return _counts(attrs)
     return None
+
+
+def share_file(found: Path, file: Path) -> None:
+    """Give `found` a second name, `file`, or copy it there: no file of ours is ever written in place."""
+    try:
+        os.link(found, file)
+    except OSError:  # another file system, or one without links
+        with written_whole(file) as aside:
+            shutil.copyfile(found, aside)
 
 
 def kept_unchecked(file: Path, stamp_of: Callable[[str], str], *, stated_sha256: str) -> Counts | None:
@@ -101,6 +122,10 @@ def written_hdf5(file: Path) -> Iterator[h5py.File]:
         image = h5.id.get_file_image()
     with written_whole(file) as aside:
         aside.write_bytes(image)
+
+
+def _counts(attrs: dict) -> Counts:
+    return Counts(attrs["n_tiles"], attrs["n_dropped"], kept=True, note=attrs.get("note", ""))
 
 
 def _set_aside(file: Path) -> None:

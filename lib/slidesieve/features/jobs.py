@@ -4,7 +4,7 @@ Tiles are read and encoded a chunk at a time, so memory does not grow with the s
 of the bag and counted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from slidesieve.cohort.ledger import LOST, Ledger
 from slidesieve.cohort.manifest import Manifest, cached_manifest, path_of, read_manifest, row_of
-from slidesieve.cohort.slide_files import STALE, kept, no_stale, provenance, slide_stamp, spare_foreign
+from slidesieve.cohort.slide_files import STALE, kept, no_stale, provenance, share_file, slide_stamp, spare_foreign
 from slidesieve.cohort.slide_loop import UNCHECKED, Counts, SkipSlide, room_in
 from slidesieve.features.bag import make_bag
 from slidesieve.features.encoders import Encoder, load_encoder
@@ -60,8 +60,9 @@ def encode_one(
     choice: EncoderChoice,
     max_lost_share: float,
     code: dict[str, str],
+    others: Sequence[Path] = (),
 ) -> Counts:
-    """Encode the tiles of a slide: write out_dir/<slide_id>.h5.
+    """Encode the tiles of a slide: write out_dir/<slide_id>.h5, or take it from `others`, folders of the same stage.
 
     Raises TilesLost if more than `max_lost_share` of them cannot be read, StaleTiles if the slide is not the one that
     they were placed on, other SlideFaults, and OSError for a slide that cannot be had.
@@ -80,7 +81,7 @@ def encode_one(
         stamp = slide_stamp(code, FEATURE_CODE, **made_by)
         manifest = cached_manifest(manifest_path)
         path = path_of(manifest, slide_id, "slide_path")
-        done = kept(file, stamp)
+        done = kept(file, stamp, others)
         try:
             identity = _identity_of(path, tiling, row_of(manifest, slide_id)["sha256"])
         except OSError:
@@ -111,13 +112,14 @@ def fit_encoder(
     n_slides: int,
     n_tiles: int,
     code: dict[str, str],
+    others: Sequence[Path] = (),
 ) -> EncoderChoice:
     """Fit an encoder that needs it, on `n_tiles` evenly spaced tiles of the first `n_slides` train slides by slide_id.
 
     Without a train split (none given, or folds) all slides count; no label is used either way. The state's file is
-    named after what it was fitted on: if it is there, nothing is fitted. Other states are set aside, as features of
-    theirs are. Raises FileNotFoundError if it has to be fitted on slides that are not there, StaleTiles if on changed
-    ones.
+    named after what it was fitted on: if it is there, or in one of `others`, nothing is fitted. Other states are set
+    aside, as features of theirs are. Raises FileNotFoundError if it has to be fitted on slides that are not there,
+    StaleTiles if on changed ones.
     """
     encoder = _load(choice)
     if not encoder.needs_fit:
@@ -131,6 +133,9 @@ def fit_encoder(
     aside = choice.state.with_name(choice.state.name + STALE)
     if not choice.state.exists() and aside.exists():
         aside.rename(choice.state)
+    for found in (folder / choice.state.name for folder in others):
+        if found.exists() and not choice.state.exists():
+            share_file(found, choice.state)
     if not choice.state.exists():
         paths = [path_of(manifest, f.stem, "slide_path") for f in files]
         if absent := [f.stem for f, path in zip(files, paths, strict=True) if not path.exists()]:

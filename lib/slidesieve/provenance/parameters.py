@@ -4,6 +4,7 @@ Each line of that cell is `name: type = default  # help`. The help's first word 
   `in:`         a file or folder the notebook reads (or a list of them); its content, not its path, is in the recipe
   `in+slides:`  a manifest whose slide files belong to the recipe too (feature files named in a manifest always do)
   `run:`        how to run (out_dir, workers, device, threads ...); never part of the recipe
+  `run+in:`     folders that are waited for and may save work, and change no result; never part of the recipe either
   none          a scientific parameter; its value is part of the recipe
 An `in:` whose help says "path or id" may also hold a model id, which then stands for itself; one whose help says "the
 demo's stand-in" has a default that serves the demo's own files alone.
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 SCALARS = {"str": str, "int": int, "float": float, "bool": bool}
-ROLES = ("in+slides", "in", "run")
+ROLES = ("in+slides", "in", "run+in", "run")
 STAND_IN = "the demo's stand-in"
 _ONE_AT_A_TIME = threading.Lock()
 

@@ -8,6 +8,7 @@ that is not there any more keeps a file that is up to date but for that. `code` 
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -49,9 +50,16 @@ class TilesLost(SlideFault):
 
 
 def tile_one(
-    slide_id: str, *, manifest_path: Path, spec: TileSpec, max_lost_share: float, out_dir: Path, code: dict[str, str]
+    slide_id: str,
+    *,
+    manifest_path: Path,
+    spec: TileSpec,
+    max_lost_share: float,
+    out_dir: Path,
+    code: dict[str, str],
+    others: Sequence[Path] = (),
 ) -> Counts:
-    """Place the tiles of a slide: write out_dir/<slide_id>.h5.
+    """Place the tiles of a slide: write out_dir/<slide_id>.h5, or take it from `others`, folders of the same stage.
 
     Raises TilesLost if more than `max_lost_share` of the grid's tiles cannot be read, WrongSlide for another slide than
     the manifest's sum says, other SlideFaults, and OSError for a slide that cannot be had.
@@ -70,7 +78,7 @@ def tile_one(
         try:
             identities = identify(path, row["sha256"])
             seen.extend(identities)
-            done = next(filter(None, (kept(file, stamp_of(identity)) for identity in identities)), None)
+            done = next(filter(None, (kept(file, stamp_of(identity), others) for identity in identities)), None)
         except OSError:
             if not (done := kept_unchecked(file, stamp_of, stated_sha256=row["sha256"])):
                 raise
