@@ -27,6 +27,7 @@ PREFECT = {
     "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1:4200,http://localhost:4200",
     "DO_NOT_TRACK": "1",
     "PREFECT_LOGGING_LEVEL": "CRITICAL",  # the board speaks on the terminal itself
+    "PREFECT_INTERNAL_LOGGING_LEVEL": "CRITICAL",  # events that find no server once a run is interrupted
 }
 ANSWER_SECONDS = 10.0
 POLL_SECONDS = 0.2
