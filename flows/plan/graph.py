@@ -41,6 +41,7 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
     stages = [*before, _stage(notebooks, options, "00_audit_manifest", "", values)]
     stages += cutting_stages(notebooks, options.out, values, coarse, shards=options.shards) if from_slides else []
     runs: list[Run] = []
+    known: set[str] = set()  # of all branches
     for seed, fold in product(options.seeds, options.folds):
         suffix = f"s{seed}" + (f"_f{fold}" if fold >= 0 else "")
         alignments: dict[tuple, Stage] = {}
@@ -51,10 +52,11 @@ def plan(options: Options, *, before: tuple[Stage, ...] = (), notebooks: Path = 
             if front not in alignments and _is_aligned(options, method):
                 alignments[front] = _alignment(notebooks, options, method, run, suffix)
                 stages.append(alignments[front])
+                known.add(alignments[front].id)
             start = alignments.get(front) if _is_aligned(options, method) else None
             branch = _branch(notebooks, options, method, run | ({"k": k} if k else {}), suffix, start)
-            known = {stage.id for stage in stages}
             stages += [stage for stage in branch if stage.id not in known]  # a pre-training serves every k
+            known |= {stage.id for stage in branch}
             runs.append(Run(method, k, fold, branch, start))
     stages += [*_look_closely(notebooks, options, runs, common), *_compare(notebooks, options, runs, common)]
     stages = coarser(with_own_tiles(apply_settings(stages, options.settings)), coarse)
@@ -164,13 +166,12 @@ def _owners(options: Options) -> dict[str, str]:
 
 def _apply_changes(stages: list[Stage], runs: list[Run]) -> list[Stage]:
     """Apply each method's own changes to its stages, after the settings for all: they say more."""
-    changed = {}
+    changed, now = {}, {stage.id: stage for stage in stages}
     for run in runs:
-        if run.aligned:
-            front = apply_settings([s for s in stages if s.id == run.aligned.id], run.method.in_front)
-            changed |= {stage.id: stage for stage in front}
-        ids = {stage.id for stage in run.stages}
-        changed |= {s.id: s for s in apply_settings([s for s in stages if s.id in ids], run.method.changes)}
+        front = [now[run.aligned.id]] if run.aligned else []
+        own = [now[stage.id] for stage in run.stages]
+        taken = [*apply_settings(front, run.method.in_front), *apply_settings(own, run.method.changes)]
+        changed |= {stage.id: stage for stage in taken}
     return [changed.get(stage.id, stage) for stage in stages]
 
 

@@ -13,8 +13,8 @@ def check_language_models(stages: list[Stage], manifest: Path) -> None:
 
     A stage that was given none is a fault: the notebook's own is the demo's, and no experiment's.
     """
-    for stage in stages:
-        if toy := stand_ins_left(read_parameters(stage.notebook), stage.parameters).get("lm"):
+    for notebook, given in {(stage.notebook, frozenset(stage.parameters)) for stage in stages}:
+        if toy := stand_ins_left(read_parameters(notebook), given).get("lm"):
             raise ValueError(
                 "llm: got none; what is kept of a slide is read by a language model: name a causal one by folder or "
                 f"hub id (--llm PATH_OR_ID); --llm {toy} asks for the demo's toy, which `make demo` makes"

@@ -34,9 +34,11 @@ def make_stage(notebook: Path, *, id: str, out_dir: str, offered: dict[str, obje
 def with_needs(stages: list[Stage]) -> list[Stage]:
     """Fill in what each stage needs: the earlier stages in whose folders its inputs lie."""
     done: list[Stage] = []
-    for stage in stages:
-        needs = [other.id for other in done if any(lies_in(path, other.out_dir) for _, path in _inputs(stage))]
-        done.append(stage._replace(needs=tuple(needs)))
+    places: dict[Path, int] = {}
+    for place, stage in enumerate(stages):
+        needs = {places[folder] for _, path in _inputs(stage) for folder in _folders_of(path) if folder in places}
+        done.append(stage._replace(needs=tuple(stages[i].id for i in sorted(needs))))
+        places[ROOT / stage.out_dir] = place
     return done
 
 
@@ -117,11 +119,14 @@ def _as_parameter(option) -> Parameter:
 
 def check_inputs(stages: list[Stage]) -> None:
     """Raise ValueError naming the inputs that neither exist nor are made by one of the stages."""
-    absent = {}
+    absent, made, there = {}, {ROOT / stage.out_dir for stage in stages}, set()
     for stage in stages:
         for parameter, path in _inputs(stage):
-            made = any(lies_in(path, other.out_dir) for other in stages)
-            if not (made or (ROOT / path).exists() or is_model_id(parameter, path)):
+            if path in there or any(folder in made for folder in _folders_of(path)):
+                continue
+            if (ROOT / path).exists() or is_model_id(parameter, path):
+                there.add(path)
+            else:
                 absent.setdefault(f"{parameter.name} = {path}", stage.id)
     if absent:
         named = "; ".join(f"{what} (for {id})" for what, id in absent.items())
@@ -157,6 +162,12 @@ def _inputs(stage: Stage) -> list[tuple[Parameter, str]]:
     declared = _declared(stage.notebook)
     named = [(p, stage.parameters.get(n, p.default)) for n, p in declared.items() if "in" in p.role.split("+")]
     return [(p, path) for p, value in named for path in (value if isinstance(value, list) else [value]) if path]
+
+
+@lru_cache(maxsize=1 << 16)
+def _folders_of(path: str) -> tuple[Path, ...]:
+    """A path, and the folders that it lies in."""
+    return ROOT / path, *(ROOT / path).parents
 
 
 def lies_in(path: str, folder: str) -> bool:

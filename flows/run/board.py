@@ -16,7 +16,7 @@ from flows.run.progress import Progress, progress
 from slidesieve.provenance.files import ROOT
 from slidesieve.provenance.folders import check_folder
 from slidesieve.provenance.locks import LOOK_AGAIN_SECONDS, Held, holder, is_held
-from slidesieve.provenance.recipes import recipe_of
+from slidesieve.provenance.recipes import looked_up_once, recipe_of
 
 LIVE_EVERY_S = 10.0
 ELSEWHERE = "another worker is at it"
@@ -90,16 +90,17 @@ def pending(stages: list[Stage]) -> dict[str, list[str]]:
     """
     due: dict[str, list[str]] = {}
     faults: list[str] = []
-    for stage in stages:
-        waits = [f"after {need}" for need in stage.needs if need in due]
-        waits = waits or [ELSEWHERE] * is_held(ROOT / stage.out_dir)
-        reasons = waits or _due(stage)
-        if reasons:
-            due[stage.id] = reasons
-            try:
-                check_folder(ROOT / stage.out_dir, stage.notebook.stem, stage.notebook)
-            except ValueError as fault:
-                faults.append(f"{stage.id}: {fault}")
+    with looked_up_once():
+        for stage in stages:
+            waits = [f"after {need}" for need in stage.needs if need in due]
+            waits = waits or [ELSEWHERE] * is_held(ROOT / stage.out_dir)
+            reasons = waits or _due(stage)
+            if reasons:
+                due[stage.id] = reasons
+                try:
+                    check_folder(ROOT / stage.out_dir, stage.notebook.stem, stage.notebook)
+                except ValueError as fault:
+                    faults.append(f"{stage.id}: {fault}")
     if faults:
         raise ValueError("\n".join(faults))
     return due

@@ -21,6 +21,7 @@ import json
 import re
 import threading
 import tokenize
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,7 +116,7 @@ def check_parameters(declared: dict[str, Parameter], given: dict[str, object], *
     return {n: float(v) if declared[n].type == "float" else v for n, v in values.items()}
 
 
-def stand_ins_left(declared: dict[str, Parameter], given: dict[str, object]) -> dict[str, object]:
+def stand_ins_left(declared: dict[str, Parameter], given: Collection[str]) -> dict[str, object]:
     """Map each parameter that nobody gave, and whose default is a stand-in, to that default."""
     return {n: p.default for n, p in declared.items() if STAND_IN in p.help and n not in given}
 

@@ -8,7 +8,9 @@ figures have a part of their own: drawn by older code, they are still pictures o
 import hashlib
 import json
 import os
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +25,19 @@ from slidesieve.provenance.weights import snapshot
 
 FOR_PEOPLE = (".png", "ledger.csv")  # outputs of a stage that no later stage computes with
 MOST_SAID = 4  # definitions of figures in one line
+
+
+_SEEN: ContextVar[dict | None] = ContextVar("what was looked up in this block", default=None)
+
+
+@contextmanager
+def looked_up_once() -> Iterator[None]:
+    """Within the block look at each input, and at what each notebook reaches, once, however many stages ask for it."""
+    token = _SEEN.set({})
+    try:
+        yield
+    finally:
+        _SEEN.reset(token)
 
 
 class Recipe(NamedTuple):
@@ -47,13 +62,23 @@ class Recipe(NamedTuple):
 
 def recipe_of(notebook: Path, given: dict[str, object]) -> Recipe:
     """Compute the recipe of `notebook` run with `given` over its defaults; a wrong parameter or absent input raises."""
-    declared = read_parameters(notebook)
+    declared = _once(notebook, lambda: read_parameters(notebook))
     values = check_parameters(declared, given, notebook=notebook.stem)
     read = {n: v for n, v in values.items() if declared[n].is_read(values)}
     recipe = {n: v for n, v in read.items() if declared[n].role == "recipe"}
     inputs = {n: _hash_input(declared[n], v) for n, v in read.items() if declared[n].role.startswith("in")}
-    own, (code, figures) = reach(notebook, _picks(recipe, [read[n] for n in inputs]))
+    picks = _picks(recipe, [read[n] for n in inputs])
+    own, (code, figures) = _once((notebook, frozenset(picks.items())), lambda: reach(notebook, picks))
     return Recipe(own, code, figures, recipe, inputs)
+
+
+def _once(key: object, look: Callable[[], object]) -> object:
+    seen = _SEEN.get()
+    if seen is None:
+        return look()
+    if key not in seen:
+        seen[key] = look()
+    return seen[key]
 
 
 def _picks(recipe: dict[str, object], inputs: list[str | list[str]]) -> Picks:
@@ -136,6 +161,10 @@ def _hash_input(parameter: Parameter, value: str | list[str]) -> dict[str, str]:
         return {f"{label}/{file}": sha for label, part in parts for file, sha in part.items()}
     if not value:
         return {}
+    return _once((parameter.role, "path or id" in parameter.help, value), lambda: _hash_one(parameter, value))
+
+
+def _hash_one(parameter: Parameter, value: str) -> dict[str, str]:
     path = resolve(value)
     if path.is_dir() and is_of_a_stage(path):
         return {f: sha[:16] for f, sha in outputs_of(path).items() if not is_for_people(f)}
