@@ -144,7 +144,7 @@ def verdict(name: str) -> str:
         (GROUPS[group], called(row["other"]), _points(row["difference"], row["ci_low"], row["ci_high"]), row["verdict"])
         for group, row in told.iterrows()
     ]
-    return table(("", "best without training", "difference, points", "verdict"), rows)
+    return table(("", "best rival", "difference, points", "verdict"), rows)
 
 
 def _points(*values: float) -> str:
