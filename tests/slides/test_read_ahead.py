@@ -50,20 +50,20 @@ def _one_after_the_other(path: Path, tiling: Tiling, tile_px: int) -> list[tuple
 
 
 @pytest.mark.parametrize("readers", [1, 3])
-@pytest.mark.parametrize("damaged", [(), (1, 7)])
-@pytest.mark.parametrize("spec", [(64, 1.0), (256, 1.0), (100, 1.3)])
-def test_the_tiles_are_those_read_one_after_the_other_in_that_order(tmp_path, spec, damaged, readers):
+@pytest.mark.parametrize("damaged", [(), (2, 3, 7)])  # the first two are a batch of which nothing is left
+@pytest.mark.parametrize(("spec", "size"), [((64, 1.0), 7), ((256, 1.0), 2), ((100, 1.3), 7)])
+def test_the_tiles_are_those_read_one_after_the_other_in_that_order(tmp_path, spec, size, damaged, readers):
     path = _slide(tmp_path)
     tiling = _tiling(path, TileSpec(*spec, 0, 0.0))
     for number in damaged:
         damage_tile(path, number)
-    with batches_ahead(path, tiling, batch_tiles=7, readers=readers, make=np.copy) as (reader, batches):
+    with batches_ahead(path, tiling, batch_tiles=size, readers=readers, make=np.copy) as (reader, batches):
         found = [(b.index, b.made) for b in batches]
     assert reader == "its stored tiles"
     tiles = [(i, tile.tobytes()) for index, made in found for i, tile in zip(index.tolist(), made, strict=True)]
     assert tiles == _one_after_the_other(path, tiling, spec[0]) and (len(tiles) < len(tiling.coords)) == bool(damaged)
     if not damaged:
-        assert {len(index) for index, _ in found[:-1]} == {7} and len(found[-1][0]) == (len(tiles) - 1) % 7 + 1
+        assert {len(index) for index, _ in found[:-1]} == {size} and len(found[-1][0]) == (len(tiles) - 1) % size + 1
 
 
 def test_results_come_in_the_order_of_the_items_whichever_is_done_first():
@@ -120,6 +120,7 @@ def test_threads_and_handles_end_with_the_block(tmp_path, monkeypatch, ending):
             assert next(batches).made == 3
             if ending:
                 raise ending
+            assert sum(batch.made for batch in batches) == len(tiling.coords) - 3
     except (KeyboardInterrupt, UnreadableSlide) as end:
         assert type(end) is ending
     assert _threads() == [] and 1 <= len(opened) <= 2 and sorted(map(id, closed)) == sorted(map(id, opened))
