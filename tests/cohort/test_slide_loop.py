@@ -54,6 +54,15 @@ def test_a_torn_last_line_is_left_out_and_mended(tmp_path):
     assert ledger.rows()["slide_id"].tolist() == ["a", "c"]
 
 
+def test_a_ledger_from_before_waits_were_told_is_read_and_goes_on(tmp_path):
+    ledger = Ledger(tmp_path / "l.csv")
+    ledger.path.write_text("slide_id,status,error,message,n_tiles,n_dropped,seconds\na,ok,,,3,1,0.5\n")
+    assert ledger.rows()["waited"].tolist() == [0.0]
+    ledger.settle(["a", "b"])
+    ledger.append(_outcome("b")._replace(waited=0.25))
+    assert ledger.rows()["waited"].tolist() == [0.0, 0.25] and ledger.rows()["seconds"].tolist() == [0.5, 0.5]
+
+
 def _work(slide_id: str, *, folder: Path) -> Counts:
     """Write a file as a stage would; some ids misbehave."""
     if slide_id.startswith("bad"):

@@ -188,6 +188,8 @@ def test_a_vit_treats_each_tile_alone_and_resizes_it(vit_folder):
     features = encoder.encode(tiles)
     assert np.allclose(features, np.concatenate([encoder.encode(tiles[i : i + 1]) for i in range(7)]), atol=1e-5)
     assert np.array_equal(features, encoder.encode(tiles))
+    parts = [encoder.encode_prepared(encoder.prepare(tiles[i : i + 4])) for i in (0, 4)]
+    assert np.array_equal(features, np.concatenate(parts))  # as stage 20 does it, the first half in other threads
     assert encoder.encode(tiles[:0]).shape == (0, 24)
 
 

@@ -9,6 +9,8 @@ from transformers import ViTImageProcessorPil
 
 from slidesieve.features.encoders import load_encoder
 from slidesieve.features.vision_models import TransformersEncoder
+from slidesieve.features.vision_models import _looked_up as looked_up
+from slidesieve.features.vision_models import _values_of_pixels as values_of_pixels
 
 SIDE, MEAN, STD = 32, [0.7, 0.5, 0.6], [0.2, 0.3, 0.25]
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40}
@@ -95,6 +97,32 @@ def test_a_family_gives_the_right_feature_or_is_refused(folders, name, pooling):
     expected = {"cls": cls, "mean": mean, "cls_mean": torch.cat([cls, mean], 1), "pooler": pooler}[pooling]
     assert np.allclose(encoder.encode(images), expected.numpy(), atol=1e-4) and encoder.d == expected.shape[1]
     assert np.array_equal(encoder.encode(images), encoder.encode(images))
+
+
+def test_tiles_of_the_models_side_get_the_processors_values_without_it(folders, monkeypatch):
+    encoder = load_encoder(folders["vit"], batch_tiles=3)
+    images, made = tiles(7), encoder._processor(images=list(tiles(7)), return_tensors="pt")["pixel_values"]
+    assert torch.equal(looked_up(encoder.prepare(images), encoder._values), made)
+    by_processor = np.concatenate([encoder.encode_prepared(part) for part in made.split(3)])
+    monkeypatch.setattr(encoder, "_processor", None)
+    assert np.array_equal(encoder.encode(images), by_processor)
+    assert np.array_equal(encoder.encode(images[:, ::-1]), encoder.encode(images[:, ::-1].copy()))
+
+
+def test_a_processor_that_does_more_than_that_is_asked(folders):
+    """It crops, or its output is of another side, or it mixes pixels: no table stands for it."""
+    one = ViTImageProcessorPil(size={"height": SIDE, "width": SIDE}, image_mean=MEAN, image_std=STD)
+    assert values_of_pixels(one, SIDE).shape == (3, 256) and values_of_pixels(one, None) is None
+    assert values_of_pixels(one, SIDE + 8) is None and values_of_pixels(one, 15) is None
+
+    def mixing(images, return_tensors):
+        made = one(images=images, return_tensors=return_tensors)
+        return {"pixel_values": made["pixel_values"].roll(1, -1)}
+
+    assert values_of_pixels(mixing, SIDE) is None
+    encoder = load_encoder(folders["vit"])
+    larger = np.random.default_rng(2).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
+    assert encoder.prepare(larger).shape == (2, 3, SIDE, SIDE)
 
 
 class Odd(nn.Module):

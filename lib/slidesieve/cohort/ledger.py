@@ -18,7 +18,10 @@ LOST = "SlideLost"  # the error of a slide that an earlier run had and that cann
 
 
 class Outcome(NamedTuple):
-    """A row: status ok, failed or skipped; error is the class of the fault; n_dropped counts unreadable tiles."""
+    """A row: status ok, failed or skipped; error is the class of the fault; n_dropped counts unreadable tiles.
+
+    Of its `seconds`, an encoder had nothing to do in `waited`; rows of older ledgers do not say.
+    """
 
     slide_id: str
     status: str
@@ -27,6 +30,7 @@ class Outcome(NamedTuple):
     n_tiles: int
     n_dropped: int
     seconds: float
+    waited: float = 0.0
 
 
 class Ledger:
@@ -49,7 +53,8 @@ class Ledger:
         text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
         whole = text[: text.rfind("\n") + 1] or ",".join(Outcome._fields) + "\n"
         table = pd.read_csv(io.StringIO(whole), keep_default_na=False, dtype=dict.fromkeys(TEXT, str))
-        return table.drop_duplicates("slide_id", keep="last").reset_index(drop=True)
+        older = {name: value for name, value in Outcome._field_defaults.items() if name not in table}
+        return table.assign(**older).drop_duplicates("slide_id", keep="last").reset_index(drop=True)
 
     def settle(self, slide_ids: Iterable[str], statuses: tuple[str, ...] = ("ok", "failed", "skipped")) -> pd.DataFrame:
         """Rewrite the file with one row a slide, in the order of `slide_ids` and none but those; return the rows.

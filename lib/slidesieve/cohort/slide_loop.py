@@ -43,6 +43,7 @@ class Counts(NamedTuple):
     n_dropped: int
     kept: bool = False
     note: str = ""  # goes to the ledger
+    waited_s: float = 0.0  # part of its seconds, which goes there too
 
 
 UNCHECKED = "its slide is not there to be checked"  # kept on the word of the earlier run's file
@@ -159,7 +160,8 @@ def _try(work: Work, slide_id: str) -> Result:
             frame = traceback.extract_tb(fault.__traceback__)[-1]
             message += f" ({Path(frame.filename).name}:{frame.lineno})"
     seconds = round(time.monotonic() - start, 3)
-    return Outcome(slide_id, status, error, message, counts.n_tiles, counts.n_dropped, seconds), counts.kept, unread
+    numbers = (counts.n_tiles, counts.n_dropped, seconds, round(counts.waited_s, 3))
+    return Outcome(slide_id, status, error, message, *numbers), counts.kept, unread
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 Every encoder has `name`, `d`, `tile_px` (the side it was made for, or None), `needs_fit`, `state_hash` (of whatever
 it learned, for the provenance of its features) and `encode(tiles uint8 (n h w 3)) -> float32 (n d)`, which treats each
-tile on its own: batch size and neighbours change nothing.
+tile on its own: batch size and neighbours change nothing. Of one batch, `encode` is `encode_prepared(prepare(tiles))`:
+what a CPU does first, in any thread, and the rest.
 """
 
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,6 +34,10 @@ class Encoder(Protocol):
     def state_hash(self) -> str: ...
 
     def encode(self, tiles: Tiles) -> Features: ...
+
+    def prepare(self, tiles: Tiles) -> Any: ...
+
+    def encode_prepared(self, prepared: Any) -> Features: ...
 
 
 def load_encoder(
@@ -100,6 +105,12 @@ class StainTexture:
         if len(tiles) == 0:
             return np.empty((0, self.d), np.float32)
         return self._in_full_batches(tiles, lambda raw: self._whitened(raw, **state))
+
+    def prepare(self, tiles: Tiles) -> Tiles:
+        """Return the tiles: all that is done to them is sums, which want one thread and full batches."""
+        return tiles
+
+    encode_prepared = encode
 
     def save(self, path: Path) -> None:
         """Write the fitted whitening (.npz)."""

@@ -1,12 +1,13 @@
 """Stage 20 on one slide: read the tiles that stage 10 placed, encode and write them; and the fit of the encoder.
 
-Tiles are read and encoded a chunk at a time, so memory does not grow with the slide. What cannot be read is left out
-of the bag and counted.
+Tiles are read and prepared a batch at a time, ahead of the encoder, so memory does not grow with the slide. What cannot
+be read is left out of the bag and counted.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -21,12 +22,14 @@ from slidesieve.features.encoders import Encoder, load_encoder
 from slidesieve.features.store import write_features
 from slidesieve.provenance.hdf5 import read_attrs
 from slidesieve.slides.jobs import TILE_CODE, check_lost, identify
-from slidesieve.slides.pixels import Tiles, iter_tiles
+from slidesieve.slides.pixels import iter_tiles
+from slidesieve.slides.read_ahead import batches_ahead
 from slidesieve.slides.slide import SlideFault, UnreadableSlide, open_slide
 from slidesieve.slides.tiling import Tiling, read_tiling
 
 FEATURE_CODE = (
     *TILE_CODE,
+    "slidesieve.slides.read_ahead",
     "slidesieve.features.jobs",
     "slidesieve.features.encoders",
     "slidesieve.features.vision_models",
@@ -34,7 +37,6 @@ FEATURE_CODE = (
     "slidesieve.features.store",
     "slidesieve.features.stain_texture",
 )
-CHUNK_TILES = 512
 
 
 class EncoderChoice(NamedTuple):
@@ -45,6 +47,7 @@ class EncoderChoice(NamedTuple):
     batch_tiles: int
     pooling: str
     state: Path | None = None
+    dtype: str = "float32"
 
 
 class StaleTiles(SlideFault):
@@ -60,10 +63,14 @@ def encode_one(
     choice: EncoderChoice,
     max_lost_share: float,
     code: dict[str, str],
+    readers: int = 2,
     others: Sequence[Path] = (),
 ) -> Counts:
-    """Encode the tiles of a slide: write out_dir/<slide_id>.h5, or take it from `others`, folders of the same stage.
+    """Encode the tiles of a slide, read ahead by `readers` threads: write out_dir/<slide_id>.h5.
 
+    Or take that file from one of `others`, folders of the same stage.
+
+    The counts tell how long the encoder had nothing to encode while its slide was opened, read, checked and written.
     Raises TilesLost if more than `max_lost_share` of them cannot be read, StaleTiles if the slide is not the one that
     they were placed on, other SlideFaults, and OSError for a slide that cannot be had.
     """
@@ -71,11 +78,13 @@ def encode_one(
     with no_stale(file):
         if not tile_file.exists():
             raise _no_tiles(tiles_dir, slide_id)
-        tiling, encoder = read_tiling(tile_file), _cached_encoder(choice)
+        encoder, state_hash = _cached_encoder(choice)
+        start, tiling = perf_counter(), read_tiling(tile_file)
         made_by = {
             "encoder": choice.name,
-            "encoder_state_sha256": encoder.state_hash,
+            "encoder_state_sha256": state_hash,
             "encoder_pooling": choice.pooling,
+            "encoder_dtype": choice.dtype,
             "tiles_recipe_hash": tiling.attrs["recipe_hash"],
         }
         stamp = slide_stamp(code, FEATURE_CODE, **made_by)
@@ -90,7 +99,9 @@ def encode_one(
             done = done._replace(note=UNCHECKED)
         counts = done
         if not done:
-            x, read, reader = _encode(path, tiling, encoder)
+            x, read, reader, encoding_s = _encode(
+                path, tiling, encoder, batch_tiles=choice.batch_tiles, readers=readers
+            )
             counts = Counts(int(read.sum()), int((~read).sum()), note=f"read by {reader}")
         check_lost(path.name, counts.n_dropped / (counts.n_tiles + counts.n_dropped), max_lost_share)
         if done:
@@ -100,7 +111,7 @@ def encode_one(
         made_by |= {"slide_identity": identity}
         spare_foreign(file)
         write_features(file, bag, made_by | provenance(slide_id, stamp))
-    return counts
+    return counts._replace(waited_s=perf_counter() - start - encoding_s)
 
 
 def fit_encoder(
@@ -189,30 +200,19 @@ def _identity_of(path: Path, tiling: Tiling, sha256: str) -> str:
 
 
 def _encode(
-    path: Path, tiling: Tiling, encoder: Encoder
-) -> tuple[Float[np.ndarray, "n d"], Bool[np.ndarray, " n"], str]:
-    """Return the features, which tiles could be read, and what read them."""
+    path: Path, tiling: Tiling, encoder: Encoder, *, batch_tiles: int, readers: int
+) -> tuple[Float[np.ndarray, "n d"], Bool[np.ndarray, " n"], str, float]:
+    """Return the features, which tiles could be read, what read them, and the seconds of the encoder alone."""
     x, read = np.zeros((len(tiling.coords), encoder.d), np.float32), np.zeros(len(tiling.coords), bool)
-    with open_slide(path, tiling.attrs["mpp_level0"]) as slide:
-        tiles_of = iter_tiles(slide, tiling.coords, tile_px=int(tiling.attrs["patch_size"]), view=tiling.view)
-        for tiles in _chunks(tiles_of):
-            x[tiles.index], read[tiles.index] = encoder.encode(tiles.pixels), True
-        reader = slide.reader(tiling.view.level)
+    seconds, asked = 0.0, {"batch_tiles": batch_tiles, "readers": readers, "make": encoder.prepare}
+    with batches_ahead(path, tiling, **asked) as (reader, batches):
+        for batch in batches:
+            start = perf_counter()
+            x[batch.index], read[batch.index] = encoder.encode_prepared(batch.made), True
+            seconds += perf_counter() - start
     if not read.any():
         raise UnreadableSlide(f"{path.name}: not one of its {len(read)} tiles can be read; replace the file")
-    return x, read, reader
-
-
-def _chunks(tiles: Iterator[Tiles]) -> Iterator[Tiles]:
-    held, n = [], 0
-    for part in tiles:
-        held.append(part)
-        n += len(part.index)
-        if n >= CHUNK_TILES:
-            yield Tiles(*map(np.concatenate, zip(*held, strict=True)))
-            held, n = [], 0
-    if held:
-        yield Tiles(*map(np.concatenate, zip(*held, strict=True)))
+    return x, read, reader, seconds
 
 
 def _fit_ids(manifest: Manifest) -> list[str]:
@@ -234,12 +234,14 @@ def _some_tiles(path: Path, tiling: Tiling, n: int) -> UInt8[np.ndarray, "n t t 
 
 
 def _load(choice: EncoderChoice) -> Encoder:
-    return load_encoder(choice.name, device=choice.device, batch_tiles=choice.batch_tiles, pooling=choice.pooling)
+    how = {"device": choice.device, "batch_tiles": choice.batch_tiles, "pooling": choice.pooling, "dtype": choice.dtype}
+    return load_encoder(choice.name, **how)
 
 
 @cache
-def _cached_encoder(choice: EncoderChoice) -> Encoder:
+def _cached_encoder(choice: EncoderChoice) -> tuple[Encoder, str]:
+    """The encoder, and the hash of its state: of gigabytes of weights, so once a process and not once a slide."""
     encoder = _load(choice)
     if choice.state:
         encoder.load_state(choice.state)
-    return encoder
+    return encoder, encoder.state_hash

@@ -12,7 +12,8 @@ from importlib import import_module
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
 
 from slidesieve.features.known_encoders import known
 from slidesieve.features.tile_batches import Features, Tiles, batches_of
@@ -52,14 +53,33 @@ class TransformersEncoder:
                 "'mean' or 'pooler'"
             )
         self.tile_px = _side(self._processor)
+        self._values = _values_of_pixels(self._processor, self.tile_px)
         self.d = self._probed(TOLERANCE[dtype])
 
     def encode(self, tiles: Tiles) -> Features:
         """Run the model in evaluation mode."""
         if len(tiles) == 0:
             return np.empty((0, self.d), np.float32)
-        with torch.inference_mode():
-            return np.concatenate([self._pooled(batch) for batch in batches_of(tiles, self.batch_tiles)])
+        parts = [self.encode_prepared(self.prepare(batch)) for batch in batches_of(tiles, self.batch_tiles)]
+        return np.concatenate(parts)
+
+    def prepare(self, tiles: Tiles) -> Tensor:
+        """Resize, crop and normalise a batch as the model's own processor does: about 2 ms of a CPU a tile.
+
+        Tiles of the model's own side are handed on as they are (n h w 3), where they only want the values of a table.
+        """
+        if self._values is not None and tiles.shape[1:3] == (self.tile_px, self.tile_px):
+            return torch.from_numpy(np.ascontiguousarray(tiles))
+        return self._processor(images=list(tiles), return_tensors="pt")["pixel_values"]
+
+    @torch.inference_mode()
+    def encode_prepared(self, prepared: Tensor) -> Features:
+        """Run the model on a batch that is prepared."""
+        pixels = prepared.to(self.device)
+        if pixels.dtype == torch.uint8:
+            pixels = _looked_up(pixels, self._values.to(self.device))
+        out = self._model(pixel_values=pixels.to(self._model.dtype), **self._how(len(pixels)))
+        return self._pooled(out).float().cpu().numpy()
 
     @property
     def state_hash(self) -> str:
@@ -69,9 +89,7 @@ class TransformersEncoder:
             digest.update(name.encode() + weight.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def _pooled(self, tiles: Tiles) -> Features:
-        pixels = self._processor(images=list(tiles), return_tensors="pt")["pixel_values"]
-        out = self._model(pixel_values=pixels.to(self.device, self._model.dtype), **self._how(len(tiles)))
+    def _pooled(self, out) -> Float[Tensor, "n d"]:
         hidden = out.last_hidden_state
         if self.pooling == "pooler":
             if getattr(out, "pooler_output", None) is None:
@@ -80,12 +98,11 @@ class TransformersEncoder:
                 raise ValueError(
                     f"{self.name}: its pooler gives tokens; set pooling to another of {', '.join(POOLINGS)}"
                 )
-            return out.pooler_output.flatten(1).float().cpu().numpy()
+            return out.pooler_output.flatten(1)
         if hidden.ndim != 3:
             raise ValueError(f"{self.name}: its output is {tuple(hidden.shape)}, not tokens; set pooling to 'pooler'")
         cls, mean = hidden[:, 0], hidden[:, self._special :].mean(1)
-        pooled = {"cls": cls, "mean": mean, "cls_mean": torch.cat([cls, mean], 1)}[self.pooling]
-        return pooled.float().cpu().numpy()
+        return {"cls": cls, "mean": mean, "cls_mean": torch.cat([cls, mean], 1)}[self.pooling]
 
     def _probed(self, tolerance: float) -> int:
         """Encode fixed tiles in ways that must agree, and return the width. Raises ValueError where they do not."""
@@ -115,6 +132,26 @@ class TransformersEncoder:
                 f"more than all the rest ({of_rest / size:.2f}); set pooling to another of {', '.join(POOLINGS)}"
             )
         return together.shape[1]
+
+
+def _values_of_pixels(processor: object, side: int | None) -> Float[Tensor, "3 256"] | None:
+    """What a processor makes of each of a pixel's 256 values, channel by channel, where it does nothing else to a tile.
+
+    That is tried on a tile drawn at random, to the last bit; None where it is otherwise, as where it resizes.
+    """
+    if side is None or side * side < 256:
+        return None
+    tiles = np.random.default_rng(1).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
+    tiles[0].reshape(-1, 3)[:256] = np.arange(256)[:, None]
+    made = processor(images=list(tiles), return_tensors="pt")["pixel_values"]
+    if made.shape != (2, 3, side, side) or made.dtype != torch.float32:
+        return None
+    values = made[0].reshape(3, -1)[:, :256].clone()
+    return values if torch.equal(_looked_up(torch.from_numpy(tiles), values), made) else None
+
+
+def _looked_up(tiles: UInt8[Tensor, "n h w 3"], values: Float[Tensor, "3 256"]) -> Float[Tensor, "n 3 h w"]:
+    return torch.stack([values[channel][tiles[..., channel].long()] for channel in range(3)], 1)
 
 
 def _vision_model(name_or_path: str, dtype: torch.dtype) -> nn.Module:

@@ -51,6 +51,14 @@ def iter_tiles(slide: Slide, coords: Int[np.ndarray, "n 2"], *, tile_px: int, vi
         yield from _cut(slide, corner, index, tile_px, view.level)
 
 
+def reading_order(slide: Slide, coords: Int[np.ndarray, "n 2"], *, tile_px: int, view: View) -> Int[np.ndarray, " n"]:
+    """Return the order of `iter_tiles`, unreadable tiles included: any stretch of it is a compact part of the file."""
+    if view.factor != 1:
+        return np.arange(len(coords))
+    corner = np.rint(np.asarray(coords) / slide.downsamples[view.level]).astype(np.int64)
+    return np.concatenate([np.arange(0), *_blocks(corner, tile_px)])
+
+
 def thumbnail(slide: Slide, max_scale: float) -> Thumbnail:
     """Shrink the slide to at most `max_scale` level-0 pixels a pixel, from the coarsest level that is fine enough.
 
