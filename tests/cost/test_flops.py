@@ -10,6 +10,7 @@ from slidesieve.compressors.baselines import AllTiles
 from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.compressors.sparselearn import SparseLearn
 from slidesieve.compressors.tcssa import TCSSA
+from slidesieve.compressors.untrained.kmeans import STEPS
 from slidesieve.cost import counted as counter
 from slidesieve.cost import flops
 from slidesieve.cost.flops import Decoder, Flops
@@ -43,6 +44,18 @@ def test_what_has_no_closed_form_is_counted_and_nothing_is_free(n, training):
     assert sum(counter.counted("tcssa", d=D, k=K, n=n, training=training)) == known.total
     known = flops.compressor("sparselearn", sizes._replace(scorer_width=D), training=training)
     assert counter.counted("sparselearn", d=D, k=K, n=n, training=training) == pytest.approx(known, rel=1e-6)
+
+
+@pytest.mark.parametrize(("name", "k"), [("kmeans", K), ("sieve", 2 * K)])
+def test_what_may_stop_early_is_counted_to_its_last_step_at_any_length(name, k):
+    """Lloyd's steps, each n k d products, and no pair of tiles among them."""
+    n, options = 1777, {} if name == "kmeans" else {"scorer_attention": "none"}
+    part = COMPRESSORS[name](D, k, seed=0, **options).eval()
+    part.stops_early = False
+    found, pairs = counter.counted(name, d=D, k=k, n=n, training=False, options=options)
+    assert pairs == 0 and found == pytest.approx(counted(lambda: part(*tiles(n))), rel=1e-6)
+    if name == "kmeans":
+        assert found >= (STEPS + 1) * 2 * n * k * D
 
 
 def test_a_compressor_that_is_new_is_not_counted_as_free(monkeypatch):

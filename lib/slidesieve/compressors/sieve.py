@@ -34,6 +34,7 @@ class Sieve(SparseLearn):
 
     kind = "selects"
     fills = False
+    stops_early = True  # its clusters, as k-means' do
 
     def __init__(
         self,
@@ -90,7 +91,7 @@ class Sieve(SparseLearn):
             own = wide(x[i, real])
             k = min(self.n_means, len(own))
             if k:
-                (of[i, real],) = self.once([own], partial(_found, own, k))
+                (of[i, real],) = self.once([own], partial(_found, own, k, self.stops_early))
         return of
 
 
@@ -157,5 +158,5 @@ def split(k: int, means: float) -> tuple[int, int]:
     return k - of_rest, of_rest
 
 
-def _found(x: Float[Tensor, "n d"], k: int) -> tuple[Int[Tensor, " n"]]:
-    return (clusters(directions(x), k),)
+def _found(x: Float[Tensor, "n d"], k: int, stops_early: bool) -> tuple[Int[Tensor, " n"]]:
+    return (clusters(directions(x), k, stops_early=stops_early),)

@@ -1,9 +1,10 @@
 """Operations of a part that has no closed form here, as PyTorch's counter sees them: none is taken for free.
 
-A part is run on noise of a few lengths. Operations grow with tokens and with pairs of tokens, so that a parabola
-through the counts holds for every length; its square terms are what lies between pairs. A fusion may also work inside
-the language model: it is counted as the difference that it makes to a decoder of the given sizes, whose weights take no
-memory and whose products are looked at for their shapes alone.
+A part is run on noise of a few lengths; one that may stop early goes on to its last step: that is the most it costs.
+Operations grow with tokens and with pairs of tokens, so that a parabola through the counts holds for every length; its
+square terms are what lies between pairs. A fusion may also work inside the language model: it is counted as the
+difference that it makes to a decoder of the given sizes, whose weights take no memory and whose products are looked at
+for their shapes alone.
 """
 
 from collections.abc import Callable, Mapping
@@ -69,6 +70,8 @@ def _own(made: type[nn.Module], options: Mapping[str, object]) -> Options:
 @lru_cache(maxsize=64)
 def _of_compressor(made: type[nn.Module], d: int, k: int, training: bool, options: Options) -> np.ndarray:
     part = made(d, k, seed=0, **dict(options)).train(training)
+    if hasattr(part, "stops_early"):
+        part.stops_early = False
 
     def run(n: int) -> int:
         x, steps = _noise(n, d), 224 * torch.arange(n)

@@ -20,18 +20,20 @@ STEPS = 10
 class KMeans(Merger):
     """Hand on the means of k clusters."""
 
+    stops_early = True  # once no tile changes its cluster; what it costs at most is counted without
+
     def group(self, x: Float[Tensor, "n d"], coords: Int[Tensor, "n 2"], k: int) -> Groups:
-        of = clusters(directions(x), k)
+        of = clusters(directions(x), k, stops_early=self.stops_early)
         return Groups(of, 1 / torch.bincount(of, minlength=k)[of])
 
 
-def clusters(u: Float[Tensor, "n d"], k: int, steps: int = STEPS) -> Int[Tensor, " n"]:
+def clusters(u: Float[Tensor, "n d"], k: int, steps: int = STEPS, *, stops_early: bool = True) -> Int[Tensor, " n"]:
     """The cluster of each tile, by Lloyd's steps from farthest points."""
     of = _nearest(u, u[farthest_points(u, k)])
     for _ in range(steps):
         sums = u.new_zeros(k, u.shape[-1]).index_add(0, of, u)
         before, of = of, _nearest(u, sums / torch.bincount(of, minlength=k).unsqueeze(-1))
-        if torch.equal(of, before):  # and so it would stay
+        if stops_early and torch.equal(of, before):  # and so it would stay
             break
     return of
 
