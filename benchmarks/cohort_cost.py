@@ -1,6 +1,6 @@
 """What a large cohort costs from pixels to answers, from rates measured here and on a GPU, with the bottleneck named.
 
-    python -m benchmarks.cohort_cost SLIDE... [--slides 11000 --tiles 12000 --cores 8 --gpus 1 --steps 6000 --questions 7000]
+    python -m benchmarks.cohort_cost SLIDE... [--slides 11000 --tiles 12000 --cores 8 --gpus 1 ...]
 
 Rates of the processor (placing tiles, decoding them, preparing them for a vision model, writing features) are measured
 in this run, in CPU seconds of one core, on the slides given. Rates of the device stand in `reports/gpu.md`: a ViT-L/16
@@ -48,7 +48,7 @@ def cpu_seconds(work: Callable[[], object], *, repeats: int = 3) -> float:
 
 
 def of_slides(paths: list[Path]) -> tuple[float, float, float, float]:
-    """Seconds a slide to tell which it is and to place its tiles; a tile to decode it, its bytes in the file, its side."""
+    """Seconds to tell a slide and place its tiles, and to decode a tile; a tile's bytes in the file, and its side."""
     placing, decoding, sizes, n = [], 0.0, [], 0
     for path in paths:
         with open_slide(path, 0.5) as slide:
