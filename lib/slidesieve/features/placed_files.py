@@ -1,6 +1,7 @@
 """Where each slide's bag lies, by the manifest or in a folder of stage 20's."""
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,12 +48,11 @@ class PlacedFiles:
 
     def read(self, slide_id: str) -> Bag:
         path, part, mpp = self.places[slide_id]
+        thin = partial(linspace_cap, most=self.most_tiles) if self.most_tiles else None
         store = self._store(path)
         if store:
-            bag = store.read(self._names[path].get(slide_id, slide_id))._replace(slide_id=slide_id)
-        else:
-            bag = read_bag(path, slide_id, part=part, mpp=mpp)
-        return linspace_cap(bag, self.most_tiles) if self.most_tiles else bag
+            return store.read(self._names[path].get(slide_id, slide_id), thin)._replace(slide_id=slide_id)
+        return read_bag(path, slide_id, part=part, mpp=mpp, thin=thin)
 
     def count(self, slide_id: str) -> int | None:
         path, part, _ = self.places[slide_id]

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import h5py
 
 from slidesieve.features.bag import Bag
-from slidesieve.features.file_bags import bag_of_file, check_not_doubled
+from slidesieve.features.file_bags import Thin, bag_of_file, check_not_doubled, thinned
 from slidesieve.features.formats import atlaspatch, matrices, slide2vec, stamp, trident
 from slidesieve.features.formats.asked import Asked, Found, check_is_of_tiles, check_no_part
 from slidesieve.features.formats.slidechat_csv import read_feature_csv
-from slidesieve.features.store import SCHEMA, PackedStore, read_features
+from slidesieve.features.store import SCHEMA, PackedStore, features_in
 from slidesieve.provenance.hdf5 import Hdf5Fault, attributes, dataset, names, open_hdf5
 
 PACKED = {"features", "offsets", "slide_id"}
@@ -31,33 +31,34 @@ OTHERS = (".csv", ".npy", ".pt")
 SUFFIXES = (".h5", ".hdf5", *OTHERS)
 
 
-def read_bag(path: Path, slide_id: str, *, part: str = "", mpp: float = float("nan")) -> Bag:
+def read_bag(path: Path, slide_id: str, *, part: str = "", mpp: float = float("nan"), thin: Thin | None = None) -> Bag:
     """Read a slide's bag, whatever wrote the file. Raises ValueError naming the file, and what was found in it.
 
     `part` names an encoder where a file has several; `mpp`, micrometres a level-0 px, is for places in micrometres.
+    `thin` leaves tiles out (`linspace_cap`, `take`): the file is read and checked whole, but what is left is widened.
     """
     path = Path(path)
     check_exists(path, slide_id)
     asked = Asked(slide_id, path, part, mpp)
     if path.suffix.lower() in OTHERS:
-        return _bag(asked, _read_other(asked))
+        return _bag(asked, _read_other(asked), thin)
     if not h5py.is_hdf5(path):
         raise ValueError(
             f"{slide_id}: {path} is not HDF5 (or was cut short); expected {', '.join(SUFFIXES)}; write it again"
         )
     with open_hdf5(path) as file:
         if names(file) >= PACKED:
-            return PackedStore(path).read(slide_id)
+            return PackedStore(path).read(slide_id, thin)
         if attributes(file).get("schema") == SCHEMA:
             check_no_part(asked)
-            return _ours(path, slide_id)
+            return _ours(file, asked, thin)
         layout = _layout(file)
         if layout is None:
             raise ValueError(
                 f"{slide_id}: {path} has {', '.join(sorted(names(file))) or 'no keys'}; expected a dataset `features` "
                 "or `feats` (n, d), with `coords` (n, 2) if known; export it so"
             )
-        return _bag(asked, LAYOUTS[layout].read_file(file, asked))
+        return _bag(asked, LAYOUTS[layout].read_file(file, asked), thin)
 
 
 class Described(NamedTuple):
@@ -154,14 +155,16 @@ def _read_other(asked: Asked) -> Found:
     return slide2vec.read_pair(asked) if slide2vec.fits(asked.path) else matrices.read_pt(asked)
 
 
-def _bag(asked: Asked, found: Found) -> Bag:
+def _bag(asked: Asked, found: Found, thin: Thin | None) -> Bag:
     bag = bag_of_file(asked.path, asked.slide_id, *found)
     check_not_doubled(asked.path, bag)
-    return bag
+    return thinned(bag, thin)
 
 
-def _ours(path: Path, slide_id: str) -> Bag:
-    bag = read_features(path)
-    if bag.slide_id != slide_id:
-        raise ValueError(f"{path}: holds {bag.slide_id!r}, {slide_id!r} was asked for; correct feature_path")
+def _ours(file: h5py.File, asked: Asked, thin: Thin | None) -> Bag:
+    bag = features_in(file, asked.path, thin)
+    if bag.slide_id != asked.slide_id:
+        raise ValueError(
+            f"{asked.path}: holds {bag.slide_id!r}, {asked.slide_id!r} was asked for; correct feature_path"
+        )
     return bag
