@@ -40,7 +40,7 @@ def kept(file: Path, stamp: str) -> Counts | None:
         attrs = _own_attrs(found)
         if attrs.get("recipe_hash") == stamp:
             if found != file:
-                _set_aside(file)
+                set_aside(file)
                 found.rename(file)
             return Counts(attrs["n_tiles"], attrs["n_dropped"], kept=True, note=attrs.get("note", ""))
     return None
@@ -75,7 +75,7 @@ def no_stale(file: Path) -> Iterator[list[str]]:
         yield seen
     except Exception:
         if _own_attrs(file):
-            _set_aside(file)
+            set_aside(file)
         raise
     finally:
         for stale in _aside(file, STALE) if seen else []:
@@ -86,7 +86,7 @@ def no_stale(file: Path) -> Iterator[list[str]]:
 def spare_foreign(file: Path) -> None:
     """Set aside what stands in the place of a file to be written and is not ours."""
     if not _own_attrs(file):
-        _set_aside(file)
+        set_aside(file)
 
 
 @contextmanager
@@ -103,7 +103,8 @@ def written_hdf5(file: Path) -> Iterator[h5py.File]:
         aside.write_bytes(image)
 
 
-def _set_aside(file: Path) -> None:
+def set_aside(file: Path) -> None:
+    """Take a file out of its place, under a name that nobody reads."""
     if file.exists():
         file.rename(_free(file, STALE))
 

@@ -1,7 +1,7 @@
 """Our feature files: one file a slide, or one packed store for many short bags."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import h5py
@@ -45,8 +45,13 @@ def features_in(file: h5py.File, path: Path, thin: Thin | None = None) -> Bag:
     return thinned(bag_of_file(path, attrs["slide_id"], read(x), read(coords), attributes(coords) | attrs), thin)
 
 
-def write_packed(path: Path, bags: Iterable[Bag]) -> None:
-    """Write bags of one width into a packed store, whole or not at all; the order is kept."""
+def write_packed(
+    path: Path, bags: Iterable[Bag], *, attrs: dict | None = None, sources: Sequence[str] | None = None
+) -> None:
+    """Write bags of one width into a packed store, whole or not at all; the order is kept.
+
+    `attrs` join each bag's when it is read; `sources` say what each bag was made of.
+    """
     bags = list(bags)
     widths, ids = {bag.x.shape[1] for bag in bags}, [bag.slide_id for bag in bags]
     if len(widths) != 1 or len(set(ids)) != len(ids):
@@ -57,6 +62,14 @@ def write_packed(path: Path, bags: Iterable[Bag]) -> None:
         file.create_dataset("slide_id", data=ids, dtype=h5py.string_dtype())
         if all(bag.attrs.get("has_coords", True) for bag in bags):
             file.create_dataset("coords", data=np.concatenate([bag.coords for bag in bags]))
+        if sources is not None:
+            file.create_dataset("source", data=sources, dtype=h5py.string_dtype())
+        file.attrs.update(attrs or {})
+
+
+def halved(bag: Bag) -> Bag:
+    """Store a bag's features as float16 already. Raises ValueError if they do not fit it."""
+    return bag._replace(x=_half(bag))
 
 
 class PackedStore:
@@ -66,7 +79,7 @@ class PackedStore:
         self.path, self._file, self._process = Path(path), None, 0
         try:
             with open_hdf5(path) as file:
-                n = dataset(file, "features").shape[0]
+                n, self._attrs = dataset(file, "features").shape[0], attributes(file)
                 self._coords = dataset(file, "coords").name if "coords" in names(file) else None
                 self.slide_ids = [s.decode() for s in np.atleast_1d(read(dataset(file, "slide_id", kinds=WORDS)))]
                 self._offsets = np.atleast_1d(read(dataset(file, "offsets", kinds=WHOLE))).astype(np.int64)
@@ -87,7 +100,7 @@ class PackedStore:
         self._open()
         coords = read(self._file[self._coords], start, end) if self._coords else None
         x = read(self._file["features"], start, end)
-        return thinned(bag_of_file(self.path, slide_id, x, coords, attributes(self._file)), thin)
+        return thinned(bag_of_file(self.path, slide_id, x, coords, self._attrs), thin)
 
     def n_tiles(self, slide_id: str) -> int:
         """Return how many tiles a slide has, from the index."""
