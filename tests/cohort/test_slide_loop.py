@@ -20,10 +20,13 @@ from slidesieve.cohort.slide_loop import (
     UNCHECKED,
     Counts,
     NoRoom,
+    Result,
     SkipSlide,
     SlidesLost,
     TooManyFailed,
+    for_each_batch,
     for_each_slide,
+    tried,
 )
 
 
@@ -105,6 +108,36 @@ def test_workers_have_one_thread_and_leave_the_environment_alone(tmp_path, monke
 
 def test_a_worker_that_dies_costs_its_slide_only(tmp_path):
     rows = _run(tmp_path, ["a", "b", "die", "c", "d"], workers=2).set_index("slide_id")
+    assert rows.loc["die", ["status", "error"]].tolist() == ["failed", "WorkerDied"]
+    assert (rows.drop("die")["status"] == "ok").all()
+
+
+def _together(slide_ids: list[str], *, folder: Path) -> list[Result]:
+    """Write one file for all of a batch that can be worked on."""
+    results = [tried(partial(_work, folder=folder), slide_id) for slide_id in slide_ids]
+    (folder / f"batch-{slide_ids[0]}").write_text(" ".join(r[0].slide_id for r in results if r[0].status == "ok"))
+    return results
+
+
+def _run_batches(folder: Path, batches: list[list[str]], kept: dict[str, Counts], *, workers: int):
+    ids = [*kept, *(slide_id for batch in batches for slide_id in batch)]
+    how = {"ledger": Ledger(folder / "ledger.csv"), "workers": workers, "max_failed_share": 0.9}
+    rows = for_each_batch(partial(_together, folder=folder), ids, batches=batches, kept=kept, **how)
+    assert rows["slide_id"].tolist() == ids
+    return rows.set_index("slide_id")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_slide_of_a_batch_has_its_own_row(tmp_path, workers):
+    kept = {"k": Counts(8, 0, kept=True, note="as before")}
+    rows = _run_batches(tmp_path, [["a", "bad1", "b"], ["skip1"], ["bug", "c"]], kept, workers=workers)
+    assert rows["status"].tolist() == ["ok", "ok", "failed", "ok", "skipped", "failed", "ok"]
+    assert rows.loc["k", ["n_tiles", "message"]].tolist() == [8, "as before"]
+    assert [(tmp_path / f"batch-{first}").read_text() for first in ("a", "skip1", "bug")] == ["a b", "", "c"]
+
+
+def test_a_slide_that_kills_its_process_costs_no_other_of_its_batch(tmp_path):
+    rows = _run_batches(tmp_path, [["a", "b", "die", "c", "d"], ["e"]], {}, workers=1)
     assert rows.loc["die", ["status", "error"]].tolist() == ["failed", "WorkerDied"]
     assert (rows.drop("die")["status"] == "ok").all()
 

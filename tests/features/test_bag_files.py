@@ -11,11 +11,11 @@ from slide_files import write_manifest
 
 from slidesieve.analyses.lengths import random_tiles
 from slidesieve.cohort.manifest import Manifest, read_manifest
-from slidesieve.features import placed_files
 from slidesieve.features.bag import linspace_cap, make_bag
 from slidesieve.features.bag_files import BagFiles, BagView, load_available_bags, load_bags, n_tiles
+from slidesieve.features.places import placed_files
 from slidesieve.features.readers import read_bag
-from slidesieve.features.store import write_features, write_packed
+from slidesieve.features.store import PackedStore, write_features, write_packed
 
 D = 33
 LENGTHS = {"a": 75, "b": 7, "c": 1, "e": 41, "d": 20}
@@ -101,7 +101,7 @@ def test_tiles_are_counted_without_reading_any_but_the_csv(cohort, monkeypatch, 
         return read(path, slide, **how)
 
     monkeypatch.setattr(placed_files, "read_bag", counted_read)
-    monkeypatch.setattr(placed_files.PackedStore, "read", lambda *_: pytest.fail("read a packed bag"))
+    monkeypatch.setattr(PackedStore, "read", lambda *_: pytest.fail("read a packed bag"))
     bags = load_bags(cohort, cohort.root, LENGTHS, most_tiles=most)
     counted = {s: n_tiles(bags, s) for _ in range(2) for s in bags}
     assert counted == {s: min(n, most or n) for s, n in LENGTHS.items()}

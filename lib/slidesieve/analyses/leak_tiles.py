@@ -13,8 +13,8 @@ import pandas as pd
 from slidesieve.analyses.leak import Tiles
 from slidesieve.cohort.ids import tcga_case
 from slidesieve.features.bag import Bag
+from slidesieve.features.places.packed_folder import open_store
 from slidesieve.features.readers import is_packed, read_bag
-from slidesieve.features.store import PackedStore
 
 FEWEST = 20  # a class with fewer tiles on either side is left out
 
@@ -95,10 +95,10 @@ def _joined(parts: list[tuple]) -> tuple[np.ndarray, ...]:
 
 
 def _bags_of(path: Path) -> Iterator[Bag]:
-    if path.is_dir():
+    if path.is_dir() and not is_packed(path):
         yield from (read_bag(file, file.stem) for file in sorted(path.glob("*.h5")))
     elif is_packed(path):
-        store = PackedStore(path)
+        store = open_store(path)
         yield from (store.read(slide_id) for slide_id in store.slide_ids)
     else:
         raise ValueError(

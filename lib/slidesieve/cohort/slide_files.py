@@ -46,13 +46,13 @@ def kept(file: Path, stamp: str, others: Sequence[Path] = ()) -> Counts | None:
         attrs = _own_attrs(found)
         if attrs.get("recipe_hash") == stamp:
             if found != file:
-                _set_aside(file)
+                set_aside(file)
                 found.rename(file)
             return _counts(attrs)
     for found in (folder / file.name for folder in others):
         attrs = _own_attrs(found)
         if attrs.get("recipe_hash") == stamp:
-            _set_aside(file)
+            set_aside(file)
             share_file(found, file)
             return _counts(attrs)
     return None
@@ -96,7 +96,7 @@ def no_stale(file: Path) -> Iterator[list[str]]:
         yield seen
     except Exception:
         if _own_attrs(file):
-            _set_aside(file)
+            set_aside(file)
         raise
     finally:
         for stale in _aside(file, STALE) if seen else []:
@@ -107,7 +107,7 @@ def no_stale(file: Path) -> Iterator[list[str]]:
 def spare_foreign(file: Path) -> None:
     """Set aside what stands in the place of a file to be written and is not ours."""
     if not _own_attrs(file):
-        _set_aside(file)
+        set_aside(file)
 
 
 @contextmanager
@@ -128,7 +128,8 @@ def _counts(attrs: dict) -> Counts:
     return Counts(attrs["n_tiles"], attrs["n_dropped"], kept=True, note=attrs.get("note", ""))
 
 
-def _set_aside(file: Path) -> None:
+def set_aside(file: Path) -> None:
+    """Take a file out of its place, under a name that nobody reads."""
     if file.exists():
         file.rename(_free(file, STALE))
 

@@ -7,26 +7,22 @@ end when their parent does, however it ended.
 """
 
 import errno
-import multiprocessing
 import os
 import shutil
-import threading
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 from slidesieve.cohort.ledger import LOST, Ledger, Outcome
+from slidesieve.cohort.processes import in_processes
 from slidesieve.cohort.progress import line_end
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 REPORT_EVERY_S = 5.0
 MOST_NAMED = 20
 NO_ROOM = {
@@ -79,16 +75,36 @@ def for_each_slide(
     and TooManyFailed if more than `max_failed_share` of the slides tried have failed, or none is ok.
     """
     ids = list(slide_ids)
-    results = _in_processes(work, ids, workers) if workers else (_try(work, i) for i in ids)
+    one_by_one = partial(_one_by_one, work)
+    how = {"ledger": ledger, "workers": workers, "max_failed_share": max_failed_share}
+    return for_each_batch(one_by_one, ids, batches=[[slide_id] for slide_id in ids], kept={}, **how)
+
+
+def for_each_batch(
+    work: Callable[[list[str]], list[Result]],
+    slide_ids: Iterable[str],
+    *,
+    batches: Iterable[list[str]],
+    kept: Mapping[str, Counts],
+    ledger: Ledger,
+    workers: int,
+    max_failed_share: float,
+) -> pd.DataFrame:
+    """Do as `for_each_slide` where slides are worked on together: `work` tries each of a batch (`tried`), in order.
+
+    `kept` are the slides of `slide_ids` that are in no batch: those that an earlier run had done.
+    """
+    ids = list(slide_ids)
+    results = _results(work, batches, kept, workers)
     with room_in(ledger.path.parent), closing(results):
         _say_who_left(ledger.rows(), ids)
-        before = ledger.settle(ids, ("ok",)).set_index("slide_id")
+        before = ledger.settle(ids, ("ok",)).set_index("slide_id")["message"].to_dict()
         report = _Report(len(ids))
-        for outcome, kept, unread in results:
-            had = outcome.slide_id in before.index
+        for outcome, was_kept, unread in results:
+            had = outcome.slide_id in before
             if had and unread:
                 outcome = outcome._replace(error=LOST, message=f"was ok before; now {outcome.error}: {outcome.message}")
-            if not (kept and had and before.at[outcome.slide_id, "message"] == outcome.message):
+            if not (was_kept and had and before[outcome.slide_id] == outcome.message):
                 ledger.append(outcome)
             report.count(outcome)
         rows = ledger.settle(ids)
@@ -114,35 +130,25 @@ def room_in(folder: Path) -> Iterator[None]:
         ) from fault
 
 
-def _in_processes(work: Work, ids: list[str], workers: int) -> Iterator[Result]:
-    """Yield outcomes as slides end. If a worker dies, the slides then in work are tried once more, each alone."""
-    todo = deque(ids)
-    while todo:
-        running = {}
-        try:
-            with _pool(min(workers, len(todo))) as pool:
-                while todo or running:
-                    while todo and len(running) < 2 * workers:
-                        running[pool.submit(_try, work, todo[0])] = todo[0]
-                        todo.popleft()
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        result = future.result()
-                        del running[future]
-                        yield result
-        except BrokenProcessPool:
-            yield from (_alone(work, slide_id) for slide_id in list(running.values()))
+def _results(
+    work: Callable[[list[str]], list[Result]], batches: Iterable[list[str]], kept: Mapping[str, Counts], workers: int
+) -> Iterator[Result]:
+    for slide_id, counts in kept.items():
+        yield tried(lambda _, counts=counts: counts, slide_id)
+    for batch, results in in_processes(work, batches, workers) if workers else ((b, work(b)) for b in batches):
+        yield from [_died(*batch)] if results is None else results
 
 
-def _alone(work: Work, slide_id: str) -> Result:
-    try:
-        with _pool(1) as pool:
-            return pool.submit(_try, work, slide_id).result()
-    except BrokenProcessPool:
-        message = "its process died twice: out of memory, killed, or a crash in a decoder; try the slide by itself"
-        return Outcome(slide_id, "failed", "WorkerDied", message, 0, 0, 0.0), False, True
+def _died(slide_id: str) -> Result:
+    message = "its process died twice: out of memory, killed, or a crash in a decoder; try the slide by itself"
+    return Outcome(slide_id, "failed", "WorkerDied", message, 0, 0, 0.0), False, True
 
 
-def _try(work: Work, slide_id: str) -> Result:
+def _one_by_one(work: Work, slide_ids: list[str]) -> list[Result]:
+    return [tried(work, slide_id) for slide_id in slide_ids]
+
+
+def tried(work: Work, slide_id: str) -> Result:
     """Turn whatever happens to a slide into its row; a full disk is none of the slide's."""
     start = time.monotonic()
     status, error, message, counts, unread = "ok", "", "", Counts(0, 0), False
@@ -162,34 +168,6 @@ def _try(work: Work, slide_id: str) -> Result:
     seconds = round(time.monotonic() - start, 3)
     numbers = (counts.n_tiles, counts.n_dropped, seconds, round(counts.waited_s, 3))
     return Outcome(slide_id, status, error, message, *numbers), counts.kept, unread
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Open a pool of fresh interpreters; the environment tells their libraries to use one thread."""
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    try:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
-            try:
-                yield pool
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-def _end_with_parent() -> None:
-    """Watch the parent from a thread: a killed parent closes no queue, and its workers would wait for ever."""
-
-    def watch() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 class _Report:

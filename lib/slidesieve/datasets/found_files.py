@@ -13,6 +13,7 @@ import pandas as pd
 
 from slidesieve.cohort.ids import without_ending
 from slidesieve.features.formats.slidechat_csv import is_feature_header
+from slidesieve.features.places.packed_folder import is_packed_folder
 from slidesieve.features.readers import OTHERS, SUFFIXES, Described, describe
 from slidesieve.provenance.table_files import read_names
 
@@ -62,22 +63,29 @@ def look_through(folders: Sequence[Path]) -> Found:
     for root in map(Path, folders):
         if not root.exists():
             raise FileNotFoundError(f"{root}: no such folder; correct it")
-        for path in [root] if root.is_file() else _files_below(root):
-            _sort_in(path, root if root.is_dir() else root.parent, found)
+        alone = root.is_file() or is_packed_folder(root)
+        for path in [root] if alone else _files_below(root):
+            _sort_in(path, root.parent if alone else root, found)
     return found
 
 
 def _files_below(root: Path) -> list[Path]:
-    """Files in the order of their names; hidden ones, and what lies in hidden folders, are left."""
+    """Files and packed folders in the order of their names; hidden ones, and what lies in hidden folders, are left."""
     paths = []
     for folder, below, names in os.walk(root):
-        below[:] = sorted(name for name in below if not name.startswith("."))
+        inner = [Path(folder) / name for name in sorted(below) if not name.startswith(".")]
+        packed = [path for path in inner if is_packed_folder(path)]
+        below[:] = [path.name for path in inner if path not in packed]
+        paths += packed
         paths += [Path(folder) / name for name in sorted(names) if not name.startswith(".")]
     return paths
 
 
 def _sort_in(path: Path, root: Path, found: Found) -> None:
     name = path.name.lower()
+    if path.is_dir():
+        _describe(path, root, found)
+        return
     if name.endswith(SLIDES):
         found.slides.append(path)
     elif name.endswith(SUFFIXES) and not (name.endswith(".csv") and not _is_bag(path)):

@@ -19,7 +19,8 @@ import pandas as pd
 from slidesieve.cohort.ids import MIN_COVERAGE, matched
 from slidesieve.cohort.tables import is_missing, read_words
 from slidesieve.datasets.questions import COLUMNS, FOUR, LETTERS
-from slidesieve.features.store import PackedStore
+from slidesieve.features.places import packed_folder
+from slidesieve.features.places.packed_folder import Store
 
 
 def read_labels(path: Path | None) -> pd.DataFrame:
@@ -29,11 +30,11 @@ def read_labels(path: Path | None) -> pd.DataFrame:
     return read_words(path)
 
 
-def open_store(path: Path | None) -> PackedStore:
+def open_store(path: Path | None) -> Store:
     """Open the packed store that the labels belong to."""
     if path is None:
-        raise ValueError("store: no file given; set parameter store to a packed feature store (.h5)")
-    return PackedStore(path)
+        raise ValueError("store: no file given; set parameter store to a packed feature store")
+    return packed_folder.open_store(path)
 
 
 def label_slides(

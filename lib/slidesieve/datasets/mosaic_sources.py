@@ -14,13 +14,13 @@ from slidesieve.datasets.labels import read_labels
 from slidesieve.datasets.mosaics import SIDES, SUBTYPE, Mosaic, Run
 from slidesieve.datasets.questions import FOUR
 from slidesieve.features.bag import Bag, make_bag
-from slidesieve.features.store import PackedStore
+from slidesieve.features.places.packed_folder import Store
 
 MOST_SUBTYPES = len(FOUR)
 
 
 def read_sources(
-    stores: Sequence[PackedStore],
+    stores: Sequence[Store],
     labels: Sequence[Path],
     *,
     kind: str,
@@ -61,7 +61,7 @@ def read_sources(
     return table[["slide_id", "case_id", "site", "kind", "subtype", "n", "store"]].reset_index(drop=True)
 
 
-def bags_of(mosaics: Sequence[Mosaic], stores: Sequence[PackedStore], store_of: Mapping[str, int]) -> list[Bag]:
+def bags_of(mosaics: Sequence[Mosaic], stores: Sequence[Store], store_of: Mapping[str, int]) -> list[Bag]:
     """Join each mosaic's runs of tokens, in the order of its pieces; places are not known. Each slide is read once."""
     wanted: dict[str, list[tuple[int, int, Run]]] = {}
     for number, mosaic in enumerate(mosaics):

@@ -35,10 +35,15 @@ class Bag(NamedTuple):
 
 def make_bag(slide_id: str, x: np.ndarray, coords: np.ndarray | None, attrs: dict) -> Bag:
     """Check arrays and make them a Bag of float32 and int64. Raises ValueError naming the slide and the fault."""
+    return in_float32(checked_bag(slide_id, x, coords, attrs))
+
+
+def checked_bag(slide_id: str, x: np.ndarray, coords: np.ndarray | None, attrs: dict) -> Bag:
+    """Check arrays as `make_bag` does, and leave float16 as it is, until `in_float32`."""
     if x.ndim != 2 or not len(x):
         raise ValueError(f"{slide_id}: features of shape {x.shape}; expected (n, d) with n >= 1; extract them again")
-    x = x.astype(np.float32, copy=False)
-    if not (np.isfinite(x.sum()) or np.isfinite(x).all()):  # the sum alone is several times faster, and may overflow
+    x = x if x.dtype == np.float16 else x.astype(np.float32, copy=False)
+    if not _is_finite(x):
         rows = np.flatnonzero(~np.isfinite(x).all(1))
         raise ValueError(f"{slide_id}: {len(rows)} rows of features are not finite, first row {rows[0]}; extract again")
     known = coords is not None
@@ -47,6 +52,15 @@ def make_bag(slide_id: str, x: np.ndarray, coords: np.ndarray | None, attrs: dic
     if coords.shape != (len(x), 2):
         raise ValueError(f"{slide_id}: coords {coords.shape} for features {x.shape}; expected one (x, y) a row")
     return Bag(slide_id, x, coords.astype(np.int64), {"has_coords": known} | attrs)
+
+
+def in_float32(bag: Bag) -> Bag:
+    """Widen a bag's features from float16 to float32, which is exact."""
+    if bag.x.dtype != np.float16:
+        return bag
+    wide, half = np.empty(bag.x.shape, np.float32), np.require(bag.x, requirements="CW")
+    torch.from_numpy(wide).copy_(torch.from_numpy(half))  # numpy takes four times as long
+    return bag._replace(x=wide)
 
 
 class Batch(NamedTuple):
@@ -137,3 +151,10 @@ def spectrum(bags: Iterable[Bag]) -> Float[np.ndarray, " d"]:
     x = np.concatenate([bag.x for bag in bags]).astype(np.float64)
     variance = np.linalg.eigvalsh(np.cov(x.T))[::-1].clip(0)
     return variance / variance.sum()
+
+
+def _is_finite(x: np.ndarray) -> bool:
+    """Say whether all numbers are finite, in one pass or two."""
+    if x.dtype == np.float16:  # by its bits, ten times faster: what is not finite comes last among both signs
+        return x.view(np.int16).max(initial=0) < 0x7C00 and x.view(np.uint16).max(initial=0) < 0xFC00
+    return bool(np.isfinite(x.sum()) or np.isfinite(x).all())  # the sum alone is several times faster, and may overflow

@@ -1,16 +1,18 @@
 """What a file's arrays must be to become a bag, whatever wrote the file."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from slidesieve.features.bag import Bag, make_bag
+from slidesieve.features.bag import Bag, checked_bag, in_float32
 
 MOST_PX0 = 2**31 - 1  # no slide is wider
+Thin = Callable[[Bag], Bag]  # leaves tiles out, as `take` and `linspace_cap` do
 
 
 def bag_of_file(path: Path, slide_id: str, x: np.ndarray, coords: np.ndarray | None, attrs: dict) -> Bag:
-    """Make a bag of the arrays of a file.
+    """Make a bag of the arrays of a file, float16 left as it is (see `thinned`).
 
     Raises ValueError naming the file: features of another shape than (n, d), not finite or all zero; coords that are
     not one whole pair of level-0 px a tile, 0 to 2^31 - 1.
@@ -19,7 +21,7 @@ def bag_of_file(path: Path, slide_id: str, x: np.ndarray, coords: np.ndarray | N
         raise ValueError(f"{path}: {slide_id}: features {x.shape} {fault}")
     try:
         fault = _coords_fault(coords) if coords is not None else ""
-        bag = None if fault else make_bag(slide_id, _without_batch_axis(x), coords, attrs)
+        bag = None if fault else checked_bag(slide_id, _without_batch_axis(x), coords, attrs)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{path}: {error}") from error
     if fault:
@@ -29,6 +31,11 @@ def bag_of_file(path: Path, slide_id: str, x: np.ndarray, coords: np.ndarray | N
             f"{path}: {slide_id}: features {bag.x.shape} are all zero; expected what an encoder saw; extract them again"
         )
     return bag
+
+
+def thinned(bag: Bag, thin: Thin | None) -> Bag:
+    """Leave out what `thin` leaves out, then widen: tiles that nobody sees cost no conversion."""
+    return in_float32(thin(bag) if thin else bag)
 
 
 def check_not_doubled(path: Path, bag: Bag) -> None:

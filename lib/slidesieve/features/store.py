@@ -1,7 +1,7 @@
 """Our feature files: one file a slide, or one packed store for many short bags."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import h5py
@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from slidesieve.cohort.slide_files import written_hdf5
 from slidesieve.features.bag import Bag
-from slidesieve.features.file_bags import bag_of_file
+from slidesieve.features.file_bags import Thin, bag_of_file, thinned
 from slidesieve.provenance.hdf5 import TRIDENT_ATTRS, WHOLE, WORDS, attributes, dataset, names, open_hdf5, read
 
 SCHEMA, SCHEMA_VERSION = "slidesieve.bag", 1
@@ -28,20 +28,30 @@ def write_features(path: Path, bag: Bag, attrs: dict) -> None:
 
 
 def read_features(path: Path) -> Bag:
-    """Read a feature file written by `write_features`; other people's are read by `importers.read_bag`."""
+    """Read a feature file written by `write_features`; other people's are read by `readers.read_bag`."""
     with open_hdf5(path) as file:
-        attrs = attributes(file)
-        if attrs.get("schema") != SCHEMA or not isinstance(attrs.get("slide_id"), str):
-            raise ValueError(
-                f"{path}: schema {attrs.get('schema')!r}, slide_id {attrs.get('slide_id')!r}; expected {SCHEMA!r} and "
-                "a slide's id; use read_bag"
-            )
-        x, coords = dataset(file, "features"), dataset(file, "coords")
-        return bag_of_file(path, attrs["slide_id"], read(x), read(coords), attributes(coords) | attrs)
+        return features_in(file, path)
 
 
-def write_packed(path: Path, bags: Iterable[Bag]) -> None:
-    """Write bags of one width into a packed store, whole or not at all; the order is kept."""
+def features_in(file: h5py.File, path: Path, thin: Thin | None = None) -> Bag:
+    """Read what `write_features` wrote out of its file, as `read_features` does; `thin` leaves tiles out."""
+    attrs = attributes(file)
+    if attrs.get("schema") != SCHEMA or not isinstance(attrs.get("slide_id"), str):
+        raise ValueError(
+            f"{path}: schema {attrs.get('schema')!r}, slide_id {attrs.get('slide_id')!r}; expected {SCHEMA!r} and "
+            "a slide's id; use read_bag"
+        )
+    x, coords = dataset(file, "features"), dataset(file, "coords")
+    return thinned(bag_of_file(path, attrs["slide_id"], read(x), read(coords), attributes(coords) | attrs), thin)
+
+
+def write_packed(
+    path: Path, bags: Iterable[Bag], *, attrs: dict | None = None, sources: Sequence[str] | None = None
+) -> None:
+    """Write bags of one width into a packed store, whole or not at all; the order is kept.
+
+    `attrs` join each bag's when it is read; `sources` say what each bag was made of.
+    """
     bags = list(bags)
     widths, ids = {bag.x.shape[1] for bag in bags}, [bag.slide_id for bag in bags]
     if len(widths) != 1 or len(set(ids)) != len(ids):
@@ -52,6 +62,14 @@ def write_packed(path: Path, bags: Iterable[Bag]) -> None:
         file.create_dataset("slide_id", data=ids, dtype=h5py.string_dtype())
         if all(bag.attrs.get("has_coords", True) for bag in bags):
             file.create_dataset("coords", data=np.concatenate([bag.coords for bag in bags]))
+        if sources is not None:
+            file.create_dataset("source", data=sources, dtype=h5py.string_dtype())
+        file.attrs.update(attrs or {})
+
+
+def halved(bag: Bag) -> Bag:
+    """Store a bag's features as float16 already. Raises ValueError if they do not fit it."""
+    return bag._replace(x=_half(bag))
 
 
 class PackedStore:
@@ -61,7 +79,7 @@ class PackedStore:
         self.path, self._file, self._process = Path(path), None, 0
         try:
             with open_hdf5(path) as file:
-                n = dataset(file, "features").shape[0]
+                n, self._attrs = dataset(file, "features").shape[0], attributes(file)
                 self._coords = dataset(file, "coords").name if "coords" in names(file) else None
                 self.slide_ids = [s.decode() for s in np.atleast_1d(read(dataset(file, "slide_id", kinds=WORDS)))]
                 self._offsets = np.atleast_1d(read(dataset(file, "offsets", kinds=WHOLE))).astype(np.int64)
@@ -76,13 +94,13 @@ class PackedStore:
         if len(self._row) != len(self.slide_ids):
             raise ValueError(f"{path}: {len(self.slide_ids) - len(self._row)} slide_id repeated; write the store again")
 
-    def read(self, slide_id: str) -> Bag:
-        """Read one bag. Raises ValueError if the store has no such slide."""
+    def read(self, slide_id: str, thin: Thin | None = None) -> Bag:
+        """Read one bag; `thin` leaves tiles out. Raises ValueError if the store has no such slide."""
         start, end = self._rows(slide_id)
         self._open()
         coords = read(self._file[self._coords], start, end) if self._coords else None
         x = read(self._file["features"], start, end)
-        return bag_of_file(self.path, slide_id, x, coords, attributes(self._file))
+        return thinned(bag_of_file(self.path, slide_id, x, coords, self._attrs), thin)
 
     def n_tiles(self, slide_id: str) -> int:
         """Return how many tiles a slide has, from the index."""

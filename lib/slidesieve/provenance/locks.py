@@ -110,6 +110,18 @@ def take(folder: Path) -> None:
         _sign(folder)
 
 
+@contextmanager
+def taken(folder: Path) -> Iterator[None]:
+    """Hold `folder` during the block as `take` does; what was held before is held afterwards."""
+    before = folder.resolve() in _taken
+    take(folder)
+    try:
+        yield
+    finally:
+        if not before:
+            let_go(folder)
+
+
 def let_go(folder: Path | None = None) -> None:
     """Give up what `take` holds: one folder, or all."""
     for one in [folder.resolve()] if folder else list(_taken):

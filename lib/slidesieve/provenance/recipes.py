@@ -166,10 +166,8 @@ def _hash_input(parameter: Parameter, value: str | list[str]) -> dict[str, str]:
 
 def _hash_one(parameter: Parameter, value: str) -> dict[str, str]:
     path = resolve(value)
-    if path.is_dir() and is_of_a_stage(path):
-        return {f: sha[:16] for f, sha in outputs_of(path).items() if not is_for_people(f)}
     if path.is_dir():
-        return {f: hash_file(path / f)[:16] for f in files_under(path)}
+        return _hash_folder(path, files_under(path))
     if path.is_file():
         named = _named_files(path, slides=parameter.role == "in+slides") if path.suffix == ".csv" else {}
         return {"": hash_file(path)[:16]} | named
@@ -179,6 +177,13 @@ def _hash_one(parameter: Parameter, value: str) -> dict[str, str]:
     raise FileNotFoundError(
         f"input {parameter.name}: {value} not found under {ROOT}; run the stage that makes it, or correct the path"
     )
+
+
+def _hash_folder(folder: Path, files: list[str]) -> dict[str, str]:
+    """The outputs of a stage's folder, by its receipt; of any other these files."""
+    if is_of_a_stage(folder):
+        return {f: sha[:16] for f, sha in outputs_of(folder).items() if not is_for_people(f)}
+    return {f: hash_file(folder / f)[:16] for f in files}
 
 
 def _named_files(table: Path, *, slides: bool) -> dict[str, str]:
@@ -194,6 +199,9 @@ def _named_files(table: Path, *, slides: bool) -> dict[str, str]:
     root = Path(os.environ.get("DATA_ROOT") or table.parent)
     features = {split_part(posix(path))[0] for path in columns.get("feature_path", ()) if path}
     hashes = {p: hash_file(root / p)[:16] for p in sorted(features) if (root / p).is_file()}
+    for folder in sorted(p for p in features if (root / p).is_dir()):  # a packed one
+        parts = sorted(file.name for file in (root / folder).glob("part_*.h5"))
+        hashes |= {f"{folder}/{file}": sha for file, sha in _hash_folder(root / folder, parts).items()}
     named = (columns.get(name, [""] * rows) for name in ("slide_path", "sha256"))
     for relative, sha256 in zip(*named, strict=True) if slides else ():
         with suppress(OSError):

@@ -1,14 +1,15 @@
-"""Where each slide's bag lies, by the manifest or in a folder of stage 20's."""
+"""Where each slide's bag lies, by the manifest or in a folder of stage 20's or 21's."""
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from slidesieve.cohort.ids import common
 from slidesieve.cohort.manifest import Manifest, row_of
 from slidesieve.features.bag import Bag, linspace_cap
+from slidesieve.features.places.packed_folder import Store, is_packed_folder, open_store
 from slidesieve.features.readers import count_tiles, is_packed, read_bag
-from slidesieve.features.store import PackedStore
 from slidesieve.provenance.table_files import split_part
 
 
@@ -27,13 +28,16 @@ def places_of(manifest: Manifest, features_dir: Path | None, slide_ids: Iterable
     given = {slide_id: (named, float(mpp)) for slide_id, named, mpp in rows}
     files = {named: split_part(named) for named, _ in given.values()}
     roots = {file: manifest.root / file for file, _ in files.values()}  # one for all slides of a packed store
+    folder = Path(features_dir) if features_dir is not None else None
+    packed = folder is not None and is_packed_folder(folder)
     places = {}
     for slide_id in slide_ids:
         named, mpp = given[slide_id] if slide_id in given else (row_of(manifest, slide_id)["feature_path"], 0.0)
-        if not named and features_dir is None:
+        if not named and folder is None:
             raise ValueError(f"{slide_id}: no feature_path and no features folder; run 20_extract_features")
         file, part = files[named] if named else ("", "")
-        places[slide_id] = Place(roots[file] if named else Path(features_dir) / f"{slide_id}.h5", part, mpp)
+        own = folder if packed or named else folder / f"{slide_id}.h5"
+        places[slide_id] = Place(roots[file] if named else own, part, mpp)
     return places
 
 
@@ -42,17 +46,16 @@ class PlacedFiles:
 
     def __init__(self, places: dict[str, Place], most_tiles: int):
         self.places, self.most_tiles = places, most_tiles
-        self._stores: dict[Path, PackedStore | None] = {}
+        self._stores: dict[Path, Store | None] = {}
         self._names: dict[Path, dict[str, str]] = {}  # of a store's slides, by the manifest's
 
     def read(self, slide_id: str) -> Bag:
         path, part, mpp = self.places[slide_id]
+        thin = partial(linspace_cap, most=self.most_tiles) if self.most_tiles else None
         store = self._store(path)
         if store:
-            bag = store.read(self._names[path].get(slide_id, slide_id))._replace(slide_id=slide_id)
-        else:
-            bag = read_bag(path, slide_id, part=part, mpp=mpp)
-        return linspace_cap(bag, self.most_tiles) if self.most_tiles else bag
+            return store.read(self._names[path].get(slide_id, slide_id), thin)._replace(slide_id=slide_id)
+        return read_bag(path, slide_id, part=part, mpp=mpp, thin=thin)
 
     def count(self, slide_id: str) -> int | None:
         path, part, _ = self.places[slide_id]
@@ -65,11 +68,11 @@ class PlacedFiles:
         path = self.places[slide_id].path
         if not path.exists():
             return False
-        return not (path.is_file() and self._store(path)) or slide_id in self._names[path]
+        return not (path.is_file() or is_packed_folder(path)) or not self._store(path) or slide_id in self._names[path]
 
-    def _store(self, path: Path) -> PackedStore | None:
+    def _store(self, path: Path) -> Store | None:
         if path not in self._stores:
-            store = self._stores[path] = PackedStore(path) if is_packed(path) else None
+            store = self._stores[path] = open_store(path) if is_packed(path) else None
             if store:
                 here = [slide for slide, place in self.places.items() if place.path == path]
                 self._names[path] = common(here, store.slide_ids)

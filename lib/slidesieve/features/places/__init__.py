@@ -1,0 +1,1 @@
+"""Where bags lie: files of every kind, and packed folders of parts."""
