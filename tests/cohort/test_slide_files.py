@@ -58,7 +58,7 @@ def test_a_file_of_the_present_stamp_is_taken_from_another_folder_which_keeps_it
     other.mkdir()
     theirs = made(other / "s.h5", "now")
     assert kept(file, "now") is None and kept(file, "else", [other]) is None
-    assert kept(file, "now", [tmp_path / "none", other]) == (7, 2, True, "")
+    assert kept(file, "now", [tmp_path / "none", other])[:4] == (7, 2, True, "")
     assert file.samefile(theirs) and names(tmp_path) == ["other", "s.h5", "s.h5.stale"]
 
     def refuse(*_):
