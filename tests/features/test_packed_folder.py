@@ -288,7 +288,7 @@ def test_a_part_is_opened_once_a_process(made, tmp_path, monkeypatch):
     kept = h5py.File.__init__
 
     def counted(self, name, *args, **kwargs):
-        if not isinstance(name, h5py.h5f.FileID):  # an open file, wrapped anew
+        if isinstance(name, str | bytes | os.PathLike):  # else an open object, wrapped anew
             opened.append(Path(os.fsdecode(name)).name)
         kept(self, name, *args, **kwargs)
 
