@@ -126,6 +126,8 @@ def redrawn(old: dict, new: Recipe) -> list[str]:
 
 def _code_differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
     """Phrase what changed between two sets of definitions; one that only moved did not."""
+    if old == new:
+        return []
     was, now = by_meaning(old), by_meaning(new)
     full = {name.rpartition(".")[2]: name for name in (old | new)}
     reasons = [f"code of {full[n]} changed" for n in was.keys() & now.keys() if was[n] != now[n]]
