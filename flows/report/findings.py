@@ -169,9 +169,10 @@ def _floor(best: Row, floors: Sequence[Row]) -> list[str]:
     if row["verdict"].startswith("above"):
         return [f"It is {points(row)} above its best floor, {called(row['other'])}: {_verdict(row)}."]
     way = "above" if float(row["difference"]) >= 0 else "below"
+    chooses = "has learnt what to keep" if kind_of(best["method"]) == LEARNED else "chooses better than nothing would"
     return [
         f"It is {points(row)} {way} its best floor, {called(row['other'])}: {_verdict(row)}. "
-        f"So nothing here shows that it {'has learnt what to keep' if sees(row['other']) else 'looks at the slide'}."
+        f"So nothing here shows that it {chooses if sees(row['other']) else 'looks at the slide'}."
     ]
 
 

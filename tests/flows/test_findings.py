@@ -81,6 +81,12 @@ def test_a_method_that_is_not_above_its_floor_shows_nothing():
     assert told[-1] == "One seed was trained: another training may say otherwise, and verdicts on methods need 5."
 
 
+def test_a_rule_that_is_not_above_its_floor_chooses_no_better_than_nothing():
+    floors = [beside("kmeans", "mean", 0.03, "not told apart")]
+    told = findings([score("kmeans", 0.63)], [], floors)
+    assert told[2].endswith("not told apart. So nothing here shows that it chooses better than nothing would.")
+
+
 def test_beside_a_floor_without_the_slide_nothing_shows_a_look_at_it():
     floors = [beside("fps", "fps_wrong_slide", 0.01, "not told apart")]
     assert findings([score("fps", 0.33)], [], floors)[2].endswith("So nothing here shows that it looks at the slide.")
