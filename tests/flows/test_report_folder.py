@@ -169,5 +169,5 @@ def test_several_seeds_stand_in_one_row_with_their_verdicts_and_the_tuning(stage
         word in page for word in ("below", "farthest points, k = 32", "not told apart", "Of two recipes the better.")
     )
     assert page.index("not told apart") < page.index("-12.3")  # evidence first
-    shown = page.index("Learned, beside the best without training")
+    shown = page.index("Learned, beside the best rival")
     assert shown < page.index("<h2>Stages") and (out / "report" / "best_rival.csv").exists()
