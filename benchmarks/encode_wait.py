@@ -11,8 +11,8 @@ least   the wait that no reader can undercut: reading a batch takes r CPU second
     python -m benchmarks.encode_wait [SLIDE.svs]
 
 Of a slide, level 0 in tiles as it stores them (without one: a synthetic one of 256-px JPEG tiles), as often as it takes
-to have 1,024; the slide is open before the clock starts. "for a ViT": each tile is also resized and normalised by the
-processor of a transformers model, which costs several times its decoding. `got` says how many cores the process had
+to have 512 batches; the slide is open before the clock starts. "for a ViT": each tile is also resized and normalised by
+the processor of a transformers model, which costs several times its decoding. `got` says how many cores the process had
 while it read ahead: on a busy machine fewer than it asked for, and the waits are the machine's.
 """
 
@@ -32,7 +32,7 @@ from slidesieve.slides.slide import open_slide
 from slidesieve.slides.tiling import TileSpec, Tiling, tile_slide
 from slidesieve.synthetic.pyramids import write_pyramid
 
-ENCODE_S, MIN_TILES = 5e-3, 1024
+ENCODE_S, BATCHES = 5e-3, 512
 CORES = len(os.sched_getaffinity(0))
 Make = Callable[[np.ndarray], object]
 
@@ -81,11 +81,15 @@ def report(path: Path) -> None:
     with open_slide(path) as slide:
         stored, reader = slide.stored_tiles(0), slide.reader(0)
         tiling = tile_slide(slide, TileSpec(stored.width if stored else 256, slide.mpp, 0, 0.0))
-    coords = list(islice(chain.from_iterable(repeat(tiling.coords)), MIN_TILES))
-    tiling = tiling._replace(coords=np.array(coords))
-    print(f"{path.name}: {len(coords)} tiles of {tiling.attrs['patch_size']} px by {reader}, {CORES} cores", flush=True)
+    own = tiling.coords
+    print(
+        f"{path.name}: {BATCHES} batches, tiles of {tiling.attrs['patch_size']} px by {reader}, {CORES} cores",
+        flush=True,
+    )
     for what, make, sizes in (("pixels", lambda tiles: tiles, (8, 16, 32)), ("for a ViT", for_vit(), (2, 4, 8))):
         for size in sizes:
+            coords = np.array(list(islice(chain.from_iterable(repeat(own)), BATCHES * size)))
+            tiling = tiling._replace(coords=coords)
             before, _, cpu = waited(serial(path, tiling, size, make))
             now, seconds, busy = waited(ahead(path, tiling, size, make))
             each = cpu / len(coords)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from flows.plan.stages import Stage, lies_in
+from flows.plan.stages import Stage, declared_of, lies_in
 from slidesieve.provenance.files import ROOT
-from slidesieve.provenance.parameters import read_parameters, stand_ins_left
+from slidesieve.provenance.parameters import stand_ins_left
 from slidesieve.provenance.recipes import is_model_id
 
 
@@ -14,7 +14,7 @@ def check_language_models(stages: list[Stage], manifest: Path) -> None:
     A stage that was given none is a fault: the notebook's own is the demo's, and no experiment's.
     """
     for notebook, given in {(stage.notebook, frozenset(stage.parameters)) for stage in stages}:
-        if toy := stand_ins_left(read_parameters(notebook), given).get("lm"):
+        if toy := stand_ins_left(declared_of(notebook), given).get("lm"):
             raise ValueError(
                 "llm: got none; what is kept of a slide is read by a language model: name a causal one by folder or "
                 f"hub id (--llm PATH_OR_ID); --llm {toy} asks for the demo's toy, which `make demo` makes"
@@ -76,7 +76,7 @@ def longest_bag(manifest: Path) -> int:
 
 def _values(stage: Stage) -> dict[str, object]:
     """Every parameter of a stage that has a language model, defaults of its notebook among them; else nothing."""
-    declared = read_parameters(stage.notebook)
+    declared = declared_of(stage.notebook)
     if "lm" not in declared:
         return {}
     values = {name: parameter.default for name, parameter in declared.items()} | stage.parameters

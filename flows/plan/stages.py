@@ -25,7 +25,7 @@ class Stage(NamedTuple):
 
 def make_stage(notebook: Path, *, id: str, out_dir: str, offered: dict[str, object]) -> Stage:
     """Make a stage from those of the offered values that its notebook has parameters for; check their types."""
-    declared = _declared(notebook)
+    declared = declared_of(notebook)
     parameters = {n: v for n, v in offered.items() if n in declared}
     check_parameters(declared, parameters, notebook=notebook.stem)
     return Stage(id, notebook, out_dir, parameters)
@@ -64,7 +64,7 @@ def apply_settings(stages: list[Stage], words: tuple[str, ...]) -> list[Stage]:
 
 def _taken(stage: Stage, name: str, text: str) -> dict[str, object]:
     """What a stage makes of a word: a parameter of its notebook, or an option of its compressor."""
-    declared = _declared(stage.notebook)
+    declared = declared_of(stage.notebook)
     if name in declared:
         return {name: parse_value(declared[name], text)}
     known = _options_of(stage)
@@ -75,8 +75,9 @@ def _taken(stage: Stage, name: str, text: str) -> dict[str, object]:
 
 
 def _nothing_like(name: str, stages: list[Stage]) -> str:
-    parameters = {name for stage in stages for name in _declared(stage.notebook)}
-    options = {_compressor_of(stage): _options_of(stage) for stage in stages if "options" in _declared(stage.notebook)}
+    parameters = {name for stage in stages for name in declared_of(stage.notebook)}
+    taking = [stage for stage in stages if "options" in declared_of(stage.notebook)]
+    options = {_compressor_of(stage): _options_of(stage) for stage in taking}
     close = nearest(name, parameters.union(*options.values()))
     if not options or ("did you mean" in close and not _is_of_another_method(name)):
         return f"no notebook of these has a parameter {name!r}{close}"
@@ -102,7 +103,7 @@ def check_stage_options(stages: list[Stage]) -> None:
 
 def _options_of(stage: Stage) -> dict:
     """The options of a stage's compressor; none where its notebook takes none."""
-    if "options" not in _declared(stage.notebook):
+    if "options" not in declared_of(stage.notebook):
         return {}
     from slidesieve.models.options import all_options_of  # torch takes seconds to import
 
@@ -135,17 +136,18 @@ def check_inputs(stages: list[Stage]) -> None:
 
 def values_of(stage: Stage) -> dict[str, object]:
     """Every parameter of the stage's notebook with its value: given, or its default."""
-    return check_parameters(_declared(stage.notebook), stage.parameters, notebook=stage.notebook.stem)
+    return check_parameters(declared_of(stage.notebook), stage.parameters, notebook=stage.notebook.stem)
 
 
 def changes_of(stage: Stage) -> dict[str, object]:
     """The parameters given that differ from the notebook's defaults; no paths."""
-    declared = _declared(stage.notebook)
+    declared = declared_of(stage.notebook)
     own = {n: v for n, v in stage.parameters.items() if "in" not in declared[n].role.split("+")}
     return {n: v for n, v in own.items() if v != declared[n].default}
 
 
-def _declared(notebook: Path) -> dict[str, Parameter]:
+def declared_of(notebook: Path) -> dict[str, Parameter]:
+    """The parameters of a notebook, read once while it is the same."""
     if not notebook.exists():
         raise ValueError(f"no notebook {notebook}")
     return _read(notebook, notebook.stat().st_mtime_ns)
@@ -159,7 +161,7 @@ def _read(notebook: Path, mtime_ns: int) -> dict[str, Parameter]:
 
 def _inputs(stage: Stage) -> list[tuple[Parameter, str]]:
     """List every path that the stage reads, with the parameter that names it."""
-    declared = _declared(stage.notebook)
+    declared = declared_of(stage.notebook)
     named = [(p, stage.parameters.get(n, p.default)) for n, p in declared.items() if "in" in p.role.split("+")]
     return [(p, path) for p, value in named for path in (value if isinstance(value, list) else [value]) if path]
 
