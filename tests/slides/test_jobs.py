@@ -17,7 +17,7 @@ from slide_files import damage_tile, glass, smooth_noise, write_manifest, write_
 from slidesieve.cohort.ledger import Ledger
 from slidesieve.cohort.manifest import read_manifest
 from slidesieve.cohort.shares import share_of
-from slidesieve.cohort.slide_loop import Counts, SkipSlide, SlidesLost, for_each_slide
+from slidesieve.cohort.slide_loop import UNCHECKED, Counts, SkipSlide, SlidesLost, for_each_slide
 from slidesieve.features.jobs import FEATURE_CODE, EncoderChoice, StaleTiles, encode_one, fair_shares, fit_encoder
 from slidesieve.features.store import read_features
 from slidesieve.provenance.hdf5 import read_attrs
@@ -140,6 +140,11 @@ def test_shares_encode_as_one_would_and_are_joined_without_work(tmp_path):
         choice = fit_encoder(STAND_IN, n_slides=24, n_tiles=999, **own)
         return [encode_one(slide, choice=choice, **LOSS, **own) for slide in slides]
 
+    (tmp_path / "tiled").mkdir()
+    (tmp_path / "s0.tif").rename(tmp_path / "away")  # archived since its share was tiled
+    done = _tile(manifest, tmp_path / "tiled", others=[tmp_path / "none", alone / "tiles"])("s0")
+    assert done.kept and done.note == UNCHECKED and (tmp_path / "tiled" / "s0.h5").exists()
+    (tmp_path / "away").rename(tmp_path / "s0.tif")
     joined, shares = tmp_path / "joined", [tmp_path / f"joined_{i}of2" for i in (1, 2)]
     for i, share in enumerate(shares):
         assert not any(done.kept for done in encode(share, share_of(ids, f"{i + 1}of2"), [joined]))

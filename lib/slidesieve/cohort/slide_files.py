@@ -67,15 +67,18 @@ def share_file(found: Path, file: Path) -> None:
             shutil.copyfile(found, aside)
 
 
-def kept_unchecked(file: Path, stamp_of: Callable[[str], str], *, stated_sha256: str) -> Counts | None:
+def kept_unchecked(
+    file: Path, stamp_of: Callable[[str], str], *, stated_sha256: str, others: Sequence[Path] = ()
+) -> Counts | None:
     """Return the counts of a file that is up to date if its slide is still the one that the file says; else None.
 
     `stamp_of` gives the present stamp for an identity of the slide. One with another sum than the stated is not meant.
+    Of `others` as in `kept`.
     """
-    for found in (file, *_aside(file, STALE)):
+    for found in (file, *_aside(file, STALE), *(folder / file.name for folder in others)):
         slide = _own_attrs(found).get("slide_identity", "")
         other = stated_sha256 and slide.startswith(SUM) and not slide.startswith(SUM + stated_sha256)
-        if slide and not other and (done := kept(file, stamp_of(slide))):
+        if slide and not other and (done := kept(file, stamp_of(slide), others)):
             return done._replace(note=UNCHECKED)
     return None
 

@@ -80,7 +80,7 @@ def tile_one(
             seen.extend(identities)
             done = next(filter(None, (kept(file, stamp_of(identity), others) for identity in identities)), None)
         except OSError:
-            if not (done := kept_unchecked(file, stamp_of, stated_sha256=row["sha256"])):
+            if not (done := kept_unchecked(file, stamp_of, stated_sha256=row["sha256"], others=others)):
                 raise
         if done:
             check_lost(path.name, read_attrs(file)["lost_share"], max_lost_share)
