@@ -1,6 +1,7 @@
 """What 32 tokens of 100,000 tiles cost beside attention pooling, one matrix product with the bag and one read of it.
 
-    OMP_NUM_THREADS=1 python benchmarks/select_tokens.py
+    OMP_NUM_THREADS=1 python -m benchmarks.select_tokens
+    OMP_NUM_THREADS=1 python -m benchmarks.select_tokens --every --tiles 100000 1000000  # every compressor's inference
 
 Each measurement has a process of its own. Seconds are those of the processor (user and system), which a busy machine
 stretches less than the clock's; the file is in the page cache. Memory is the peak of the resident set during the call
@@ -32,10 +33,11 @@ LONG_S = 20.0  # a call that takes longer is not repeated
 
 
 class Cost(NamedTuple):
-    """Best time of up to three calls, and the first call's peak memory over what was there before."""
+    """Best time of up to three calls; the first call's peak memory over what was there before, and all in all."""
 
     seconds: float
     extra_bytes: int
+    peak_bytes: int
 
 
 def main() -> None:
@@ -46,10 +48,12 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64, help="width of the scorer")
     parser.add_argument("--heads", type=int, default=4, help="heads of the scorer")
     parser.add_argument("--only", default="", help="calls to time, separated by ;; empty: all")
+    parser.add_argument("--every", action="store_true", help="every compressor's inference, and nothing else")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     args = parser.parse_args()
 
-    asked = [name for name in CALLS if not args.only or name in REFERENCES or name in args.only.split(";")]
+    wanted = args.only.split(";") if args.only else EVERY if args.every else DEFAULT
+    asked = [name for name in CALLS if name in wanted or name in REFERENCES]
     costs: dict[str, list[Cost]] = {name: [] for name in asked}
     with tempfile.TemporaryDirectory() as folder:
         for n in args.tiles:
@@ -72,15 +76,16 @@ def measure(name: str, path: Path, args: argparse.Namespace) -> Cost:
     torch.set_num_threads(args.threads)
     with torch.no_grad():
         call = CALLS[name](path, args)
-        seconds, extra = [], 0
+        seconds, extra, peak = [], 0, 0
         while not seconds or (len(seconds) < 3 and seconds[-1] < LONG_S):
             Path("/proc/self/clear_refs").write_text("5")
             before, start = resident("VmRSS"), time.process_time()
             result = call()
             seconds.append(time.process_time() - start)
-            extra = extra or resident("VmHWM") - before
+            peak = peak or resident("VmHWM")
+            extra = extra or peak - before
             del result
-    return Cost(min(seconds), extra)
+    return Cost(min(seconds), extra, peak)
 
 
 def resident(field: str) -> int:
@@ -106,6 +111,8 @@ def bag_call(path: Path, args: argparse.Namespace, model: nn.Module, *, backward
     x, coords = torch.from_numpy(bag.x)[None], torch.from_numpy(bag.coords)[None]
     mask = torch.ones(x.shape[:2], dtype=torch.bool)
     model.train(backward)
+    if hasattr(model, "once"):
+        model.once = lambda given, find: find()  # what was found is not remembered from call to call
 
     def call(x=x, coords=coords, mask=mask):
         with torch.set_grad_enabled(backward):
@@ -120,9 +127,9 @@ def bag_call(path: Path, args: argparse.Namespace, model: nn.Module, *, backward
     return call
 
 
-def sparselearn(path: Path, args: argparse.Namespace, *, attention: str):
+def scored(path: Path, args: argparse.Namespace, *, name: str = "sparselearn", attention: str):
     options = {"scorer_width": args.width, "scorer_heads": args.heads, "scorer_attention": attention}
-    return bag_call(path, args, COMPRESSORS["sparselearn"](args.d, args.k, **options))
+    return bag_call(path, args, COMPRESSORS[name](args.d, args.k, **options))
 
 
 def mixing(path: Path, args: argparse.Namespace, *, name: str, **how):
@@ -137,8 +144,8 @@ def abmil(path: Path, args: argparse.Namespace, *, name: str, **how):
 CALLS = {
     "one read of the bag": read,
     "one n x d x d product": product,
-    "sparselearn, scorer none": partial(sparselearn, attention="none"),
-    "sparselearn, scorer global": partial(sparselearn, attention="global"),
+    "sparselearn, scorer none": partial(scored, attention="none"),
+    "sparselearn, scorer global": partial(scored, attention="global"),
     "tcssa": partial(mixing, name="tcssa"),
     "tcssa, with gradients": partial(mixing, name="tcssa", backward=True),
     "locpath": partial(mixing, name="locpath"),
@@ -148,6 +155,11 @@ CALLS = {
     "gated ABMIL": partial(abmil, name="gated_abmil"),
     "gated ABMIL, with gradients": partial(abmil, name="gated_abmil", backward=True),
 }
+DEFAULT = list(CALLS)
+CALLS["sieve, scorer none"] = partial(scored, name="sieve", attention="none")
+CALLS |= {name: partial(mixing, name=name) for name in COMPRESSORS if name not in ("sparselearn", "sieve", *CALLS)}
+QUADRATIC = ("tome", "sparselearn, scorer global")  # in time: hours at 10^6 on a core
+EVERY = [name for name in CALLS if (name in COMPRESSORS or name.endswith("scorer none")) and name not in QUADRATIC]
 
 
 def table(costs: dict[str, list[Cost]], tiles: list[int], d: int) -> str:
@@ -156,8 +168,9 @@ def table(costs: dict[str, list[Cost]], tiles: list[int], d: int) -> str:
     bag_bytes = many * d * 4
     both = f"{few:>10,}{many:>10,}{'exp':>7}"
     lines = [
-        f"{'':28}{'CPU seconds':>20}{'':7}{'peak extra MB':>20}{'':7}{f'at {many:,}: time over':>26}{'memory':>10}",
-        f"{'':28}{both}{both}{'read':>13}{'product':>13}{'over bag':>10}",
+        f"{'':28}{'CPU seconds':>20}{'':7}{'peak extra MB':>20}{'':7}"
+        f"{f'at {many:,}: time over':>26}{'memory':>10}{'peak':>8}",
+        f"{'':28}{both}{both}{'read':>13}{'product':>13}{'over bag':>10}{'GiB':>8}",
     ]
     for name, (short, long) in costs.items():
         lines.append(
@@ -166,7 +179,7 @@ def table(costs: dict[str, list[Cost]], tiles: list[int], d: int) -> str:
             f"{exponent(short.extra_bytes, long.extra_bytes, tiles):>7.2f}"
             f"{long.seconds / costs['one read of the bag'][1].seconds:>13.1f}"
             f"{long.seconds / costs['one n x d x d product'][1].seconds:>13.1f}"
-            f"{long.extra_bytes / bag_bytes:>10.1f}"
+            f"{long.extra_bytes / bag_bytes:>10.1f}{long.peak_bytes / 2**30:>8.2f}"
         )
     return "\n".join(lines)
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from slidesieve.compressors.sieve import Sieve, split
 from slidesieve.compressors.sparselearn import SparseLearn
 from slidesieve.compressors.topk import soft_topk, standardize
-from slidesieve.compressors.untrained.alone import directions
+from slidesieve.compressors.untrained.alone import Directions
 from slidesieve.compressors.untrained.kmeans import clusters
 
 N, D, K = 61, 33, 9
@@ -30,7 +30,7 @@ def sieve(training=False, **options):
 def naive(model, x, left):
     """Mean, place and share of what is left of each cluster of one slide, tile by tile."""
     _, k2 = split(K, 0.5)
-    of, x = clusters(directions(x.float()) if x.dtype != torch.float64 else directions(x), k2), F.layer_norm(x, (D,))
+    of, x = clusters(Directions(x.float()) if x.dtype != torch.float64 else Directions(x), k2), F.layer_norm(x, (D,))
     found = []
     for c in range(k2):
         own = [i for i in range(len(x)) if of[i] == c and left[i] > 0]

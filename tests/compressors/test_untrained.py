@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from slidesieve.compressors.registry import COMPRESSORS
-from slidesieve.compressors.untrained.alone import directions, drawn, medoids
+from slidesieve.compressors.untrained.alone import Directions, drawn, medoids
 from slidesieve.compressors.untrained.coverage import TEMPERATURE, facilities
 from slidesieve.compressors.untrained.dpp import greedy_map
 from slidesieve.compressors.untrained.fps import farthest_points, most_apart
@@ -26,6 +26,10 @@ def tiles(n: int = N, d: int = D, seed: int = 0) -> torch.Tensor:
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def unit(x: torch.Tensor) -> torch.Tensor:
+    return x / x.norm(dim=-1, keepdim=True)
+
+
 def bag(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     coords = torch.stack([torch.arange(len(x)) % 8, torch.arange(len(x)) // 8], -1) * 256
     return x[None], coords[None], torch.ones(1, len(x), dtype=torch.bool)
@@ -34,12 +38,12 @@ def bag(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("k", [1, 2, 9, N - 1])
 def test_farthest_points_are_those_of_a_search_over_all_pairs(seed, k):
-    u = directions(tiles(seed=seed)).numpy()
+    u = unit(tiles(seed=seed)).numpy()
     taken = [min(range(N), key=lambda i: u[i] @ u.mean(0))]
     while len(taken) < k:
         free = [i for i in range(N) if i not in taken]
         taken.append(max(free, key=lambda i: min(1 - u[i] @ u[j] for j in taken)))
-    assert farthest_points(torch.from_numpy(u), k).tolist() == taken
+    assert farthest_points(Directions(tiles(seed=seed)), k).tolist() == taken
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -54,16 +58,18 @@ def test_outliers_are_the_tiles_farthest_from_the_mean(seed, k):
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("k", [1, 2, 7])
 def test_greedy_map_takes_the_largest_determinant_at_each_step(seed, k):
-    u = directions(tiles(seed=seed))
-    likeness, taken = (u @ u.T).numpy(), [most_apart(u)]
+    u = Directions(tiles(seed=seed))
+    likeness, taken = (u[:] @ u[:].T).numpy(), [most_apart(u)]
     while len(taken) < k:
         free = [i for i in range(N) if i not in taken]
         taken.append(max(free, key=lambda i: np.linalg.det(likeness[np.ix_([*taken, i], [*taken, i])])))
     assert greedy_map(u, k).tolist() == taken
 
 
-def test_where_the_rank_is_spent_farthest_points_follow():
-    u = directions(tiles(d=3))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("seed", range(9))
+def test_where_the_rank_is_spent_farthest_points_follow(seed, dtype):
+    u = Directions((tiles(d=3, seed=seed) @ tiles(n=3, seed=20)).to(dtype))  # 11 numbers a tile, of which 3 are free
     taken = greedy_map(u, 9)
     assert len(set(taken.tolist())) == 9
     assert taken.tolist() == farthest_points(u, 9, taken[:3]).tolist()
@@ -72,42 +78,43 @@ def test_where_the_rank_is_spent_farthest_points_follow():
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("landmarks", [N, 20])
 def test_lazy_greedy_covers_as_plain_greedy_does_and_near_the_best_there_is(seed, landmarks):
-    u = directions(tiles(seed=seed))
-    some = drawn(u, landmarks, seed)
+    x = tiles(seed=seed)
+    u, some = unit(x), drawn(x, landmarks, seed)
     assert len(some) == landmarks == len(set(some.tolist()))
     q = ((u[some] @ u.T) / TEMPERATURE).softmax(-1).numpy()
     worth = lambda chosen: q[:, list(chosen)].max(1).sum()  # noqa: E731
     taken = []
     while len(taken) < 6:
         taken.append(max((i for i in range(N) if i not in taken), key=lambda i: worth([*taken, i])))
-    assert facilities(u, 6, some).tolist() == taken
+    assert facilities(Directions(x), 6, some).tolist() == taken
     best = max(worth(pair) for pair in itertools.combinations(range(N), 2))
     assert worth(taken[:2]) >= (1 - 1 / math.e) * best
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_clusters_are_lloyds(seed):
-    u, k = directions(tiles(seed=seed)), 6
-    centres = u[farthest_points(u, k)].numpy()
+    x, k = tiles(seed=seed), 6
+    u = unit(x)
+    centres = u[farthest_points(Directions(x), k)].numpy()
     for step in range(11):
         of = np.array([min(range(k), key=lambda c: ((x - centres[c]) ** 2).sum()) for x in u.numpy()])
         assert set(of) == set(range(k))
         if step < 10:
             centres = np.stack([u.numpy()[of == c].mean(0) for c in range(k)])
-    assert clusters(u, k).tolist() == of.tolist()
+    assert clusters(Directions(x), k).tolist() == of.tolist()
 
 
 def test_each_cluster_keeps_a_tile_even_if_all_are_alike():
     x = torch.ones(N, D, dtype=torch.float64)
     x[:2, 0] = torch.tensor([2.0, -3.0])
-    assert sorted(set(clusters(directions(x), 7).tolist())) == list(range(7))
+    assert sorted(set(clusters(Directions(x), 7).tolist())) == list(range(7))
     out = KMeans(D, 7)(*bag(x))
     assert out.mask.all() and (out.weights.to_dense().sum(1) > 0).all()
 
 
 def test_a_mean_stands_where_the_tile_nearest_to_it_lies():
     x = tiles()
-    of = clusters(directions(x), 5)
+    of = clusters(Directions(x), 5)
     for group, tile in enumerate(medoids(x, of).tolist()):
         own = (of == group).nonzero().squeeze(-1)
         far = (x[own] - x[own].mean(0)).norm(dim=-1)
@@ -144,7 +151,7 @@ def test_visionzip_keeps_the_salient_and_gathers_the_rest(joined, k):
     stay = sorted(range(N), key=lambda i: -a[i])[: round(54 / 64 * k)]
     left = [i for i in range(N) if i not in stay]
     target = left[:: len(left) // (k - len(stay))][: k - len(stay)] if k > len(stay) else []
-    u, tokens = directions(x).numpy(), {i: x[i].numpy() for i in stay}
+    u, tokens = unit(x).numpy(), {i: x[i].numpy() for i in stay}
     joins = {t: [] for t in target}
     for i in [i for i in left if i not in target] if target else []:
         joins[max(target, key=lambda t: u[i] @ u[t])].append(i)

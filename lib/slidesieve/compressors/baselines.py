@@ -4,9 +4,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from slidesieve.compressors.hashed import tile_hash
-from slidesieve.compressors.result import Compressed, Compressor, keep_tiles
+from slidesieve.compressors.result import Compressed, Compressor, keep_tiles, one_tile_each
+from slidesieve.compressors.rows import stretches
 from slidesieve.compressors.topk import hard_topk
+from slidesieve.compressors.untrained.hashed import tile_hash
 
 
 class AllTiles(Compressor):
@@ -29,7 +30,15 @@ class AllTiles(Compressor):
         generator: torch.Generator | None = None,
     ) -> Compressed:
         every = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
-        return keep_tiles(x, every, mask, mask)
+        none = keep_tiles(x, every[:, :0], mask[:, :0], mask)
+        return none._replace(
+            tokens=x if mask.all() else x * mask.unsqueeze(-1),
+            mask=mask,
+            positions=every * mask,
+            weights=one_tile_each(every, mask, torch.ones_like(every, dtype=torch.float32), n=x.shape[1]),
+            kept=every,
+            places=every,
+        )
 
 
 class RandomK(Compressor):
@@ -109,7 +118,8 @@ class MeanPool(Compressor):
     ) -> Compressed:
         b, n, d = x.shape
         count = mask.sum(-1).clamp(min=1)
-        mean = (x * mask.unsqueeze(-1)).sum(1) / count.unsqueeze(-1)
+        total = sum((x[:, some] * mask[:, some].unsqueeze(-1)).sum(1) for some in stretches(n))
+        mean = total / count.unsqueeze(-1)
         step = torch.arange(self.k, device=x.device).expand(b, self.k)
         return Compressed(
             tokens=self.expand(mean).view(b, self.k, d),

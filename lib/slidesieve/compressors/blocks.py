@@ -5,6 +5,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from slidesieve.compressors.rows import by_rows
+
 
 class Block(nn.Module):
     """A pre-norm transformer block whose attention may be global or from each token to itself."""
@@ -29,11 +31,15 @@ class Block(nn.Module):
     def attend_self(self, x: Float[Tensor, "b n w"]) -> Float[Tensor, "b n w"]:
         """A softmax over one key is 1: attention to oneself is the value path alone."""
         width = x.shape[-1]
-        value = F.linear(self.norm_attention(x), self.qkv.weight[-width:], self.qkv.bias[-width:])
-        return self._feed_forward(x + self.out(value))
 
-    def _feed_forward(self, x: Tensor) -> Tensor:
-        return x + self.ffn(self.norm_ffn(x))
+        def mixed(part: Tensor) -> Tensor:
+            value = F.linear(self.norm_attention(part), self.qkv.weight[-width:], self.qkv.bias[-width:])
+            return self._feed_forward(part + self.out(value))
+
+        return by_rows(mixed, x, dim=1)
+
+    def _feed_forward(self, x: Float[Tensor, "b n w"]) -> Float[Tensor, "b n w"]:
+        return by_rows(lambda part: part + self.ffn(self.norm_ffn(part)), x, dim=1)
 
 
 class CrossAttention(nn.Module):

@@ -28,12 +28,12 @@ from torch import Tensor, nn
 
 from slidesieve.compressors.blocks import Block, CrossAttention
 from slidesieve.compressors.result import Compressed, Compressor
+from slidesieve.compressors.rows import by_rows, real_rows, stretches
 from slidesieve.compressors.windows import (
     from_corner,
     grid_places,
     segment_mean,
     segment_softmax,
-    segment_sum,
     split_off,
     windows,
 )
@@ -129,20 +129,22 @@ class Merger(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def forward(self, x: Float[Tensor, "b n d"], coords: Int[Tensor, "b n 2"], mask: Bool[Tensor, "b n"]) -> Merged:
-        tiles, slide = x[mask], mask.nonzero()[:, 0]
+        tiles, slide = real_rows(x.flatten(0, 1), mask.flatten()), mask.nonzero()[:, 0]
         places, placed = grid_places(coords, mask)
         cell = windows(places, slide, self.window)
         if not placed.all():
             cell = split_off(cell, ~placed)
         mean = segment_mean(tiles, cell)
         if self.merge_above > -1:
-            alone = F.cosine_similarity(tiles, mean[cell], dim=-1) < self.merge_above
+            alone = by_rows(lambda x, c: F.cosine_similarity(x, mean[c], dim=-1), tiles, cell) < self.merge_above
             cell = split_off(cell, alone)
             mean = segment_mean(tiles, cell)
         # (W_q mu)^T (W_k x) = (W_k^T W_q mu)^T x, and W_v sum a x = sum a W_v x: matrices meet windows, never tiles
         asked = self.query(mean) @ self.key.weight / math.sqrt(x.shape[-1])
-        share = segment_softmax((asked[cell] * tiles).sum(-1), cell)
-        pooled = segment_sum(share.unsqueeze(-1) * tiles, cell, len(mean))
+        share = segment_softmax(by_rows(lambda x, c: (asked[c] * x).sum(-1), tiles, cell), cell)
+        pooled = torch.zeros_like(mean)
+        for some in stretches(len(tiles)):
+            pooled = pooled.index_add(0, cell[some], share[some].unsqueeze(-1) * tiles[some])
         tokens = mean + self.out(self.value(pooled))
         return _by_slide(tokens, mean, segment_mean(from_corner(places, slide), cell), cell, slide, mask)
 

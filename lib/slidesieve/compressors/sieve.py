@@ -21,8 +21,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from slidesieve.compressors.result import Compressed
+from slidesieve.compressors.rows import by_rows, real_rows, stretches
 from slidesieve.compressors.sparselearn import Attend, Denoise, Gate, SparseLearn
-from slidesieve.compressors.untrained.alone import directions, wide
+from slidesieve.compressors.untrained.alone import Directions, wide
 from slidesieve.compressors.untrained.kmeans import clusters
 from slidesieve.compressors.untrained.remembered import Remembered
 
@@ -71,10 +72,10 @@ class Sieve(SparseLearn):
         generator: torch.Generator | None = None,
     ) -> Compressed:
         scores = self.scores(x, mask)
-        of, x = self._clusters(x, mask), F.layer_norm(x, x.shape[-1:])
+        of = self._clusters(x, mask)
         if self.training:
             alpha = self._shares(scores, mask, generator)
-            tiles = self._soft(x, scores, alpha, mask, generator)
+            tiles = self._soft(F.layer_norm(x, x.shape[-1:]), scores, alpha, mask, generator)
         else:
             tiles = self._hard(x, scores, mask)
             alpha = torch.zeros_like(scores).scatter(1, tiles.kept, tiles.mask.to(scores.dtype))
@@ -88,7 +89,7 @@ class Sieve(SparseLearn):
         """The cluster of each tile, -1 on padding."""
         of = torch.full(mask.shape, -1, dtype=torch.long, device=x.device)
         for i, real in enumerate(mask):
-            own = wide(x[i, real])
+            own = wide(real_rows(x[i], real))
             k = min(self.n_means, len(own))
             if k:
                 (of[i, real],) = self.once([own], partial(_found, own, k, self.stops_early))
@@ -106,13 +107,20 @@ class Means(NamedTuple):
 
 
 def means_of(x: Float[Tensor, "b n d"], of: Int[Tensor, "b n"], left: Float[Tensor, "b n"], count: int) -> Means:
-    """Average the tiles of each of `count` clusters by what is left of them; `of` is -1 where a tile is in none."""
+    """Average each of `count` clusters' tiles, normalised, by what is left of them; `of` is -1 for a tile in none."""
     holds = of.unsqueeze(-1) == torch.arange(count, device=x.device)
     weight = holds * left.unsqueeze(-1).to(x.dtype)
     total = weight.sum(1)
-    mean = weight.transpose(1, 2) @ x / total.clamp(min=LEFT).unsqueeze(-1)
+    normed = lambda part: F.layer_norm(part, part.shape[-1:])  # noqa: E731
+    summed = sum(weight[:, some].transpose(1, 2) @ normed(x[:, some]) for some in stretches(x.shape[1]))
+    mean = summed / total.clamp(min=LEFT).unsqueeze(-1)
     with torch.no_grad():
-        far = x.square().sum(-1).unsqueeze(-1) - 2 * x @ mean.transpose(1, 2)  # up to what is a cluster's own
+
+        def apart(part: Tensor) -> Tensor:  # up to what is a cluster's own
+            z = normed(part)
+            return z.square().sum(-1).unsqueeze(-1) - 2 * z @ mean.transpose(1, 2)
+
+        far = by_rows(apart, x, dim=1)
         places = far.masked_fill(~(holds & (left > 0).unsqueeze(-1)), torch.inf).argmin(1)
         share = left.to(x.dtype) / total.clamp(min=LEFT).gather(1, of.clamp(min=0)) * (of >= 0)
     real = total > LEFT
@@ -159,4 +167,4 @@ def split(k: int, means: float) -> tuple[int, int]:
 
 
 def _found(x: Float[Tensor, "n d"], k: int, stops_early: bool) -> tuple[Int[Tensor, " n"]]:
-    return (clusters(directions(x), k, stops_early=stops_early),)
+    return (clusters(Directions(x), k, stops_early=stops_early),)

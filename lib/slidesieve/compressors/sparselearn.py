@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from slidesieve.compressors.blocks import Block, keys_of
 from slidesieve.compressors.result import Compressed, Compressor, keep_tiles, one_tile_each
+from slidesieve.compressors.rows import by_rows
 from slidesieve.compressors.topk import hard_topk, soft_topk, standardize
 
 Attend = Literal["global", "none"]
@@ -92,15 +93,16 @@ class SparseLearn(Compressor):
         generator: torch.Generator | None = None,
     ) -> Compressed:
         scores = self.scores(x, mask)
-        x = F.layer_norm(x, x.shape[-1:])
         if not self.training:
             return self._hard(x, scores, mask)
+        x = F.layer_norm(x, x.shape[-1:])
         return self._soft(x, scores, self._shares(scores, mask, generator), mask, generator)
 
     def _hard(self, x: Float[Tensor, "b n d"], scores: Float[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> Compressed:
-        """Keep the k best tiles, neither noised nor denoised (Eq. 2)."""
+        """Keep the k best tiles, normalised, neither noised nor denoised (Eq. 2)."""
         kept, valid = hard_topk(scores, self.k, mask)
-        return keep_tiles(x, kept, valid, mask)._replace(scores=scores)
+        raw = keep_tiles(x, kept, valid, mask)
+        return raw._replace(tokens=F.layer_norm(raw.tokens, x.shape[-1:]) * valid.unsqueeze(-1), scores=scores)
 
     def _shares(
         self, scores: Float[Tensor, "b n"], mask: Bool[Tensor, "b n"], generator: torch.Generator | None
@@ -143,7 +145,8 @@ class SparseLearn(Compressor):
         """
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(torch.promote_types(x.dtype, torch.float32))
-            return self.scorer(F.layer_norm(x, x.shape[-1:]), mask)
+            embed = lambda part: self.scorer.embed(F.layer_norm(part, part.shape[-1:]))  # noqa: E731
+            return self.scorer.mixed(by_rows(embed, x, dim=1), mask)
 
 
 class Scorer(nn.Module):
@@ -160,11 +163,14 @@ class Scorer(nn.Module):
         self.attention = attention
 
     def forward(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        h = self.embed(x)
+        return self.mixed(by_rows(self.embed, x, dim=1), mask)
+
+    def mixed(self, h: Float[Tensor, "b n w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+        """The scores of embedded tiles."""
         everything = keys_of(mask)
         for block in self.blocks:
             h = block.attend_all(h, everything) if self.attention == "global" else block.attend_self(h)
-        return self.head(self.norm(h)).squeeze(-1)
+        return by_rows(lambda part: self.head(self.norm(part)).squeeze(-1), h, dim=1)
 
 
 class Denoiser(nn.Module):

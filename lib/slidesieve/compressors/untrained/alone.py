@@ -4,6 +4,8 @@ A choice or a grouping depends on a slide's own tiles, whatever the padding and 
 reach a token from the tiles that it is made of.
 
     u_i = x_i / |x_i|    the features as the model standardises them, as directions
+
+A bag may have 10^6 tiles: what is made of it on the way is a few numbers a tile, never a second copy of its features.
 """
 
 from abc import ABC, abstractmethod
@@ -15,9 +17,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from slidesieve.compressors.hashed import tile_hash
 from slidesieve.compressors.result import Compressed, Compressor, keep_tiles
+from slidesieve.compressors.rows import by_rows, real_rows
+from slidesieve.compressors.untrained.hashed import tile_hash
 from slidesieve.compressors.untrained.remembered import Remembered
+
+SHORTEST = 1e-12  # a length below it counts as this
 
 
 class Untrained(Compressor, ABC):
@@ -50,7 +55,7 @@ class Selector(Untrained):
         for i, real in enumerate(mask):
             tiles = real.nonzero().squeeze(-1)
             if len(tiles) > self.k:
-                own = wide(x[i, tiles])
+                own = wide(real_rows(x[i], real))
                 (chosen,) = self.once([own], partial(self._chosen, own))
                 tiles = tiles[chosen]
             kept[i, : len(tiles)], valid[i, : len(tiles)] = tiles, True
@@ -90,7 +95,7 @@ class Merger(Untrained):
         valid = torch.zeros_like(place, dtype=torch.bool)
         for i, real in enumerate(mask):
             tiles = real.nonzero().squeeze(-1)
-            own = x[i, tiles]
+            own = real_rows(x[i], real)
             given = (wide(own), coords[i, tiles])
             of, share, nearest = self.once(given, partial(self._grouped, *given))
             order = nearest.argsort()  # tokens stand in the order of their places
@@ -128,16 +133,41 @@ def wide(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     return x.detach() if x.dtype == torch.float64 else x.detach().float()
 
 
-def directions(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """Tiles scaled to length 1; one of no length stays 0."""
-    return F.normalize(x, dim=-1)
+class Directions:
+    """Tiles scaled to length 1, one of no length stays 0: u of the equations, (n d), of which no copy is held."""
+
+    def __init__(self, x: Float[Tensor, "n d"]):
+        self.x = x
+        self.lengths = by_rows(lambda part: torch.linalg.vector_norm(part, dim=-1), x)
+        self.scale = 1 / self.lengths.clamp(min=SHORTEST)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, which: int | slice | Tensor) -> Float[Tensor, "... d"]:
+        return self.x[which] * self.scale[which].unsqueeze(-1)
+
+    def __matmul__(self, other: Float[Tensor, "d ..."]) -> Float[Tensor, "n ..."]:
+        return (self.x @ other).mul_(self.scale if other.dim() == 1 else self.scale.unsqueeze(-1))
+
+    def mean(self) -> Float[Tensor, " d"]:
+        return self.scale @ self.x / len(self)
+
+    def squares(self) -> Float[Tensor, " n"]:
+        """|u|^2: 1, or 0."""
+        return (self.lengths * self.scale).square()
+
+    def sums(self, of: Int[Tensor, " n"], k: int) -> Float[Tensor, "k d"]:
+        """The sum over each group of tiles."""
+        shares = self.x.new_zeros(k, len(self))
+        return shares.index_put_((of, torch.arange(len(self), device=of.device)), self.scale) @ self.x
 
 
 def medoids(x: Float[Tensor, "n d"], of: Int[Tensor, " n"]) -> Int[Tensor, " g"]:
     """The tile of each group that is nearest to the mean of the group; among equals the first."""
     holds = of == torch.arange(int(of.max()) + 1, device=x.device).unsqueeze(-1)
     mean = holds.to(x.dtype) @ x / holds.sum(-1, keepdim=True)
-    far = x.square().sum(-1) - 2 * mean @ x.T  # up to what is the same for all of a group
+    far = by_rows(lambda part: part.square().sum(-1), x) - 2 * mean @ x.T  # up to what is the same for all of a group
     return far.masked_fill(~holds, torch.inf).argmin(-1)
 
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from slidesieve.compressors.untrained.alone import Groups, Merger, directions
+from slidesieve.compressors.untrained.alone import Directions, Groups, Merger
 from slidesieve.compressors.untrained.fps import farthest_points
 
 STEPS = 10
@@ -23,25 +23,24 @@ class KMeans(Merger):
     stops_early = True  # once no tile changes its cluster; what it costs at most is counted without
 
     def group(self, x: Float[Tensor, "n d"], coords: Int[Tensor, "n 2"], k: int) -> Groups:
-        of = clusters(directions(x), k, stops_early=self.stops_early)
+        of = clusters(Directions(x), k, stops_early=self.stops_early)
         return Groups(of, 1 / torch.bincount(of, minlength=k)[of])
 
 
-def clusters(u: Float[Tensor, "n d"], k: int, steps: int = STEPS, *, stops_early: bool = True) -> Int[Tensor, " n"]:
+def clusters(u: Directions, k: int, steps: int = STEPS, *, stops_early: bool = True) -> Int[Tensor, " n"]:
     """The cluster of each tile, by Lloyd's steps from farthest points."""
     of = _nearest(u, u[farthest_points(u, k)])
     for _ in range(steps):
-        sums = u.new_zeros(k, u.shape[-1]).index_add(0, of, u)
-        before, of = of, _nearest(u, sums / torch.bincount(of, minlength=k).unsqueeze(-1))
+        before, of = of, _nearest(u, u.sums(of, k) / torch.bincount(of, minlength=k).unsqueeze(-1))
         if stops_early and torch.equal(of, before):  # and so it would stay
             break
     return of
 
 
-def _nearest(u: Float[Tensor, "n d"], centres: Float[Tensor, "k d"]) -> Int[Tensor, " n"]:
-    far = centres.square().sum(-1) - 2 * u @ centres.T  # |u|^2 is the same for all centres
+def _nearest(u: Directions, centres: Float[Tensor, "k d"]) -> Int[Tensor, " n"]:
+    far = centres.square().sum(-1) - 2 * (u @ centres.T)  # |u|^2 is the same for all centres
     near, of = far.min(-1)
-    near = near + u.square().sum(-1)
+    near = near + u.squares()
     count = torch.bincount(of, minlength=len(centres))
     for empty in (count == 0).nonzero().squeeze(-1):
         j = torch.where(count[of] > 1, near, -1).argmax()

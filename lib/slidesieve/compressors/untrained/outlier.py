@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from slidesieve.compressors.rows import by_rows
 from slidesieve.compressors.untrained.alone import Selector
 
 
@@ -16,4 +17,6 @@ class Outliers(Selector):
     """Keep the k tiles that are least like the mean of all."""
 
     def choose(self, x: Float[Tensor, "n d"], k: int) -> Int[Tensor, " k"]:
-        return torch.linalg.vector_norm(x - x.mean(0), dim=-1).argsort(descending=True, stable=True)[:k]
+        mean = x.mean(0)
+        far = by_rows(lambda part: torch.linalg.vector_norm(part - mean, dim=-1), x)
+        return far.argsort(descending=True, stable=True)[:k]

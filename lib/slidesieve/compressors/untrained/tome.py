@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from slidesieve.compressors.untrained.alone import Groups, Merger, directions
+from slidesieve.compressors.untrained.alone import Directions, Groups, Merger
 
 BLOCK = 1_024
 
@@ -27,21 +27,20 @@ class TokenMerging(Merger):
 def merged(x: Float[Tensor, "n d"], k: int) -> Int[Tensor, " n"]:
     """The token of each tile."""
     of = torch.arange(len(x), device=x.device)
-    size, sums = torch.ones(len(x), 1, dtype=x.dtype, device=x.device), x
+    sums = x
     while len(sums) > k:
-        u = directions(sums / size)
-        likeness, partner = _likeliest(u[::2], u[1::2])
+        likeness, partner = _likeliest(Directions(sums))  # a mean's direction is that of its sum
         goes = likeness.argsort(descending=True, stable=True)[: min(len(sums) - k, len(sums) // 2)]
         target = torch.arange(len(sums), device=x.device)
         target[2 * goes] = 2 * partner[goes] + 1
         target = target.unique(return_inverse=True)[1]
-        left = len(sums) - len(goes)
-        size = size.new_zeros(left, 1).index_add(0, target, size)
-        sums = sums.new_zeros(left, x.shape[-1]).index_add(0, target, sums)
+        sums = sums.new_zeros(len(sums) - len(goes), x.shape[-1]).index_add(0, target, sums)
         of = target[of]
     return of
 
 
-def _likeliest(a: Float[Tensor, "p d"], b: Float[Tensor, "q d"]) -> tuple[Float[Tensor, " p"], Int[Tensor, " p"]]:
-    found = [(block @ b.T).max(-1) for block in a.split(BLOCK)]
+def _likeliest(u: Directions) -> tuple[Float[Tensor, " p"], Int[Tensor, " p"]]:
+    """For each even token the odd one that is most like it, and how much."""
+    odd, scale = u.x[1::2].T, u.scale[1::2]
+    found = [((u[first : first + 2 * BLOCK : 2] @ odd).mul_(scale)).max(-1) for first in range(0, len(u), 2 * BLOCK)]
     return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])

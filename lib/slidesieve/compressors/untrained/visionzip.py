@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from slidesieve.compressors.untrained.alone import Groups, Merger, directions, drawn
+from slidesieve.compressors.untrained.alone import Directions, Groups, Merger, drawn
 from slidesieve.compressors.untrained.coverage import LANDMARKS
 
 Joined = Literal["published", "mean"]
 STAY = 54 / 64
-BLOCK = 256  # landmarks at a time
+BLOCK = 2**25  # logits at a time: 128 MB
 
 
 class VisionZip(Merger):
@@ -41,8 +41,8 @@ class VisionZip(Merger):
         target = left[:: len(left) // targets][:targets]
         of[target] = len(stay) + torch.arange(targets, device=x.device)
         joins = (of < 0).nonzero().squeeze(-1)
-        u = directions(x)
-        of[joins] = len(stay) + (u[joins] @ u[target].T).argmax(-1)
+        u = Directions(x)
+        of[joins] = len(stay) + (u @ u[target].T)[joins].argmax(-1)
         joined = torch.bincount(of[joins], minlength=k)
         share[joins] = 1 / joined[of[joins]].to(x.dtype)
         if self.joined == "mean":
@@ -52,5 +52,5 @@ class VisionZip(Merger):
 
 def salience(x: Float[Tensor, "n d"], landmarks: Int[Tensor, " l"]) -> Float[Tensor, " n"]:
     """How much attention each tile gets of the landmarks, if features are queries and keys; sums to 1."""
-    parts = (x[some] @ x.T / x.shape[-1] ** 0.5 for some in landmarks.split(BLOCK))
+    parts = (x[some] @ x.T / x.shape[-1] ** 0.5 for some in landmarks.split(max(1, BLOCK // len(x))))
     return sum(logits.softmax(-1).sum(0) for logits in parts) / len(landmarks)
