@@ -8,6 +8,7 @@ itself, every output that a receipt names has the bytes of the undisturbed run's
 experiment starts anew. After the last kill the run is left to end.
 """
 
+import csv
 import hashlib
 import json
 import os
@@ -44,6 +45,7 @@ SETTINGS = (
     *("50.steps=8", "50.evaluations=2", "50.save_minutes=0", "60.generate=2", "70.random_draws=3"),
 )
 NO_SERVER = {"PREFECT_API_URL": "http://127.0.0.1:9/api"}  # none listens there: the experiment goes on without
+TIMES = ("seconds", "waited")  # columns of a ledger
 DRIVER, KERNEL, ALL = "driver", "kernel", "all"
 WAYS = [(DRIVER, signal.SIGKILL), (DRIVER, signal.SIGTERM), (DRIVER, signal.SIGINT), (KERNEL, signal.SIGKILL)]
 WAYS += [(KERNEL, signal.SIGTERM), (ALL, signal.SIGKILL)]
@@ -121,7 +123,7 @@ def _is_kernel(process: psutil.Process) -> bool:
 
 
 def outputs(run: Path) -> Sums:
-    """The sum of every output that a receipt names, by stage and file; of a ledger, without the seconds."""
+    """The sum of every output that a receipt names, by stage and file; of a ledger, without its times."""
     receipts = {path.parent: json.loads(path.read_text()) for path in run.rglob(RECEIPT)}
     return {
         str(folder.relative_to(run)): {
@@ -133,8 +135,9 @@ def outputs(run: Path) -> Sums:
 
 
 def ledger_sum(path: Path) -> str:
-    rows = [line.rpartition(",")[0] for line in path.read_text().splitlines()]
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [{name: value for name, value in row.items() if name not in TIMES} for row in csv.DictReader(file)]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def files(run: Path) -> set[str]:

@@ -28,7 +28,7 @@ POOL = json.loads((ROOT / "flows" / "pool.json").read_text())
 AUTOMATIONS = yaml.safe_load((ROOT / "automations.yaml").read_text())["automations"]
 
 
-@pytest.mark.parametrize("name", ["experiment", "notebook"])
+@pytest.mark.parametrize("name", ["experiment", "notebook", "rerun"])
 def test_a_deployment_names_a_flow_that_exists_and_its_parameters(name):
     file, _, function = DEPLOYMENTS[name]["entrypoint"].partition(":")
     assert ROOT / file == Path(deployments.__file__)
@@ -37,13 +37,18 @@ def test_a_deployment_names_a_flow_that_exists_and_its_parameters(name):
     flow.validate_parameters(DEPLOYMENTS[name]["parameters"])
 
 
-@pytest.mark.parametrize("name", ["experiment", "notebook"])
-def test_schedules_are_weekly_and_sleep_and_two_workers_may_share_a_run(name):
-    (schedule,) = DEPLOYMENTS[name]["schedules"]
+def test_the_schedule_is_weekly_sleeps_and_never_overlaps_its_own_last_run():
+    assert [name for name, d in DEPLOYMENTS.items() if "schedules" in d] == ["rerun"]
+    (schedule,) = DEPLOYMENTS["rerun"]["schedules"]
     assert schedule["active"] is False and schedule["slug"] == "weekly"
     minute, hour, day, month, weekday = schedule["cron"].split()
     assert minute.isdigit() and hour.isdigit() and weekday.isdigit() and (day, month) == ("*", "*")
-    assert DEPLOYMENTS[name]["work_pool"]["name"] == "gpu" and DEPLOYMENTS[name]["concurrency_limit"] >= 2
+    assert DEPLOYMENTS["rerun"]["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+
+
+def test_two_workers_may_share_a_run():
+    assert all(d["work_pool"]["name"] == "gpu" for d in DEPLOYMENTS.values())
+    assert all(DEPLOYMENTS[name]["concurrency_limit"] >= 2 for name in ("experiment", "notebook"))
 
 
 def test_no_file_for_prefect_holds_a_machines_path():
