@@ -9,7 +9,7 @@ from slidesieve.datasets.questions import Question
 from slidesieve.evaluation import stats
 from slidesieve.evaluation.auroc import auroc, macro_auroc
 from slidesieve.evaluation.floors import longest_option, majority_letter, majority_option
-from slidesieve.evaluation.stats import clustered_accuracy, clustered_mean, paired_difference, wilson
+from slidesieve.evaluation.stats import clustered_accuracy, clustered_mean, clustered_ratio, paired_difference, wilson
 
 
 def question(name, kind, options, answer):
@@ -157,3 +157,17 @@ def test_overall_is_the_count_weighted_mean_of_categories():
     shares = [clustered_accuracy(correct[kind == c], slide[kind == c], draws=10, seed=0).value for c in range(3)]
     overall = clustered_accuracy(correct, slide, draws=10, seed=0).value
     assert overall == pytest.approx(np.average(shares, weights=np.bincount(kind)))
+
+
+def test_a_ratios_interval_resamples_patients_with_all_their_slides():
+    part, whole = np.array([2.0, 0, 1, 4, 0]), np.array([4.0, 1, 2, 4, 0])
+    patient = np.array(["a", "a", "b", "c", "d"])
+    found = clustered_ratio(part, whole, patient, draws=4000, seed=0)
+    rng, own = np.random.default_rng(1), {"a": (2, 5), "b": (1, 2), "c": (4, 4), "d": (0, 0)}
+    drawn = [[own[p] for p in rng.choice(list(own), 4)] for _ in range(20000)]
+    ratios = [sum(x for x, _ in d) / sum(y for _, y in d) for d in drawn if sum(y for _, y in d)]
+    assert found.value == 7 / 11
+    assert abs(found.low - np.quantile(ratios, 0.025)) < 0.03 and abs(found.high - np.quantile(ratios, 0.975)) < 0.03
+    assert np.isnan(clustered_ratio(part * 0, whole * 0, patient, draws=9, seed=0)).all()
+    alone = clustered_ratio(part[:2], whole[:2], patient[:2], draws=9, seed=0)
+    assert alone.value == 0.4 and np.isnan(alone.low)

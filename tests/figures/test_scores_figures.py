@@ -145,13 +145,16 @@ SELECTION = pd.DataFrame(
     columns=["method", "k", "seed", "recall", "chance"],
     index=[4, 1, 9, 7, 3, 2],
 )
+SELECTION = SELECTION.assign(ci_low=SELECTION["recall"] - 0.04, ci_high=(SELECTION["recall"] + 0.03).clip(upper=1))
 
 
-def test_recall_is_a_bar_to_the_median_with_a_dot_for_each_seed():
+def test_recall_is_a_bar_to_the_median_with_a_dot_and_an_interval_for_each_seed():
     ax = scores.selection_recall(fresh(), SELECTION)
     assert names(ax.yaxis) == ["TC-SSA (k = 8)", "all tiles", "TC-SSA (k = 16)"]
     assert lying(ax) == [(0, 0, 34), (1, 0, 100), (2, 0, 57.5)]
-    assert dots(ax, "o") == [[(34, 0), (39, 0), (31, 0)], [(100, 1)], [(57, 2), (58, 2)]]
+    assert dots(ax, "o") == [[(34, -0.18), (39, 0), (31, 0.18)], [(100, 1)], [(57, 1.82), (58, 2.18)]]
+    low_high = [(30, 37), (35, 42), (27, 34), (96, 100), (53, 60), (54, 61)]
+    assert [(low, high) for _, low, high in intervals(ax)] == low_high
     assert titles(ax) == ("recall of planted tiles (%)", "") and ax.yaxis_inverted()
 
 

@@ -3,7 +3,7 @@
 A floor answers without any image and is a method with k = 0. Scores pool the folds, so that each question counts once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from slidesieve.answers.tables import COLUMNS, RUN, read_folder
 from slidesieve.datasets.questions import Question, groups
 from slidesieve.evaluation.floors import WITHOUT_A_MODEL
 from slidesieve.evaluation.selection import rates
-from slidesieve.evaluation.stats import clustered_accuracy
+from slidesieve.evaluation.stats import clustered_accuracy, clustered_ratio
 from slidesieve.evaluation.verdicts import accuracy_of_runs
 
 WITHOUT_A_SLIDE = ("text_only", "blank")
@@ -119,10 +119,19 @@ def soft_and_hard(scored: pd.DataFrame) -> pd.DataFrame:
     return both.assign(gap=both["soft"] - both["hard"])
 
 
-def selection_scores(selection: pd.DataFrame) -> pd.DataFrame:
-    """Return the pooled recall of planted tiles, chance and precision of each run."""
-    rows = [(*run, *rates(table)) for run, table in selection.groupby(RUN, sort=False)]
-    return pd.DataFrame(rows, columns=[*RUN, "recall", "chance", "precision"])
+def selection_scores(
+    selection: pd.DataFrame, patients: Mapping[str, str] | None = None, *, draws: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """Return the pooled recall of planted tiles, chance and precision of each run, and the recall's interval.
+
+    Whole patients are resampled; `patients` says whose each slide is: without it, each slide is a patient's own.
+    """
+    rows = []
+    for run, table in selection.groupby(RUN, sort=False):
+        whose = table["slide_id"].astype(str).map(lambda slide: (patients or {}).get(slide, slide)).to_numpy(str)
+        found, planted = (table[name].to_numpy(float) for name in ("n_kept_planted", "n_planted"))
+        rows.append((*run, *rates(table), *clustered_ratio(found, planted, whose, draws=draws, seed=seed)[1:]))
+    return pd.DataFrame(rows, columns=[*RUN, "recall", "chance", "precision", "ci_low", "ci_high"])
 
 
 def tokens(folders: Sequence[Path]) -> pd.DataFrame:

@@ -97,6 +97,28 @@ def clustered_mean(
     return tested(float(total.sum() / count.sum()), _resampled_ratio(total, count, draws=draws, seed=seed))
 
 
+def clustered_ratio(
+    part: Float[np.ndarray, " r"],
+    whole: Float[np.ndarray, " r"],
+    patient: Shaped[np.ndarray, " r"],
+    *,
+    draws: int,
+    seed: int,
+) -> Estimate:
+    """Return sum(part) / sum(whole) with its interval over resamplings of patients with all their rows.
+
+    Of a single patient there is no interval, and of a whole of 0 no value. Raises ValueError without rows.
+    """
+    (of_part, _), (of_whole, _) = _per_patient(part, patient), _per_patient(whole, patient)
+    if not of_whole.sum():
+        return Estimate(np.nan, np.nan, np.nan)
+    value = float(of_part.sum() / of_whole.sum())
+    if len(of_whole) == 1:
+        return Estimate(value, np.nan, np.nan)
+    with np.errstate(invalid="ignore"):  # a draw of patients in whom nothing is planted
+        return interval_of(value, _resampled_ratio(of_part, of_whole, draws=draws, seed=seed))
+
+
 def _per_patient(
     value: Float[np.ndarray, " q"], patient: Shaped[np.ndarray, " q"]
 ) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:

@@ -49,7 +49,7 @@ def by_seed(table: pd.DataFrame, questions: Sequence[Question], selection: pd.Da
     for group, ids in question_groups(questions).items():
         part = table[table["ID"].isin(ids)].groupby(RUN, sort=False)[["hard", "soft"]].mean().reset_index()
         parts.append(part.assign(group=group, gap=part["soft"] - part["hard"]))
-    kept = selection_scores(selection[selection["method"].isin(table["method"])]).drop(columns="precision")
+    kept = selection_scores(selection[selection["method"].isin(table["method"])])[[*RUN, "recall", "chance"]]
     columns = [*RUN, "group", "hard", "soft", "gap", "recall", "chance"]
     return pd.concat(parts, ignore_index=True).merge(kept, on=RUN, how="left")[columns]
 

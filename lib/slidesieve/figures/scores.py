@@ -120,12 +120,17 @@ def method_scores(ax: Axes, scores: pd.DataFrame, *, floors: Sequence[str], titl
 
 
 def selection_recall(ax: Axes, selection: pd.DataFrame) -> Axes:
-    """Draw each run's recall of planted tiles as a bar (median over seeds, dots are seeds), and chance as a tick."""
+    """Draw each run's recall of planted tiles as a bar (median over seeds), and chance as a tick.
+
+    Dots are seeds, each with its 95 % interval over patients.
+    """
     names = list(dict.fromkeys(map(run_name, selection["method"], selection["k"])))
     for place, part in _lines(selection, names):
         colour = ink_of(part["method"].iloc[0]).colour
         ax.barh(place, 100 * part["recall"].median(), height=0.6, color=colour, alpha=0.55)
-        ax.plot(100 * part["recall"], np.full(len(part), place), "o", color=colour, markersize=4)
+        offset = place + np.linspace(-0.18, 0.18, len(part)) * (len(part) > 1)
+        low, value, high = (100 * part[column] for column in ("ci_low", "recall", "ci_high"))
+        interval(ax, offset, low, high, value=value, color=colour, markersize=4, linewidth=1)
         ax.plot(
             [100 * part["chance"].median()] * 2,
             [place - 0.38, place + 0.38],

@@ -92,18 +92,23 @@ def outputs_of(folder: Path) -> dict[str, str]:
 def read_receipt(folder: Path) -> dict:
     """A folder's receipt. Raises FileNotFoundError if there is none, ValueError if it is damaged or not one of ours."""
     path = folder / RECEIPT
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: not found; the stage that writes to {folder} has not finished; run it first")
-    receipt = read_json(path)
-    if not _is_receipt(receipt):
+    try:
+        receipt = _receipt(path, _version_of(path))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(
+            f"{path}: not found; the stage that writes to {folder} has not finished; run it first"
+        ) from error
+    if receipt is None:
         raise ValueError(f"{path}: not a receipt of ours; run the stage that writes to {folder} again")
     return receipt
 
 
 def has_receipt(folder: Path) -> bool:
     """Say whether a folder has a receipt of ours. Raises ValueError if what it has is no JSON at all."""
-    path = folder / RECEIPT
-    return path.exists() and _is_receipt(read_json(path))
+    try:
+        return _receipt(folder / RECEIPT, _version_of(folder / RECEIPT)) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def read_json(path: Path) -> object:
@@ -182,6 +187,13 @@ def _version_of(path: Path) -> tuple[int, ...]:
     """What no change of a file leaves as it was while this process runs: nobody sets a ctime."""
     stat = path.stat()
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+@lru_cache(maxsize=256)
+def _receipt(path: Path, version: tuple[int, ...]) -> dict | None:
+    """A receipt as it is in this version of its file, None where it is not one of ours; for reading only."""
+    receipt = read_json(path)
+    return receipt if _is_receipt(receipt) else None
 
 
 def _lies_inside(name: str) -> bool:
