@@ -21,8 +21,10 @@ from flows.plan.notebooks import NOTEBOOKS
 from flows.report.artifacts import show
 from flows.run.notebook import run_notebook
 from slidesieve.provenance.files import ROOT, read_json
+from slidesieve.provenance.locks import Held, held, holder
 
 FLOW = "slidesieve"
+RERUN = ".rerun"  # in the folder of an experiment: the lock of its scheduled runs
 RUNNING = {"type": {"any_": ["RUNNING"]}}
 NUMBERS = ("k", "seeds", "folds")  # comma-separated texts; Prefect's `-p k=8` gives a number
 
@@ -65,6 +67,26 @@ def show_findings(report: Path) -> None:
 
 
 experiment = as_flow(main, run=run_experiment, flow_run_name="{out}: {manifest}")
+
+
+def run_again(**options: object) -> State:
+    """Run an experiment that is due again and again; end at once while its last run is still at work.
+
+    By a lock on the shared folder, not by a server's lease: the lock ends with its process, and only with it.
+    """
+    own = ROOT / Path(str(options["out"])) / RERUN
+
+    def turn_back() -> None:
+        raise Held(f"{options['out']}: its last run is still at work ({holder(own)})")
+
+    try:
+        with held(own, on_wait=turn_back):
+            return run_experiment(**options)
+    except Held as told:
+        return Completed(name="Skipped", message=str(told))
+
+
+rerun = as_flow(main, run=run_again, flow_run_name="{out}: {manifest}")
 
 
 @flow(name=FLOW, flow_run_name="{out}: {path}", log_prints=True)

@@ -14,6 +14,7 @@ import typer
 import yaml
 from prefect.events.schemas.automations import AutomationCore
 from prefect.settings import Settings
+from prefect.states import Completed
 from prefect.workers.process import ProcessJobConfiguration
 from tiny_notebooks import write_notebook
 
@@ -37,18 +38,35 @@ def test_a_deployment_names_a_flow_that_exists_and_its_parameters(name):
     flow.validate_parameters(DEPLOYMENTS[name]["parameters"])
 
 
-def test_the_schedule_is_weekly_sleeps_and_never_overlaps_its_own_last_run():
+def test_the_schedule_is_weekly_and_sleeps():
     assert [name for name, d in DEPLOYMENTS.items() if "schedules" in d] == ["rerun"]
     (schedule,) = DEPLOYMENTS["rerun"]["schedules"]
     assert schedule["active"] is False and schedule["slug"] == "weekly"
     minute, hour, day, month, weekday = schedule["cron"].split()
     assert minute.isdigit() and hour.isdigit() and weekday.isdigit() and (day, month) == ("*", "*")
-    assert DEPLOYMENTS["rerun"]["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
 
 
-def test_two_workers_may_share_a_run():
-    assert all(d["work_pool"]["name"] == "gpu" for d in DEPLOYMENTS.values())
-    assert all(DEPLOYMENTS[name]["concurrency_limit"] >= 2 for name in ("experiment", "notebook"))
+def test_no_run_hangs_on_a_servers_lease_and_two_workers_may_share_one():
+    """Prefect kills a run whose lease a restarted server does not know."""
+    assert all(d["work_pool"]["name"] == "gpu" and "concurrency_limit" not in d for d in DEPLOYMENTS.values())
+
+
+def test_a_scheduled_run_ends_at_once_while_its_last_is_at_work(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(deployments, "ROOT", tmp_path)
+    monkeypatch.setattr(deployments, "run_experiment", lambda **options: ran.append(options) or Completed())
+    options = {"out": "runs/weekly", "manifest": "m.csv"}
+    hold = (
+        "import sys, pathlib; from slidesieve.provenance.locks import held\n"
+        "with held(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", hold, str(tmp_path / "runs/weekly" / deployments.RERUN)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        state = deployments.run_again(**options)
+        assert state.name == "Skipped" and f"process {other.pid} on" in state.message and not ran
+        other.kill()
+    assert deployments.run_again(**options).name == "Completed" and ran == [options]
 
 
 def test_no_file_for_prefect_holds_a_machines_path():
