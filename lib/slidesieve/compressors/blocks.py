@@ -56,7 +56,8 @@ class CrossAttention(nn.Module):
         self, x: Float[Tensor, "b m w"], read: Float[Tensor, "b n w"], bias: Float[Tensor, "b 1 1 n"] | None
     ) -> Float[Tensor, "b m w"]:
         """`bias` is added to the attention's logits."""
-        parts = (self.query(self.norm(x)), *self.key_value(self.norm_read(read)).chunk(2, -1))
+        key_value = by_rows(lambda part: self.key_value(self.norm_read(part)), read, dim=1)
+        parts = (self.query(self.norm(x)), *key_value.chunk(2, -1))
         heads = (rearrange(part, "b n (h e) -> b h n e", h=self.heads) for part in parts)
         return self.out(rearrange(F.scaled_dot_product_attention(*heads, attn_mask=bias), "b h n e -> b n (h e)"))
 

@@ -107,7 +107,8 @@ class LoCPath(Compressor):
         mask: Bool[Tensor, "b n"],
         generator: torch.Generator | None = None,
     ) -> Compressed:
-        latents = self.resampler(self.merger(x, coords, mask))
+        read, bias = self.resampler.placed(self.merger(x, coords, mask))  # no merged token is held while they are read
+        latents = self.resampler.resampled(read, bias)
         step = torch.arange(latents.shape[1], device=x.device).expand(len(x), -1)
         return Compressed(
             tokens=latents,
@@ -140,13 +141,18 @@ class Merger(nn.Module):
             cell = split_off(cell, alone)
             mean = segment_mean(tiles, cell)
         # (W_q mu)^T (W_k x) = (W_k^T W_q mu)^T x, and W_v sum a x = sum a W_v x: matrices meet windows, never tiles
-        asked = self.query(mean) @ self.key.weight / math.sqrt(x.shape[-1])
-        share = segment_softmax(by_rows(lambda x, c: (asked[c] * x).sum(-1), tiles, cell), cell)
+        share = segment_softmax(self._asked(tiles, mean, cell), cell)
         pooled = torch.zeros_like(mean)
         for some in stretches(len(tiles)):
-            pooled = pooled.index_add(0, cell[some], share[some].unsqueeze(-1) * tiles[some])
-        tokens = mean + self.out(self.value(pooled))
+            pooled.index_add_(0, cell[some], share[some].unsqueeze(-1) * tiles[some])
+        tokens = by_rows(lambda mu, p: mu + self.out(self.value(p)), mean, pooled)
+        del pooled
         return _by_slide(tokens, mean, segment_mean(from_corner(places, slide), cell), cell, slide, mask)
+
+    def _asked(self, tiles: Float[Tensor, "t d"], mean: Float[Tensor, "w d"], cell: Int[Tensor, " t"]) -> Tensor:
+        """How well each tile answers its window's mean."""
+        asked = by_rows(lambda mu: self.query(mu) @ self.key.weight / math.sqrt(mu.shape[-1]), mean)
+        return by_rows(lambda x, c: (asked[c] * x).sum(-1), tiles, cell)
 
 
 class Resampler(nn.Module):
@@ -160,10 +166,21 @@ class Resampler(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, merged: Merged) -> Float[Tensor, "b m w"]:
-        tokens = self.lift(merged.tokens)
-        tokens = tokens + place_code(merged.places, tokens.shape[-1]).to(tokens.dtype)
+        return self.resampled(*self.placed(merged))
+
+    def placed(self, merged: Merged) -> tuple[Float[Tensor, "b n w"], Float[Tensor, "b 1 1 n"]]:
+        """What the latents read: tokens with their places, and what each adds to the attention's logits."""
+
+        def lifted(tokens: Tensor, places: Tensor) -> Tensor:
+            wide = self.lift(tokens)
+            return wide + place_code(places, wide.shape[-1]).to(wide.dtype)
+
+        tokens = by_rows(lifted, merged.tokens, merged.places, dim=1)
         bias = merged.sizes.clamp(min=1).to(tokens.dtype).log()
-        bias = bias.masked_fill(~merged.mask, torch.finfo(bias.dtype).min)[:, None, None]
+        return tokens, bias.masked_fill(~merged.mask, torch.finfo(bias.dtype).min)[:, None, None]
+
+    def resampled(self, tokens: Float[Tensor, "b n w"], bias: Float[Tensor, "b 1 1 n"]) -> Float[Tensor, "b m w"]:
+        """The latents once they have read."""
         z = self.latents.expand(len(tokens), -1, -1)
         for block in self.blocks:
             z = block(z, tokens, bias)
@@ -199,6 +216,8 @@ def _by_slide(tokens, mean, places, cell, slide, mask) -> Merged:
     b, w = len(mask), int(count.max())
 
     def padded(values: Tensor) -> Tensor:
+        if b == 1:
+            return values.unsqueeze(0)
         return values.new_zeros(b, w, *values.shape[1:]).index_put((owner, column), values)
 
     window = torch.zeros_like(mask, dtype=torch.long)

@@ -11,9 +11,18 @@ ROWS = 32_768  # tiles at a time: 64 MB of 512 numbers each
 
 def by_rows(f: Callable[..., Tensor], *parts: Tensor, dim: int = 0) -> Tensor:
     """What `f` makes of each stretch of the parts' rows, joined; `dim`: where rows lie, in parts and result alike."""
-    if parts[0].shape[dim] <= ROWS:
+    n = parts[0].shape[dim]
+    if n <= ROWS:
         return f(*parts)
-    return torch.cat([f(*some) for some in zip(*(part.split(ROWS, dim) for part in parts), strict=True)], dim)
+    found = (f(*some) for some in zip(*(part.split(ROWS, dim) for part in parts), strict=True))
+    if torch.is_grad_enabled():
+        return torch.cat(list(found), dim)
+    joined = None  # filled as it comes: joined in the end, it would be there twice
+    for some, part in zip(stretches(n), found, strict=True):
+        if joined is None:
+            joined = part.new_empty(*part.shape[:dim], n, *part.shape[dim + 1 :])
+        joined.narrow(dim, some.start, part.shape[dim]).copy_(part)
+    return joined
 
 
 def stretches(n: int) -> Iterator[slice]:

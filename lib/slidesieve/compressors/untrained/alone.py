@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from slidesieve.compressors.result import Compressed, Compressor, keep_tiles
-from slidesieve.compressors.rows import by_rows, real_rows
+from slidesieve.compressors.rows import by_rows, real_rows, stretches
 from slidesieve.compressors.untrained.hashed import tile_hash
 from slidesieve.compressors.untrained.remembered import Remembered
 
@@ -151,7 +151,7 @@ class Directions:
         return (self.x @ other).mul_(self.scale if other.dim() == 1 else self.scale.unsqueeze(-1))
 
     def mean(self) -> Float[Tensor, " d"]:
-        return self.scale @ self.x / len(self)
+        return sum(self[some].sum(0) for some in stretches(len(self))) / len(self)
 
     def squares(self) -> Float[Tensor, " n"]:
         """|u|^2: 1, or 0."""
@@ -159,8 +159,10 @@ class Directions:
 
     def sums(self, of: Int[Tensor, " n"], k: int) -> Float[Tensor, "k d"]:
         """The sum over each group of tiles."""
-        shares = self.x.new_zeros(k, len(self))
-        return shares.index_put_((of, torch.arange(len(self), device=of.device)), self.scale) @ self.x
+        sums = self.x.new_zeros(k, self.x.shape[-1])
+        for some in stretches(len(self)):
+            sums.index_add_(0, of[some], self[some])
+        return sums
 
 
 def medoids(x: Float[Tensor, "n d"], of: Int[Tensor, " n"]) -> Int[Tensor, " g"]:

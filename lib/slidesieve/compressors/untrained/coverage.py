@@ -4,7 +4,8 @@
     F(S) = sum_l max over j in S of Q_lj                 greedy: within 1 - 1/e of the largest
 
 F is submodular, so a gain never grows: a heap of old gains is looked through from its top (lazy greedy), and the result
-is that of the plain one. Columns of Q are made when they are asked for: memory O(n). Written from the equations.
+is that of the plain one. Memory O(n): of a long bag, columns of Q are made when they are asked for. Written from the
+equations.
 """
 
 import heapq
@@ -17,7 +18,7 @@ from slidesieve.compressors.untrained.alone import Directions, Selector, drawn
 
 LANDMARKS = 2_048
 AT_ONCE = 32  # old gains that are found anew together
-BLOCK = 2**25  # logits at a time: 128 MB
+BLOCK = 2**25  # of Q at a time: 128 MB
 TEMPERATURE = 0.2
 
 
@@ -34,37 +35,47 @@ class Coverage(Selector):
 
 def facilities(u: Directions, k: int, landmarks: Int[Tensor, " l"]) -> Int[Tensor, " k"]:
     """Name k tiles, in the order in which they are taken; among equals the first."""
-    marks = u[landmarks]
-    gain, spread = _served(u, marks)
+    served = _Served(u, u[landmarks])
+    gain = served.sums()
     gains = [(-worth, j, 0) for j, worth in enumerate(gain.tolist())]
     heapq.heapify(gains)
-    best, taken = torch.zeros_like(spread), []
+    best, taken = torch.zeros_like(served.spread), []
     while len(taken) < k:
         old = []
         while gains and gains[0][2] < len(taken) and len(old) < AT_ONCE:
             old.append(heapq.heappop(gains)[1])
         if not old:
             taken.append(heapq.heappop(gains)[1])
-            best = torch.maximum(best, _columns(u, marks, spread, taken[-1:])[0])
+            best = torch.maximum(best, served[taken[-1:]][0])
             continue
-        more = (_columns(u, marks, spread, old) - best).clamp(min=0).sum(-1)
+        more = (served[old] - best).clamp(min=0).sum(-1)
         for j, worth in zip(old, more.tolist(), strict=True):
             heapq.heappush(gains, (-worth, j, len(taken)))
     return torch.tensor(taken, device=u.x.device)
 
 
-def _served(u: Directions, marks: Float[Tensor, "l d"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " l"]]:
-    """The sum over landmarks of Q_lj for each tile j, and the logarithm of each landmark's divisor."""
-    gain, spread = torch.zeros_like(u.scale), []
-    for some in marks.split(max(1, BLOCK // len(u))):
-        logits = (u @ some.T) / TEMPERATURE
-        spread.append(logits.logsumexp(0))
-        gain += logits.sub_(spread[-1]).exp_().sum(-1)
-    return gain, torch.cat(spread)
+class _Served:
+    """Q_lj, tile by tile: kept where it is small, else its columns are made anew when they are asked for."""
 
+    def __init__(self, u: Directions, marks: Float[Tensor, "l d"]):
+        self.u, self.marks = u, marks
+        self.blocks = marks.split(max(1, BLOCK // len(u)))
+        self.kept = self._of(0).softmax(0) if len(self.blocks) == 1 else None
+        several = range(len(self.blocks)) if self.kept is None else ()
+        self.spread = torch.cat([self._of(b).logsumexp(0) for b in several]) if several else u.x.new_zeros(len(marks))
 
-def _columns(
-    u: Directions, marks: Float[Tensor, "l d"], spread: Float[Tensor, " l"], tiles: list[int]
-) -> Float[Tensor, "t l"]:
-    """Q_lj of some tiles j."""
-    return (u[torch.tensor(tiles, device=spread.device)] @ marks.T / TEMPERATURE - spread).exp()
+    def _of(self, block: int) -> Float[Tensor, "n b"]:
+        return (self.u @ self.blocks[block].T).div_(TEMPERATURE)
+
+    def sums(self) -> Float[Tensor, " n"]:
+        """How much of all landmarks each tile serves."""
+        if self.kept is not None:
+            return self.kept.sum(-1)
+        spread = self.spread.split(len(self.blocks[0]))
+        return sum(self._of(b).sub_(spread[b]).exp_().sum(-1) for b in range(len(self.blocks)))
+
+    def __getitem__(self, tiles: list[int]) -> Float[Tensor, "t l"]:
+        which = torch.tensor(tiles, device=self.spread.device)
+        if self.kept is not None:
+            return self.kept[which]
+        return (self.u[which] @ self.marks.T / TEMPERATURE - self.spread).exp()
