@@ -49,13 +49,19 @@ class Watch(threading.Thread):
             self.look()
 
     def look(self) -> None:
-        for path in self.run_folder.rglob(HOLDER):
+        for path in self.found(HOLDER):
             with contextlib.suppress(OSError, ValueError):
                 told = json.loads(path.read_text())
                 self.begun.setdefault(self.id(path), set()).add((told["host"], told["pid"], told["since"]))
-        for path in self.run_folder.rglob(RECEIPT):
+        for path in self.found(RECEIPT):
             with contextlib.suppress(OSError):
                 self.done.setdefault(self.id(path), set()).add(path.stat().st_mtime_ns)
+
+    def found(self, name: str) -> list[Path]:
+        """All files of this name; a folder may go while it is looked through, and then all of it is looked at again."""
+        while True:
+            with contextlib.suppress(FileNotFoundError):
+                return list(self.run_folder.rglob(name))
 
     def id(self, path: Path) -> str:
         return str(path.parent.relative_to(self.run_folder))

@@ -56,7 +56,7 @@ def findings(scores: Sequence[Row], rivals: Sequence[Row], floors: Sequence[Row]
         return []
     best = max(methods, key=_accuracy)
     everything = max((row for row in whole if kind_of(row["method"]) == EVERYTHING), key=_accuracy, default=None)
-    beside = f"; {_everything(best, everything)}" if everything else ""
+    beside = f"; {_everything(everything)}" if everything else ""
     own_rivals, few = [row for row in (*rivals, *floors) if _of(row) == (ALL, best["method"], best["k"])], _few(best)
     told = any(row["verdict"].startswith(("above", "below")) for row in own_rivals)
     open_still = few and (int(best["n_questions"]) < FEW or not told)
@@ -71,7 +71,7 @@ def findings(scores: Sequence[Row], rivals: Sequence[Row], floors: Sequence[Row]
     without = {} if int(best["n_questions"]) >= FEW else {"verdict": ""}  # of so few none stands
     rivals, floors = ([row | without for row in rows] for rows in (rivals, floors))
     said += _lead(best, methods, rivals)
-    said += _floor(best, floors) + _by_kind(best, scores, floors) + _without_pairs(best, whole, floors)
+    said += _floor(best, floors) + _by_kind(best, scores, rivals, floors) + _without_pairs(best, whole, floors)
     lost = losses(scores, floors)
     own = [loss for loss in _once(lost) if (loss.method, loss.k) == (best["method"], best["k"]) and loss.group != ALL]
     said += [loss.said for loss in own[:4]]
@@ -105,19 +105,17 @@ def losses(scores: Sequence[Row], floors: Sequence[Row]) -> list[Loss]:
 
 
 def _higher_floors(scores: Sequence[Row], own: Row, known: str) -> str:
-    """Floors that stand above a method beside the known best one: "; higher are ... too", or nothing."""
+    """Floors that stand above a method beside the known best one, in words, or nothing."""
     floors = [r for r in scores if r["group"] == own["group"] and kind_of(r["method"]) == FLOOR]
     floors = [r for r in floors if r["k"] in (own["k"], "", "0") and _accuracy(r) > _accuracy(own)]
     floors = [r for r in floors if r["method"] != known]
     told = [f"{called(r['method'])} ({percent(r['accuracy'])})" for r in sorted(floors, key=_accuracy, reverse=True)]
-    return f"; higher {'is' if len(told) == 1 else 'are'} {' and '.join(told)} too" if told else ""
+    return f"; {' and '.join(told)} scored no lower, untested" if told else ""
 
 
-def _everything(best: Row, everything: Row) -> str:
-    """What all tiles answer, and how far that is from the best method; no verdict is made of these two."""
-    ahead = 100 * (_accuracy(everything) - _accuracy(best))
-    way = "more" if ahead >= 0 else "less"
-    return f"all tiles answer {percent(everything['accuracy'])}, {abs(ahead):.1f} points {way}"
+def _everything(everything: Row) -> str:
+    """What all tiles answer, which are more tokens; no verdict is made of these two."""
+    return f"all tiles answer {percent(everything['accuracy'])}"
 
 
 def _once(lost: Sequence[Loss]) -> list[Loss]:
@@ -149,7 +147,7 @@ def _lead(best: Row, methods: Sequence[Row], rivals: Sequence[Row]) -> list[str]
     who = (
         "It" if first is best else f"The best that has learnt, {named(first)}, answers {percent(first['accuracy'])}: it"
     )
-    way = "above" if float(row["difference"]) >= 0 else "below"
+    way = _way(row)
     rival = called(row["other"]) + (f" (k = {row['other_k']})" if row["other_k"] != row["k"] else "")
     alone = row.get("n_rivals") == "1"
     of = "the one rival that was run" if alone else "the best rival"
@@ -168,7 +166,7 @@ def _floor(best: Row, floors: Sequence[Row]) -> list[str]:
         return ["No trained floor was run beside it, so nothing shows that it looks at the slide."]
     if row["verdict"].startswith("above"):
         return [f"It is {points(row)} above its best floor, {called(row['other'])}: {_verdict(row)}."]
-    way = "above" if float(row["difference"]) >= 0 else "below"
+    way = _way(row)
     chooses = "has learnt what to keep" if kind_of(best["method"]) == LEARNED else "chooses better than nothing would"
     return [
         f"It is {points(row)} {way} its best floor, {called(row['other'])}: {_verdict(row)}. "
@@ -176,18 +174,27 @@ def _floor(best: Row, floors: Sequence[Row]) -> list[str]:
     ]
 
 
-def _by_kind(best: Row, scores: Sequence[Row], floors: Sequence[Row]) -> list[str]:
-    """What the sum is of, and the same for each broad kind of question in which it is above its best floor."""
+def _by_kind(best: Row, scores: Sequence[Row], rivals: Sequence[Row], floors: Sequence[Row]) -> list[str]:
+    """What the sum is of, and each broad kind: beside the best rival, and where it is above its best floor."""
     run = (best["method"], best["k"])
     parts = {row["group"]: row for row in scores if (row["method"], row["k"]) == run and row["group"] in BROAD}
     own = [row for row in floors if (row["method"], row["k"]) == run and row["group"] in parts]
     counted = " and ".join(f"{row['n_questions']} about {group}" for group, row in parts.items())
-    return ([f"All that is a sum of {counted}, which are told apart from here on."] if len(parts) > 1 else []) + [
-        f"On {row['group']} alone it answers {percent(parts[row['group']]['accuracy'])}, {points(row)} above "
-        f"{called(row['other'])}, the best floor: {_verdict(row)}."
-        for row in own
-        if row["difference"] and float(row["difference"]) >= 0
-    ]
+    said = [f"The figures above mix {counted}; below, each kind by itself."] if len(parts) > 1 else []
+    for row in own:
+        answers = f"On {row['group']} alone it answers {percent(parts[row['group']]['accuracy'])}"
+        rival = next((r for r in rivals if _of(r) == _of(row) and r["difference"]), None)
+        beside = []
+        if rival:
+            beside.append(f"{points(rival)} {_way(rival)} {called(rival['other'])}, the best rival ({_verdict(rival)})")
+        if row["difference"] and float(row["difference"]) >= 0:
+            beside.append(f"{points(row)} above {called(row['other'])}, the best floor ({_verdict(row)})")
+        said += [f"{answers}, {', and '.join(beside)}."] if beside else []
+    return said
+
+
+def _way(row: Row) -> str:
+    return "above" if float(row["difference"]) >= 0 else "below"
 
 
 def _without_pairs(best: Row, whole: Sequence[Row], floors: Sequence[Row]) -> list[str]:

@@ -17,8 +17,8 @@ from slidesieve.provenance.files import RECEIPT, ROOT, read_json
 ANSWERED = "60_answer_questions"
 SYNTHETIC = "slidesieve.synthetic"  # a manifest's `source` for slides that were drawn
 OF_DRAWN = (
-    "The slides are drawn, their patients made up, and the evidence planted so that a choice of tiles is needed: a "
-    "check of the software, whose numbers say nothing about tissue."
+    "The slides are drawn, their patients made up, and the evidence planted in few tiles, so that with few tokens it "
+    "matters which are kept: a check of the software, whose numbers say nothing about tissue."
 )
 
 

@@ -76,10 +76,10 @@ def verdict_groups(rows: list[dict[str, str]]) -> list[dict[str, object]]:
     groups: dict[str, dict[tuple[str, ...], dict[str, str]]] = {}
     for row in sorted(rows, key=lambda row: _reading_order(row["group"])):
         told = _verdict(row)
-        key = tuple(value for name, value in told.items() if name != "at")
+        key = tuple(value for name, value in told.items() if name != "rival of")
         known = groups.setdefault(row["group"], {}).setdefault(key, told)
         if known is not told:
-            known["at"] += f", and {told['at']}"
+            known["rival of"] += f", and {told['rival of']}"
     return [{"name": name, "rows": list(found.values())} for name, found in groups.items()]
 
 
@@ -90,6 +90,7 @@ def with_names(rows: list[dict[str, object]]) -> list[dict[str, object]]:
 
 def in_words(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     """Name the methods of a table, say what each does, and give shares in per cent."""
+    rows = [_with_interval(row) for row in rows]
     shares = [name for name in SHARES if any(name in row for row in rows)]
     return [
         {"method": called(row["method"]), "what it does": does(row["method"])}
@@ -97,6 +98,13 @@ def in_words(rows: list[dict[str, object]]) -> list[dict[str, object]]:
         | ({"k": ""} if row.get("k") == "0" else {})
         for row in rows
     ]
+
+
+def _with_interval(row: dict[str, object]) -> dict[str, object]:
+    """A row whose interval, if it has one, stands in one column, the last."""
+    rest = {name: value for name, value in row.items() if name not in ("ci_low", "ci_high")}
+    ends = [row.get(name) for name in ("ci_low", "ci_high")]
+    return rest | ({"95 % interval": f"{_share(ends[0])[:-2]} to {_share(ends[1])}"} if all(ends) else {})
 
 
 def _share(value: object) -> str:
@@ -122,8 +130,8 @@ def _verdict(row: dict[str, str]) -> dict[str, str]:
         "method": called(row["method"]),
         "k": row["k"],
         "best rival": called(row["other"]) + other_k,
-        "at": "the same k" if row["matched_by"] == "k" else "no more operations",
-        "operations, of the rival's": f"{1 / float(row['tflops_ratio']):.2g} x" if row.get("tflops_ratio") else "",
+        "rival of": "the same k" if row["matched_by"] == "k" else "no more operations",
+        "operations": f"{1 / float(row['tflops_ratio']):.2g} times the rival's" if row.get("tflops_ratio") else "",
         "difference (95 % interval)": "{} ({} to {})".format(*points) if len(points) == 3 else "".join(points[:1]),
         "verdict": row["verdict"],
     }

@@ -10,9 +10,9 @@ from slidesieve.compressors.registry import FLOORS, TRAINING_FREE
 LEARNED, UNTRAINED, EVERYTHING, FLOOR, CONTROL = "learned", "untrained", "everything", "floor", "control"
 KINDS = {
     LEARNED: "Methods: what to keep, or how to compress, is learnt",
-    UNTRAINED: "Rivals: a rule looks at the tiles and chooses or compresses; nothing of it is learnt",
+    UNTRAINED: "Rivals: a rule looks at the tiles and chooses or groups them; nothing of it is learnt",
     EVERYTHING: "All tiles: nothing is dropped",
-    FLOOR: "Floors: no slide, or one whose tiles nothing looks at (random, every n-th, their mean)",
+    FLOOR: "Floors: no slide, or one among whose tiles nothing chooses (random, every n-th, the mean of all)",
     CONTROL: "Controls: the same models, asked in another way",
 }
 
@@ -23,16 +23,17 @@ FIGURES = {
     "the same model asked about another slide.",
     "kinds_of_question.png": "Questions about evidence beside questions about composition. Compare rows within a "
     "colour: a method may be above the others in one and below them in the other.",
-    "head_to_head.png": "Method against method on the same questions. Filled marks are told apart after correction for "
-    "the number of pairs; an interval that leaves zero out is not enough for that.",
-    "best_rival.png": "Each learned method less its best rival. Right of zero the learned one scored higher; filled "
-    "marks are told apart.",
+    "head_to_head.png": "Method against method on the same questions. Black marks are told apart after correction for "
+    "the number of pairs, hollow ones in these runs alone (too few seeds), grey ones are not; an interval that leaves "
+    "zero out is not enough for that.",
+    "best_rival.png": "Each learned method less its best rival. Right of zero the learned one scored higher; black "
+    "marks are told apart, hollow ones in these runs alone (too few seeds), grey ones are not.",
     "accuracy_by_operations.png": "Accuracy against operations an answer, on a logarithmic axis. Better is up and "
     "left. Where there are several seeds: their median, and a bar from the least to the most.",
     "soft_and_hard.png": "Soft selection, as in training, beside hard selection, as in use; the bar is the gap between "
     "them, a dot of each a seed. There are no intervals here: small gaps may be chance.",
-    "selection.png": "Share of the planted evidence that is kept: bars are medians over seeds, dots are seeds. The "
-    "orange tick is what as many tiles at random keep.",
+    "selection.png": "Share of the planted evidence that is kept: bars are medians over seeds, dots are seeds, lines "
+    "their 95 % intervals over patients. The orange tick is what as many tiles at random keep.",
     "auc.png": "AUROC of the right option's probability, a dot a fold or seed.",
 }
 

@@ -66,7 +66,7 @@ def test_a_rival_that_is_best_both_ways_stands_once_and_evidence_first():
     evidence, every = verdict_groups(rows)
     assert (evidence["name"], every["name"]) == ("evidence", "all")
     (only,) = evidence["rows"]
-    assert only["at"] == "the same k, and no more operations"
+    assert only["rival of"] == "the same k, and no more operations"
     assert only["difference (95 % interval)"] == "-12.5 (-20.0 to -5.0)"
     assert [each["best rival"] for each in every["rows"]] == ["k-means", "k-means, k = 4"]
     assert every["rows"][1]["difference (95 % interval)"] == "-12.5"
