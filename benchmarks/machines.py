@@ -56,7 +56,9 @@ class Machine:
         """Start a command on this machine, in the repository's folder."""
         own = ("unshare", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child")
         apart = ["ip", "netns", "exec", self.name, *own]
-        named = ["bash", "-c", f'hostname {self.name}; exec "$@"', "sh", *map(str, words)]
+        # the first process of the host is a shell that stays: what is started may die alone
+        first = f'hostname {self.name}; "$@" & while :; do wait; sleep 1; done'
+        named = ["bash", "-c", first, "sh", *map(str, words)]
         with self.log.open("a") as out:
             begun = subprocess.Popen([*apart, *named], cwd=ROOT, stdout=out, stderr=out, env=clean() | environment)
         self.running.append(begun)
@@ -74,7 +76,7 @@ class Machine:
     def kill(self, part: str) -> None:
         """SIGKILL to every process that has `part` among its words, and to no other."""
         for process in self.processes():
-            if part in _words(process):
+            if part in (words := _words(process)) and not words.startswith("bash"):
                 process.kill()
 
     def power_off(self) -> None:

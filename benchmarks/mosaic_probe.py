@@ -22,7 +22,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from slidesieve.compressors.registry import COMPRESSORS
-from slidesieve.datasets.mosaics import SUBTYPE, by_token
+from slidesieve.datasets.mosaic_sources import by_token
+from slidesieve.datasets.mosaics import SUBTYPE
 from slidesieve.datasets.questions import Question, read_questions
 from slidesieve.evaluation.auroc import macro_auroc
 from slidesieve.evaluation.stats import wilson

@@ -28,6 +28,7 @@ from slidesieve.cohort.splits import split_of
 from slidesieve.compressors.baselines import AllTiles
 from slidesieve.compressors.result import Compressed, keep_tiles
 from slidesieve.compressors.sparselearn import vp_gate
+from slidesieve.datasets.mosaic_sources import by_token
 from slidesieve.datasets.mosaics import SUBTYPE
 from slidesieve.datasets.questions import LETTERS, read_questions
 from slidesieve.features.bag import make_bag
@@ -67,11 +68,11 @@ def main() -> None:
     manifest, owned = read_manifest(cohort / "manifest.csv"), pd.read_csv(cohort / "owners.csv")
     split = split_of(manifest)
     asked = [q for q in read_questions(cohort / "questions.csv") if split[q.slide_id] == "val"]
-    pieces = owned[owned["role"] == SUBTYPE].set_index("slide_id")
+    pieces = by_token(owned[owned["role"] == SUBTYPE]).groupby("slide_id")["index"].agg(list)
     bags = {}
     for slide, bag in load_available_bags(manifest, None, sorted({q.slide_id for q in asked})).items():
         place = np.arange(len(bag.x))
-        marked = (place >= pieces.loc[slide, "start"]) & (place < pieces.loc[slide, "stop"])
+        marked = np.isin(place, pieces[slide])
         bags[slide] = make_bag(slide, bag.x, np.stack([place, marked], 1), {})
     model = load_model(stage / "model", str(lm))
     ways = {"clean": Handed(k, alpha=None), "even": Handed(k, alpha=0.0)}

@@ -56,6 +56,7 @@ def main(
     out: Annotated[Path, typer.Option(help="folder of the experiment")],
     labels: Annotated[str, typer.Option(help="comma-separated label tables; empty: no subtypes are asked for")] = "",
     subtype: Annotated[str, typer.Option(help="their column of subtypes")] = "oncotree_code",
+    shuffled: Annotated[bool, typer.Option(help="tokens of a bag in random order; else as pieces were joined")] = True,
     tokens: Annotated[int, typer.Option(help=f"of each bag: {', '.join(map(str, LENGTHS))}")] = 156,
     k: Annotated[str, typer.Option(help="tokens kept, comma-separated")] = "8,32",
     seeds: Annotated[str, typer.Option(help="comma-separated")] = "0,1,2,3,4",
@@ -80,7 +81,7 @@ def main(
         settings = (*settings_of(names, tokens=tokens, trials=trials), *recipes(names, tuned), *parameter)
         own = {"workers": workers, "threads": threads or max(1, (os.cpu_count() or 1) // workers), "device": device}
         seed = TRIAL_SEED if trials else 0
-        before = ingredients(stores, labels, subtype, tokens=tokens, seed=seed, made_here=not llm)
+        before = ingredients(stores, labels, subtype, tokens=tokens, seed=seed, shuffled=shuffled, made_here=not llm)
         prepared = conduct(before, f"{portable(out)}/made", title="mosaics", workers=workers, threads=own["threads"])
         if prepared:
             raise typer.Exit(prepared)
@@ -149,7 +150,7 @@ def recipes(names: tuple[str, ...], tuned: Path | None) -> tuple[str, ...]:
 
 
 def ingredients(
-    stores: Path, labels: str, subtype: str, *, tokens: int, seed: int, made_here: bool
+    stores: Path, labels: str, subtype: str, *, tokens: int, seed: int, shuffled: bool = True, made_here: bool
 ) -> tuple[Stage, ...]:
     """The stages that make the mosaics and, unless another is named, the language model."""
     found = sorted(stores.glob("*.h5"))
@@ -160,6 +161,7 @@ def ingredients(
         "labels": [portable(Path(path)) for path in filter(None, labels.split(","))],
         "subtype": subtype if labels else "",
         "seed": seed,
+        "shuffled": shuffled,
     }
     made = []
     for n in dict.fromkeys((tokens, READ_WHOLE)):

@@ -183,10 +183,8 @@ def _by_kind(best: Row, scores: Sequence[Row], rivals: Sequence[Row], floors: Se
     said = [f"The figures above mix {counted}; below, each kind by itself."] if len(parts) > 1 else []
     for row in own:
         answers = f"On {row['group']} alone it answers {percent(parts[row['group']]['accuracy'])}"
-        rival = next((r for r in rivals if _of(r) == _of(row) and r["difference"]), None)
-        beside = []
-        if rival:
-            beside.append(f"{points(rival)} {_way(rival)} {called(rival['other'])}, the best rival ({_verdict(rival)})")
+        found = [r for r in rivals if _of(r) == _of(row) and r["difference"]][:1]
+        beside = [f"{points(r)} {_way(r)} {called(r['other'])}, the best rival ({_verdict(r)})" for r in found]
         if row["difference"] and float(row["difference"]) >= 0:
             beside.append(f"{points(row)} above {called(row['other'])}, the best floor ({_verdict(row)})")
         said += [f"{answers}, {', and '.join(beside)}."] if beside else []

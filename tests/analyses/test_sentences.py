@@ -65,7 +65,7 @@ def test_verdicts_are_counted():
         "**Of 2 methods, each against the best of its floors: 1 above, 0 below, 1 not told apart.**"
     )
     duels = said("duels", table=pairs(), most=0, rows=2, unmatched=["a", "b"])
-    assert duels.startswith("**Of 2 pairs 1 is told apart** on all questions") and "more than 0" in duels
+    assert duels.startswith("**Over all questions, of 2 pairs 1 is told apart**") and "more than 0" in duels
     assert duels.endswith("Not matched: a; b.")
 
 
@@ -99,7 +99,7 @@ def test_a_kind_in_which_a_method_loses_to_its_floor_is_named():
     lost = pairs(verdict="below", difference=-0.3).assign(group="composition")
     text = said("kinds", seen=scored().query("k > 0"), groups=["evidence", "composition"], floors=lost)
     assert "On evidence the best is TC-SSA (k = 8) 61.0 % (52.0 to 67.0);" in text
-    assert "on composition TC-SSA (k = 8) is **below its floor** text only, by -30.0 points" in text
+    assert "on composition TC-SSA (k = 8) is **below its floor** text only, -30.0 points" in text
     few = said(
         "kinds", seen=scored().query("k > 0"), groups=["evidence", "composition"], floors=lost.assign(n_pairs=50)
     )

@@ -78,7 +78,7 @@ def test_each_bag_has_its_tokens_its_pieces_and_one_kind_a_piece(made):
 
 
 def test_a_patient_is_in_one_bag_or_comes_again_as_filler_only(made):
-    owned = mosaics.owners(made, CASE).assign(side=lambda t: t["slide_id"].str.split("_").str[1])
+    owned = mosaic_sources.owners(made, CASE).assign(side=lambda t: t["slide_id"].str.split("_").str[1])
     tested = owned[owned["side"] != "train"]
     bags = tested.groupby("source_case")["slide_id"].nunique()
     small = tested[tested["role"].isin(SMALL)]["source_case"].unique()
@@ -90,11 +90,11 @@ def test_a_patient_is_in_one_bag_or_comes_again_as_filler_only(made):
 
 
 def test_runs_are_told_token_by_token(made):
-    owned = mosaics.owners(made, CASE)
+    owned = mosaic_sources.owners(made, CASE)
     naive = [(r.slide_id, i, r.role, r.kind, r.subtype) for r in owned.itertuples() for i in range(r.start, r.stop)]
-    assert list(mosaics.by_token(owned).itertuples(index=False, name=None)) == naive
+    assert list(mosaic_sources.by_token(owned).itertuples(index=False, name=None)) == naive
     planted = [row for row in naive if row[2] in SMALL]
-    truth = mosaics.truth_table(owned)
+    truth = mosaic_sources.truth_table(owned)
     assert list(truth.itertuples(index=False, name=None)) == [(s, i, 0, role, kind) for s, i, role, kind, _ in planted]
 
 
@@ -131,7 +131,7 @@ def test_what_cannot_be_made_is_refused(change, said):
 def test_answers_are_true_and_the_words_alone_are_worth_nothing(made):
     """What is asked is read off the owners, not off the pieces; each letter is right equally often, each option too."""
     table = mosaic_questions.question_table(made, KINDS, SUBTYPES, [3, 4, 5, 6], seed=5)
-    owned = mosaics.owners(made, CASE)
+    owned = mosaic_sources.owners(made, CASE)
     tokens = (owned["stop"] - owned["start"]).groupby([owned["slide_id"], owned["kind"]]).sum()
     for row in table.to_dict("records"):
         there, right = tokens[row["Slide"]], row[row["Answer"]]
@@ -213,18 +213,41 @@ def test_sources_join_stores_and_labels(stores, tmp_path):
     assert own["case_id"].tolist() == ["TCGA-05-4241", "TCGA-05-4242"] and own["site"].tolist() == ["05", "05"]
 
 
-def test_a_bag_holds_the_rows_that_its_owners_name(stores):
+def test_shuffled_bags_hold_each_token_once_in_an_order_of_their_own(made):
+    joined, owned = mosaic_sources.owners(made, CASE), mosaic_sources.owners(made, CASE, shuffle=4)
+    order = ["start", "stop", "source_slide", "source_start", "n"]
+    assert joined[order].equals(owned[order]) and (joined["shuffled"] == -1).all() and (owned["shuffled"] >= 0).all()
+    before, after = (dict(list(mosaic_sources.by_token(table).groupby("slide_id"))) for table in (joined, owned))
+    moved = [after[name]["index"].to_numpy() for name in before]
+    assert all(sorted(own) == list(range(len(own))) for own in moved)
+    assert not any((own == np.arange(len(own))).all() for own in moved) and (moved[0] != moved[1]).any()
+    assert owned.equals(mosaic_sources.owners(made, CASE, shuffle=4))
+    assert not owned.equals(mosaic_sources.owners(made, CASE, shuffle=5))
+    part = owned[owned["role"].isin(SMALL)]  # of some runs alone the places are the same
+    own = mosaic_sources.by_token(owned)
+    assert mosaic_sources.by_token(part).equals(own[own["role"].isin(SMALL)].reset_index(drop=True))
+    first_last = [np.isin([0, len(t) - 1], t["index"][t["role"].isin(SMALL)]).mean() for t in after.values()]
+    joined_so = [np.isin([0, len(t) - 1], t["index"][t["role"].isin(SMALL)]).mean() for t in before.values()]
+    assert np.mean(first_last) < 0.35 < np.mean(joined_so)  # the ends tell of small pieces no more
+    assert mosaic_sources.by_token(joined.drop(columns=["n", "shuffled"])).equals(
+        mosaic_sources.by_token(joined)
+    )  # older tables
+
+
+@pytest.mark.parametrize("shuffle", [-1, 2])
+def test_a_bag_holds_the_rows_that_its_owners_name(stores, shuffle):
     found = mosaic_sources.read_sources(stores, [], kind="", subtype="")
     found["side"] = sides_of(found, by="case_id", seed=0)
     made = make_mosaics(found, {"train": 3, "test": 2}, tokens=79, sizes=SIZES, seed=0)
     case, store = (found.set_index("slide_id")[name] for name in ("case_id", "store"))
-    owned = mosaics.owners(made, case)
-    bags = {bag.slide_id: bag for bag in mosaic_sources.bags_of(made, stores, store)}
+    owned = mosaic_sources.owners(made, case, shuffle=shuffle)
+    bags = {bag.slide_id: bag for bag in mosaic_sources.bags_of(made, stores, store, owned)}
     assert list(bags) == [m.name for m in made]
     for row in owned.itertuples():
         source, n = stores[store[row.source_slide]].read(row.source_slide).x[row.source_start :], row.stop - row.start
-        assert np.array_equal(bags[row.slide_id].x[row.start : row.stop], source[:n])
-    truth = mosaics.truth_table(owned)
+        put = mosaic_sources.placed(row.n, row.shuffled)[row.start : row.stop]
+        assert np.array_equal(bags[row.slide_id].x[put], source[:n])
+    truth = mosaic_sources.truth_table(owned)
     assert truth.groupby("slide_id").size().tolist() == [3] * 5 and set(truth["kind"]) == {RARE}  # no subtypes known
 
 

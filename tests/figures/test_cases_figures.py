@@ -49,9 +49,9 @@ def test_a_case_without_a_slide_is_a_map_of_tokens_or_a_row():
     assert pairs(row.collections[0].get_offsets()) == [(i, 0) for i in range(5)]
 
 
+RUNS = [(0, 4, "main", "LIHC"), (4, 9, "other", "STAD"), (9, 12, "rare", "SKCM"), (12, 17, "other", "BLCA")]
 PIECES = pd.DataFrame(
-    [(0, 4, "main", "LIHC"), (4, 9, "other", "STAD"), (9, 12, "rare", "SKCM"), (12, 17, "other", "BLCA")],
-    columns=["start", "stop", "role", "kind"],
+    [(i, role, kind) for start, stop, role, kind in RUNS for i in range(start, stop)], columns=["index", "role", "kind"]
 ).assign(slide_id="m")
 
 

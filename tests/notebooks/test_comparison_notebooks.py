@@ -11,6 +11,7 @@ from run_here import run_here
 
 from slidesieve.answers.select import planted_tiles, read_truth
 from slidesieve.cohort.manifest import read_manifest
+from slidesieve.datasets.mosaic_sources import by_token
 from slidesieve.datasets.questions import read_questions
 from slidesieve.features.bag import make_bag
 from slidesieve.features.bag_files import load_available_bags
@@ -55,7 +56,7 @@ def test_methods_of_known_quality_are_ranked_beside_their_floors(tmp_path):
     assert duels.loc[("k", "tcssa"), "difference"] == pytest.approx(both.mean()["sparselearn"] - both.mean()["tcssa"])
     assert pd.read_csv(out / "papers.csv")["n_questions"].max() == 1473
     selection = pd.read_csv(out / "selection.csv")
-    assert ",".join(selection.columns) == "method,k,seed,recall,chance,precision"
+    assert ",".join(selection.columns) == "method,k,seed,recall,chance,precision,ci_low,ci_high"
     assert {"norm", "outlier", "knn"} <= set(selection["method"]) and set(selection["seed"]) == {0, 1}
     assert set(pd.read_csv(out / "auc.csv")["group"]) == {"finding", "presence", "tissue"}
     by_auc = pd.read_csv(out / "auc_pairs.csv").set_index(["group", "method", "other"])
@@ -131,8 +132,9 @@ def test_stores_of_single_kinds_become_mosaics(tmp_path):
     bags = load_available_bags(manifest, None, manifest.table["slide_id"])
     assert {len(bag.x) for bag in bags.values()} == {21} and len(bags) == 32 and len(asked) == 5 * 32
     owned = pd.read_csv(out / "owners.csv")
-    for name, part in owned.groupby("slide_id"):  # kinds lie so far apart that a token tells its own
-        kinds = np.repeat(part["kind"].str[1:].astype(int), part["stop"] - part["start"])
-        assert np.abs(bags[name].x.mean(1) - kinds.to_numpy()).max() < 2.5
-        small = [range(run.start, run.stop) for run in part.itertuples() if run.role in ("rare", "subtype")]
-        assert planted_tiles(bags[name], read_truth(out / "truth.csv")).tolist() == [i for run in small for i in run]
+    for name, part in by_token(owned).sort_values("index").groupby("slide_id"):
+        kinds = part["kind"].str[1:].astype(int).to_numpy()  # so far apart that a token tells its own
+        assert np.abs(bags[name].x.mean(1) - kinds).max() < 2.5
+        small = part.loc[part["role"].isin(["rare", "subtype"]), "index"].tolist()
+        assert planted_tiles(bags[name], read_truth(out / "truth.csv")).tolist() == small
+        assert part["role"].ne(part["role"].shift()).sum() > part["role"].nunique() + 1  # shuffled

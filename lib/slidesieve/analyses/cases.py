@@ -55,7 +55,7 @@ class CaseView(NamedTuple):
     coords: Int[np.ndarray, "n 2"]
     planted: Int[np.ndarray, " p"]
     crops: Sequence[Crop]
-    owners: pd.DataFrame | None = None  # of a mosaic, a row a piece: start, stop, role, kind
+    owners: pd.DataFrame | None = None  # of a mosaic, a row a token: index, role, kind
 
 
 def choose(answers: pd.DataFrame, run: tuple[str, int, int], *, each: int) -> list[Case]:

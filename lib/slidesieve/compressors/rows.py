@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-ROWS = 32_768  # tiles at a time: 64 MB of 512 numbers each
+ROWS = 16_384  # tiles at a time: 32 MB of 512 numbers each
 
 
 def by_rows(f: Callable[..., Tensor], *parts: Tensor, dim: int = 0) -> Tensor:

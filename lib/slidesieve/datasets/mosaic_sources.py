@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from slidesieve.cohort.ids import MIN_COVERAGE, matched, tcga_case
 from slidesieve.cohort.manifest import COLUMNS
 from slidesieve.cohort.tables import is_missing
 from slidesieve.datasets.labels import read_labels
-from slidesieve.datasets.mosaics import SIDES, SUBTYPE, Mosaic, Run
+from slidesieve.datasets.mosaics import SIDES, SMALL, SUBTYPE, Mosaic, Run
 from slidesieve.datasets.questions import FOUR
 from slidesieve.features.bag import Bag, make_bag
 from slidesieve.features.places.packed_folder import Store
@@ -61,8 +61,61 @@ def read_sources(
     return table[["slide_id", "case_id", "site", "kind", "subtype", "n", "store"]].reset_index(drop=True)
 
 
-def bags_of(mosaics: Sequence[Mosaic], stores: Sequence[Store], store_of: Mapping[str, int]) -> list[Bag]:
-    """Join each mosaic's runs of tokens, in the order of its pieces; places are not known. Each slide is read once."""
+def owners(mosaics: Sequence[Mosaic], case: Mapping[str, str], *, shuffle: int = -1) -> pd.DataFrame:
+    """One row a run: bag, its tokens `start` to `stop` as they were joined, role, kind, subtype, and whose they are.
+
+    `source_start` is the row of the first in `source_slide`; `n` and `shuffled` say where they stand (`placed`). Orders
+    are drawn from `shuffle`; -1: bags stay as they were joined.
+    """
+    rows = []
+    for number, mosaic in enumerate(mosaics):
+        stop, n = 0, sum(piece.size for piece in mosaic.pieces)
+        shuffled = -1 if shuffle < 0 else int(np.random.default_rng([shuffle, number]).integers(2**31))
+        for of, (slide, first, last) in ((piece, run) for piece in mosaic.pieces for run in piece.runs):
+            start, stop = stop, stop + last - first
+            rows.append((mosaic.name, start, stop, *of[:3], slide, first, case[slide], n, shuffled))
+    columns = ["slide_id", "start", "stop", "role", "kind", "subtype", "source_slide", "source_start", "source_case"]
+    columns += ["n", "shuffled"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def placed(n: int, shuffled: int) -> Int[np.ndarray, " n"]:
+    """Where in a bag of n tokens each stands, in the order in which they were joined."""
+    return np.arange(n) if shuffled < 0 else np.random.default_rng(shuffled).permutation(n)
+
+
+def by_token(owned: pd.DataFrame) -> pd.DataFrame:
+    """One row a token of what `owners` gives a row a run: `index` in the bag in place of start and stop.
+
+    Tables without `shuffled` are of bags that stayed as they were joined.
+    """
+    rows = owned.loc[owned.index.repeat(owned["stop"] - owned["start"])]
+    index = (rows["start"] + rows.groupby(level=0).cumcount()).to_numpy(copy=True)
+    if "shuffled" in owned:
+        orders = owned.drop_duplicates("slide_id").set_index("slide_id")[["n", "shuffled"]]
+        for slide, own in rows.reset_index(drop=True).groupby("slide_id").indices.items():
+            index[own] = placed(*orders.loc[slide].tolist())[index[own]]
+    rows = rows.assign(index=index)
+    return rows[["slide_id", "index", "role", "kind", "subtype"]].reset_index(drop=True)
+
+
+def truth_table(owned: pd.DataFrame) -> pd.DataFrame:
+    """The tokens of small pieces as planted evidence: slide_id, x_px0, y_px0, kind (the role), name (the tissue).
+
+    `owned` as `owners` gives it. A bag without places stands on a line.
+    """
+    small = by_token(owned[owned["role"].isin(SMALL)]).assign(y_px0=0)
+    small = small.rename(columns={"index": "x_px0", "role": "kind", "kind": "name"})
+    return small[["slide_id", "x_px0", "y_px0", "kind", "name"]]
+
+
+def bags_of(
+    mosaics: Sequence[Mosaic], stores: Sequence[Store], store_of: Mapping[str, int], owned: pd.DataFrame
+) -> list[Bag]:
+    """Join each mosaic's runs of tokens and put them where `owned` (of `owners`) has them. Each slide is read once.
+
+    Places on a slide are not known.
+    """
     wanted: dict[str, list[tuple[int, int, Run]]] = {}
     for number, mosaic in enumerate(mosaics):
         start = 0
@@ -76,7 +129,13 @@ def bags_of(mosaics: Sequence[Mosaic], stores: Sequence[Store], store_of: Mappin
             if x[number] is None:
                 x[number] = np.empty((sum(piece.size for piece in mosaics[number].pieces), tokens.shape[1]), np.float32)
             x[number][start : start + run.stop - run.start] = tokens[run.start : run.stop]
-    return [make_bag(mosaic.name, own, None, {}) for mosaic, own in zip(mosaics, x, strict=True)]
+    orders = owned.drop_duplicates("slide_id").set_index("slide_id")[["n", "shuffled"]]
+    bags = []
+    for mosaic, own in zip(mosaics, x, strict=True):
+        put = np.empty_like(own)
+        put[placed(*orders.loc[mosaic.name].tolist())] = own
+        bags.append(make_bag(mosaic.name, put, None, {}))
+    return bags
 
 
 def manifest_table(mosaics: Sequence[Mosaic], *, source: str) -> pd.DataFrame:

@@ -10,10 +10,11 @@ pieces there are. Each has a role:
     other     what lies between
 
 All kinds but that of the subtype piece are drawn alike, so that no kind is likelier than another to be the largest, the
-rarest or there. Pieces are runs of neighbouring tokens and stand in random order. Small ones (subtype, rare) come from
-one slide; larger ones take slide after slide. A patient lies in one bag only; in training in several, and with
-`fillers_again` main and other pieces are of patients who may come again, but never of one whose small piece is asked
-about.
+rarest or there. Pieces are runs of neighbouring tokens, joined in random order; then a bag's tokens are shuffled: the
+place of a token must not tell whose it is, or what takes the first, the last and some at even distances between finds
+small pieces without looking. Small ones (subtype, rare) come from one slide; larger ones take slide after slide. A
+patient lies in one bag only; in training in several, and with `fillers_again` main and other pieces are of patients who
+may come again, but never of one whose small piece is asked about.
 """
 
 from collections.abc import Mapping, Sequence
@@ -124,38 +125,6 @@ def make_mosaics(
             for i, bag in enumerate(filled)
         ]
     return made
-
-
-def owners(mosaics: Sequence[Mosaic], case: Mapping[str, str]) -> pd.DataFrame:
-    """One row a run: bag, its tokens `start` to `stop` there, role, kind, subtype, and whose they are.
-
-    `source_start` is the row of the first in `source_slide`.
-    """
-    rows = []
-    for mosaic in mosaics:
-        stop = 0
-        for of, (slide, first, last) in ((piece, run) for piece in mosaic.pieces for run in piece.runs):
-            start, stop = stop, stop + last - first
-            rows.append((mosaic.name, start, stop, *of[:3], slide, first, case[slide]))
-    columns = ["slide_id", "start", "stop", "role", "kind", "subtype", "source_slide", "source_start", "source_case"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def by_token(owned: pd.DataFrame) -> pd.DataFrame:
-    """One row a token of what `owners` gives a row a run: `index` in the bag in place of start and stop."""
-    rows = owned.loc[owned.index.repeat(owned["stop"] - owned["start"])]
-    rows = rows.assign(index=rows["start"] + rows.groupby(level=0).cumcount())
-    return rows[["slide_id", "index", "role", "kind", "subtype"]].reset_index(drop=True)
-
-
-def truth_table(owned: pd.DataFrame) -> pd.DataFrame:
-    """The tokens of small pieces as planted evidence: slide_id, x_px0, y_px0, kind (the role), name (the tissue).
-
-    `owned` as `owners` gives it. A bag without places stands on a line.
-    """
-    small = by_token(owned[owned["role"].isin(SMALL)]).assign(y_px0=0)
-    small = small.rename(columns={"index": "x_px0", "role": "kind", "kind": "name"})
-    return small[["slide_id", "x_px0", "y_px0", "kind", "name"]]
 
 
 class _Stock:

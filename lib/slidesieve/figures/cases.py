@@ -117,5 +117,5 @@ def _owned(case: CaseView) -> dict[str, tuple[str, Int[np.ndarray, " m"]]]:
     others, found = iter(OTHERS), {}
     for (role, kind), part in case.owners.groupby(["role", "kind"], sort=False):
         colour = next(others, SKY) if role == "other" else ROLES[role]
-        found[f"{role}: {kind}"] = colour, np.concatenate([np.arange(*run) for run in part[["start", "stop"]].values])
+        found[f"{role}: {kind}"] = colour, part["index"].to_numpy()
     return found

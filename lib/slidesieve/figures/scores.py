@@ -120,10 +120,7 @@ def method_scores(ax: Axes, scores: pd.DataFrame, *, floors: Sequence[str], titl
 
 
 def selection_recall(ax: Axes, selection: pd.DataFrame) -> Axes:
-    """Draw each run's recall of planted tiles as a bar (median over seeds), and chance as a tick.
-
-    Dots are seeds, each with its 95 % interval over patients.
-    """
+    """Draw recall of planted tiles (bar: median over seeds; dots: seeds, with 95 % intervals), chance as a tick."""
     names = list(dict.fromkeys(map(run_name, selection["method"], selection["k"])))
     for place, part in _lines(selection, names):
         colour = ink_of(part["method"].iloc[0]).colour
@@ -131,13 +128,8 @@ def selection_recall(ax: Axes, selection: pd.DataFrame) -> Axes:
         offset = place + np.linspace(-0.18, 0.18, len(part)) * (len(part) > 1)
         low, value, high = (100 * part[column] for column in ("ci_low", "recall", "ci_high"))
         interval(ax, offset, low, high, value=value, color=colour, markersize=4, linewidth=1)
-        ax.plot(
-            [100 * part["chance"].median()] * 2,
-            [place - 0.38, place + 0.38],
-            color=RED,
-            linewidth=2,
-            label="as many tiles at random" if place == 0 else None,
-        )
+        chance, label = 100 * part["chance"].median(), "as many tiles at random" if place == 0 else None
+        ax.plot([chance] * 2, [place - 0.38, place + 0.38], color=RED, linewidth=2, label=label)
     ax.set(xlabel="recall of planted tiles (%)", xlim=(0, 102), yticks=range(len(names)), yticklabels=names)
     ax.invert_yaxis()
     ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1))

@@ -128,7 +128,7 @@ def label_folds(ax: Axes, counts: pd.DataFrame) -> Axes:
 
 
 def owner_strips(ax: Axes, owned: pd.DataFrame) -> Axes:
-    """Draw a row a mosaic, its tokens from first to last, coloured by the role of the piece that they are of."""
+    """Draw a row a mosaic, its tokens as they were joined, coloured by the role of the piece that they are of."""
     names = list(owned["slide_id"].unique())
     for role, colour in ROLES.items():
         part = owned[owned["role"] == role]
