@@ -207,7 +207,8 @@ def scheduled(place: Lab) -> Row:
         time.sleep(1)
     told = ", ".join(f"{n} {name}" for name, n in names.items())
     happened = f"asked every 30 s of two workers: at most {most} at stages; runs {told}"
-    return Row("schedule", happened, time.monotonic() - began, [f"{most} machines at once"] * (most > 1))
+    wrong = [f"{most} machines at once"] * (most > 1) + ["fewer than two runs were made"] * (names.total() < 2)
+    return Row("schedule", happened, time.monotonic() - began, wrong)
 
 
 ALONE = ("cancelled", "scheduled")

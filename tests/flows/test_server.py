@@ -122,6 +122,22 @@ def test_a_run_may_not_bring_its_own_command_environment_or_folder(lab):
 
 
 @pytest.mark.slow
+def test_a_schedule_that_is_awake_makes_runs(lab):
+    """With another version of SQLAlchemy the scheduler fails at each turn, in the server's log alone."""
+    (deployment,) = [d for d in lab.ask("POST", "/deployments/filter", json={}).json() if d["name"] == "rerun"]
+    (own,) = deployment["schedules"]
+    assert own["active"] is False
+    lab.ask("PATCH", f"/deployments/{deployment['id']}/schedules/{own['id']}", json={"active": True})
+    asked = {"deployments": {"id": {"any_": [deployment["id"]]}}}
+    for _ in range(150):  # the scheduler looks once a minute
+        if made := lab.ask("POST", "/flow_runs/filter", json=asked).json():
+            break
+        time.sleep(1)
+    lab.ask("PATCH", f"/deployments/{deployment['id']}/schedules/{own['id']}", json={"active": False})
+    assert made and {run["state"]["type"] for run in made} == {"SCHEDULED"}
+
+
+@pytest.mark.slow
 def test_the_page_s_worker_refuses_a_notebook_from_elsewhere(lab, tmp_path):
     write_notebook(tmp_path / "10_other.ipynb", body=f"open({str(tmp_path / 'taken')!r}, 'w')")
     (deployment,) = [d for d in lab.ask("POST", "/deployments/filter", json={}).json() if d["name"] == "notebook"]
