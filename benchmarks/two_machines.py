@@ -33,6 +33,7 @@ FOLDER = ROOT / "runs" / "two_machines"
 RUN, ALONE_RUN = FOLDER / "run", FOLDER / "alone"
 SHARDS, MOST_SECONDS, LOOK_SECONDS = 4, 1500, 0.1
 LIVE = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING", "PAUSED")
+OF_A_RUN = ("prefect.engine", "flows.run", "ipykernel_launcher")  # words of its processes
 MORE = ("--shards", str(SHARDS), "--workers", "1", "--seeds", "0,1")
 
 
@@ -173,21 +174,21 @@ def under(place: Lab, fault: Callable[..., str], expected: dict, names: set[str]
 
 
 def cancelled(place: Lab) -> Row:
-    """Cancel a run in the middle of a stage: no process of it may be left, and the next run goes on to the end."""
+    """Cancel a run in the middle of a stage: no process of it may be left."""
     began, id = time.monotonic(), submit(place)
     until(lambda: any(m.kernels() for m in place.hosts), "a stage to begin")
-    before = [p for m in place.hosts for p in m.processes() if "worker" not in " ".join(p.cmdline())]
+    own = [p for m in place.hosts for p in m.processes() if any(word in " ".join(p.cmdline()) for word in OF_A_RUN)]
+    alive = lambda: [p for p in own if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]  # noqa: E731
     asked = time.monotonic()
     place.ask(f"/flow_runs/{id}/set_state", state={"type": "CANCELLING"})
     until(lambda: ended(place, [id]), "the run to be cancelled")
     with contextlib.suppress(TimeoutError):
-        until(lambda: not any(m.kernels() for m in place.hosts), "its processes to end", most=60)
+        until(lambda: not alive(), "its processes to end", most=60)
     took = time.monotonic() - asked
-    left = [" ".join(p.cmdline())[:80] for p in before if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-    left = [line for line in left if "ipykernel" in line or "flow_run" in line]
+    left = [" ".join(p.cmdline())[:80] for p in alive()]
     named = state(place, id)["name"]
     shutil.rmtree(RUN)
-    happened = f"{named}; all its processes gone {took:.0f} s after"
+    happened = f"{named}; of its {len(own)} processes {len(left)} left {took:.0f} s after"
     return Row("cancelled", happened, time.monotonic() - began, left)
 
 
@@ -237,15 +238,17 @@ def main() -> None:
 
 
 def undisturbed() -> Path:
-    """The folder of the run that no fault came to, and of what it was made of; made once."""
-    if not ALONE_RUN.exists():
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        make_inputs(FOLDER)
-        began, log = time.monotonic(), FOLDER / "log.txt"
-        if code := start(FOLDER, log, *MORE).wait():
-            sys.exit(f"undisturbed, the experiment exits {code}:\n{log.read_text()}")
-        RUN.rename(ALONE_RUN)
-        print(f"undisturbed, one machine: {time.monotonic() - began:.0f} s", flush=True)
+    """The folder of the run that no fault came to; of one that is there, what a change of code made due runs again."""
+    shutil.rmtree(RUN, ignore_errors=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    make_inputs(FOLDER)
+    if ALONE_RUN.exists():
+        ALONE_RUN.rename(RUN)
+    began, log = time.monotonic(), FOLDER / "log.txt"
+    if code := start(FOLDER, log, *MORE).wait():
+        sys.exit(f"undisturbed, the experiment exits {code}:\n{log.read_text()}")
+    RUN.rename(ALONE_RUN)
+    print(f"undisturbed, one machine: {time.monotonic() - began:.0f} s", flush=True)
     return ALONE_RUN
 
 
