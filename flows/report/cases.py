@@ -29,18 +29,27 @@ def cases(stages: list[Stage], folder: Path) -> list[dict[str, object]]:
         options = [option for option in row["options"].split("; ") if option]
         answers = _answers(row)
         shown = {"options": options, "picture": picture.name * picture.exists(), "answers": answers}
-        found.append(told | shown | {"lost": _lost(answers)})
+        found.append(told | shown | {"lost": _lost(answers, len(options)), "kept": _kept(row)})
     return found
 
 
-def _lost(answers: list[dict[str, object]]) -> str:
+def _kept(row: dict[str, str]) -> str:
+    """Say how many of the planted tiles that the question is about were kept, where that is known."""
+    n, kept = row.get("about", ""), row.get("kept", "")
+    if not n or not kept:
+        return ""
+    return f"Of the {n} planted tile{'s' * (n != '1')} that this question is about, {kept} kept."
+
+
+def _lost(answers: list[dict[str, object]], n_options: int) -> str:
     """Say which floors are right, in most of their seeds, where the first method is wrong in most of its own."""
     mostly = [2 * answer["said"].count(answer["right"]) > len(answer["said"]) for answer in answers]
     floors = [a["method"] for a, right in zip(answers, mostly, strict=True) if right and a["floor"]]
     if not floors or mostly[0] or answers[0]["floor"]:
         return ""
     what = "a floor" if len(floors) == 1 else "floors"
-    return f"{answers[0]['method']} is wrong here, where {what} answered correctly: {', '.join(floors)}."
+    lost = f"{answers[0]['method']} is wrong here, where {what} answered correctly: {', '.join(floors)}."
+    return f"{lost} A blind guess among {n_options} options is right one time in {n_options}."
 
 
 def _answers(row: dict[str, str]) -> list[dict[str, object]]:

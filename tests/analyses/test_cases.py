@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from slide_files import smooth_noise, write_manifest, write_slide
 
-from slidesieve.analyses.cases import KINDS, choose, crops, views
+from slidesieve.analyses.cases import KINDS, about, choose, crops, evidence, views
 from slidesieve.analyses.token_maps import picture
 from slidesieve.cohort.manifest import read_manifest
+from slidesieve.datasets.questions import Question
 from slidesieve.features.bag import Bag
 
 RIGHT = {  # of seven questions about four slides: the run, and two others
@@ -24,8 +25,8 @@ def answers() -> pd.DataFrame:
         for name, right in RIGHT.items():
             gap = SURE.get(name, 0.5)
             correct = right[i] if i < 3 else True  # a control makes no question easier
-            rows.append((method, 8, 0, name, SLIDES[name], correct, True, 0.0, -gap))
-    columns = ["method", "k", "seed", "ID", "Slide", "correct", "covered", "logp_A", "logp_B"]
+            rows.append((method, 8, 0, name, SLIDES[name], name, correct, True, 0.0, -gap))
+    columns = ["method", "k", "seed", "ID", "Slide", "narrow", "correct", "covered", "logp_A", "logp_B"]
     return pd.DataFrame(rows, columns=columns).sample(frac=1, random_state=3)
 
 
@@ -41,6 +42,34 @@ def test_no_question_twice_and_other_slides_before_the_same_again():
     assert len(set(ids)) == len(ids) == 7
     assert ids[:2] == ["q7", "q3"]  # q1 is as hard, and of q7's slide
     assert ids[2:4] == ["q2", "q1"]
+
+
+def test_other_kinds_of_question_before_the_same_again_but_never_at_the_price_of_a_slide():
+    given = answers()
+    given["narrow"] = given["ID"].map({"q7": "grade", "q1": "grade", "q3": "grade", "q2": "tissue"}).fillna("other")
+    assert [case.id for case in choose(given, ("sparselearn", 8, 0), each=2)][:2] == ["q7", "q2"]
+    given["narrow"] = "grade"  # nothing differs: as if kinds were not looked at
+    assert [case.id for case in choose(given, ("sparselearn", 8, 0), each=2)][:2] == ["q7", "q3"]
+    given.loc[given["ID"] == "q1", "narrow"] = "tissue"  # of q7's slide
+    assert [case.id for case in choose(given, ("sparselearn", 8, 0), each=2)][:2] == ["q7", "q3"]
+
+
+def test_a_planted_tile_is_about_the_questions_that_name_it():
+    rows = [
+        ("s", 64, 0, "finding", "cyst"),
+        ("s", 0, 0, "grade", "high"),
+        ("s", 64, 64, "grade", "hig"),
+        ("t", 0, 0, "grade", "high"),
+    ]
+    truth = pd.DataFrame(rows, columns=["slide_id", "x_px0", "y_px0", "kind", "name"])
+    grade = Question("q", "s", "grade", "Evidence", "What is the grade?", ("Low", "High"), 1)
+    assert about(truth, grade).index.tolist() == [1, 3]  # whole words, in any case
+    assert about(truth, grade._replace(text="Is a cyst of high grade there?")).index.tolist() == [0, 1, 3]
+    assert len(about(truth, grade._replace(broad="Composition"))) == 0
+    assert len(about(truth.drop(columns="name"), grade)) == len(about(truth.assign(name=""), grade)) == 0
+    coords = np.array([(x, y) for y in (0, 64) for x in (0, 64)])
+    own, others = evidence(Bag("s", np.zeros((4, 3), np.float32), coords, {}), truth, grade)
+    assert own.tolist() == [0] and others.tolist() == [1, 3]
 
 
 def test_what_was_not_covered_is_no_case_and_an_absent_run_is_named():

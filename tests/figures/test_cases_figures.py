@@ -8,7 +8,7 @@ from read_back import closed, hex_of, legend, outside, pairs, squares
 from slidesieve.analyses.cases import CaseView, Crop
 from slidesieve.analyses.token_maps import Picture
 from slidesieve.figures import cases
-from slidesieve.figures.style import BLUE, ORANGE, PALE, RED
+from slidesieve.figures.style import BLUE, ORANGE, PALE, RED, SKY
 
 COORDS = np.array([[17, 5], [290, 40], [640, 210], [33, 470], [512, 333]])
 
@@ -21,16 +21,31 @@ def case(*, picture, coords=COORDS) -> CaseView:
 def test_a_case_shows_planted_and_kept_tiles_a_scale_bar_and_the_crops_by_rank():
     picture = Picture(np.zeros((30, 50, 3), np.uint8), 1000.0, 64.5, 0.5)
     whole, first, second = closed(cases.case_sheet(case(picture=picture))).axes
-    planted, kept = whole.collections
+    _, planted, kept = whole.collections
     assert squares(planted) == [(x, y, 64.5, 64.5) for x, y in COORDS[[0, 1]].tolist()]
     inset = 0.12 * 64.5  # a kept tile's frame lies within that of a planted one
     within = [(round(x + inset, 2), round(y + inset, 2), *[round(64.5 - 2 * inset, 2)] * 2) for x, y in COORDS[[1, 4]]]
     assert squares(kept) == within
     assert (hex_of(planted.get_edgecolor()), hex_of(kept.get_edgecolor())) == (BLUE, ORANGE)
     (bar,) = whole.lines
+    assert min(bar.get_ydata()) > 600 and whole.get_ylim() == (600, 0)  # below the picture, hiding nothing
     assert np.ptp(bar.get_xdata()) == 100 / 0.5 and [text.get_text() for text in whole.texts] == ["1", "2", "100 µm"]
     assert (first.get_title(), second.get_title()) == ("1: 2.50, planted", "2")
     assert hex_of([first.spines["top"].get_edgecolor()]) == ORANGE and second.texts[0].get_text() == "token\n4"
+
+
+def test_what_was_planted_for_another_question_is_paler_and_named():
+    picture = Picture(np.zeros((30, 50, 3), np.uint8), 1000.0, 64.5, 0.5)
+    view = case(picture=picture)._replace(planted=np.array([0]), aside=np.array([1, 2]))
+    for one, named in ((view, "1: 2.50, another's"), (view._replace(picture=None), "1: 2.50, another's")):
+        whole, first, _ = closed(cases.case_sheet(one)).axes
+        said = ["planted", "for another question", "kept, with its rank"]
+        assert first.get_title() == named and {*said} <= {*legend(whole)}
+    whole = closed(cases.case_sheet(view)).axes[0]
+    pale, planted, _ = whole.collections
+    assert squares(pale) == [(x, y, 64.5, 64.5) for x, y in COORDS[[1, 2]].tolist()]
+    assert hex_of(pale.get_edgecolor()) == SKY and hex_of(planted.get_edgecolor()) == BLUE
+    assert pale.get_linewidths()[0] < planted.get_linewidths()[0]
 
 
 def test_cases_below_each_other_have_their_titles_and_say_what_frames_mean():

@@ -26,6 +26,21 @@ def test_answers_of_all_seeds_stand_together_and_controls_are_left_out(tmp_path)
     assert cases([stage], report)[0]["picture"] == "case_01.jpg" and (report / "case_01.jpg").read_bytes() == b"jpg"
 
 
+def test_how_many_of_the_questions_own_tiles_were_kept_is_said_where_it_is_known(tmp_path):
+    made, report = tmp_path / "78", tmp_path / "report"
+    made.mkdir()
+    report.mkdir()
+    head = "case,why,others,ID,slide_id,question,options,key,about,kept\n"
+    told = "".join(f'{i},"w",0.5,q{i},s1,What?,A. a; B. b,A,{words}\n' for i, words in enumerate(("3,1", "1,0", ",")))
+    (made / "cases.csv").write_text(head + told)
+    found = cases([Stage("78_show_cases", Path("78_show_cases.ipynb"), str(made), {})], report)
+    assert [case["kept"] for case in found] == [
+        "Of the 3 planted tiles that this question is about, 1 kept.",
+        "Of the 1 planted tile that this question is about, 0 kept.",
+        "",
+    ]
+
+
 def test_where_a_floor_is_right_and_the_method_wrong_it_is_said_and_stands_open(tmp_path):
     made, report = tmp_path / "78", tmp_path / "report"
     made.mkdir()
@@ -38,8 +53,10 @@ def test_where_a_floor_is_right_and_the_method_wrong_it_is_said_and_stands_open(
     found = cases([Stage("78_show_cases", Path("78_show_cases.ipynb"), str(made), {})], report)
     assert [case["lost"] for case in found] == [
         "",
-        "SparseLearn (k = 8) is wrong here, where floors answered correctly: random (k = 8), mean of tiles (k = 8).",
-        "SparseLearn (k = 8) is wrong here, where a floor answered correctly: random (k = 8).",
+        "SparseLearn (k = 8) is wrong here, where floors answered correctly: random (k = 8), mean of tiles (k = 8). "
+        "A blind guess among 2 options is right one time in 2.",
+        "SparseLearn (k = 8) is wrong here, where a floor answered correctly: random (k = 8). "
+        "A blind guess among 2 options is right one time in 2.",
         "",
     ]
 

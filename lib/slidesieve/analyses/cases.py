@@ -2,9 +2,14 @@
 
 The rule, so that nobody picks what pleases: of the questions that the run got right the hardest and the easiest, of
 those that it got wrong the easiest and the hardest. A question is as hard as few of the other runs got it right; ties
-go to the surer answer, right or wrong, then by ID. No slide stands twice in a kind while there are others.
+go to the surer answer, right or wrong, then by ID. No slide and no kind of question (narrow category) stands twice
+under a heading while there are others.
+
+A planted tile is about a question if its name is among the words of the question or of its options, unless the question
+is about the whole slide.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,7 +22,7 @@ from slidesieve.answers.controls import is_control
 from slidesieve.answers.select import planted_tiles
 from slidesieve.answers.tables import RUN
 from slidesieve.cohort.manifest import Manifest, path_of, row_of, with_slide_file
-from slidesieve.datasets.questions import LETTERS
+from slidesieve.datasets.questions import LETTERS, Question
 from slidesieve.features.bag import Bag
 from slidesieve.slides.pixels import iter_tiles
 from slidesieve.slides.slide import open_slide, view_at
@@ -28,6 +33,9 @@ KINDS = {
     "wrong, where most others are right": (False, False),
     "wrong, as most others are": (False, True),
 }  # whether the run is right, and whether hard questions come first
+
+
+OF_THE_WHOLE_SLIDE = "composition"  # a broad category
 
 
 class Case(NamedTuple):
@@ -49,13 +57,17 @@ class Crop(NamedTuple):
 
 
 class CaseView(NamedTuple):
-    """What is drawn of a case: the slide's picture if it is there, all tiles' corners, those planted, those kept."""
+    """What is drawn of a case: the slide's picture if it is there, all tiles' corners, those planted, those kept.
+
+    Where a question is known, `planted` are about it and `aside` are the others that were planted.
+    """
 
     picture: Picture | None
     coords: Int[np.ndarray, "n 2"]
     planted: Int[np.ndarray, " p"]
     crops: Sequence[Crop]
     owners: pd.DataFrame | None = None  # of a mosaic, a row a token: index, role, kind
+    aside: Int[np.ndarray, " q"] | tuple[()] = ()
 
 
 def choose(answers: pd.DataFrame, run: tuple[str, int, int], *, each: int) -> list[Case]:
@@ -73,11 +85,37 @@ def choose(answers: pd.DataFrame, run: tuple[str, int, int], *, each: int) -> li
     for why, (right, hard_first) in KINDS.items():
         rows = own[(own["correct"] == right) & ~own["ID"].isin(seen)]
         rows = rows.sort_values(["others", "sure"], ascending=[hard_first, False], kind="stable")
-        first = ~rows["Slide"].duplicated()
-        rows = pd.concat([rows[first], rows[~first]]).head(each)
-        seen |= set(rows["ID"])
-        cases += [Case(row.ID, row.Slide, why, float(row.others)) for row in rows.itertuples()]
+        taken = _unlike(rows, each)
+        seen |= {row["ID"] for row in taken}
+        cases += [Case(row["ID"], row["Slide"], why, float(row["others"])) for row in taken]
     return cases
+
+
+def _unlike(rows: pd.DataFrame, each: int) -> list[dict[str, object]]:
+    """The first rows, of which no two share their slide or narrow category, or only this, while there are others."""
+    taken: list[dict[str, object]] = []
+    for apart in (("Slide", "narrow"), ("Slide",), ()):
+        for row in rows.to_dict("records"):
+            alike = any(row["ID"] == other["ID"] or any(row[c] == other[c] for c in apart) for other in taken)
+            if len(taken) < each and not alike:
+                taken.append(row)
+    return taken
+
+
+def evidence(bag: Bag, truth: pd.DataFrame, question: Question) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " q"]]:
+    """Indices of the slide's planted tiles: those that the question is about, and the others."""
+    every, own = planted_tiles(bag, truth), planted_tiles(bag, about(truth, question))
+    return own, np.setdiff1d(every, own)
+
+
+def about(truth: pd.DataFrame, question: Question) -> pd.DataFrame:
+    """The rows of a truth table (`select.read_truth`) whose name is among the words of the question or its options."""
+    if question.broad.casefold() == OF_THE_WHOLE_SLIDE:
+        return truth.iloc[:0]
+    said = " ".join([question.text, *question.options])
+    names = truth["name"] if "name" in truth else pd.Series("", truth.index)
+    whole = {name: re.search(rf"(?<!\w){re.escape(name)}(?!\w)", said, re.IGNORECASE) for name in set(names) if name}
+    return truth[names.map(lambda name: whole.get(name) is not None).astype(bool)]
 
 
 def _sureness(own: pd.DataFrame) -> Float[np.ndarray, " n"]:

@@ -25,6 +25,8 @@ def case_sheet(
 ) -> Figure:
     """Draw a case: the slide with planted tiles in blue, kept ones in orange, a scale bar; beside it what was kept.
 
+    Tiles planted for another question than the case's have a pale blue frame, thinner.
+
     Where there is no slide its tokens are drawn at their places, or in rows where they have none, coloured by their
     owners where these are known; a kept one is ringed and says its rank, a planted one has a blue frame.
     """
@@ -56,6 +58,8 @@ def _case_on(figure: Figure | SubFigure, case: CaseView, columns: int) -> None:
         framed(small, crop.pixels, f"{crop.rank + 1}{score}", ORANGE)
         if crop.index in case.planted:
             small.set_title(f"{crop.rank + 1}{score}, planted", fontsize=7, color=BLUE, weight="bold")
+        elif crop.index in case.aside:
+            small.set_title(f"{crop.rank + 1}{score}, another's", fontsize=7)
         if crop.pixels is None:
             owner, colour = next((o, hue) for o, (hue, own) in _owned(case).items() if crop.index in own)
             words = f"{owner}\n{crop.index}".replace(": ", "\n")
@@ -68,17 +72,19 @@ def _on_slide(ax: Axes, case: CaseView) -> None:
     height = picture.image.shape[0] * picture.width_px0 / picture.image.shape[1]
     ax.imshow(picture.image, extent=(0, picture.width_px0, height, 0))
     kept = [crop.index for crop in case.crops]
-    for index, colour, inset in ((case.planted, BLUE, 0.0), (kept, ORANGE, 0.12 * side)):  # one within the other
+    frames = ((case.aside, SKY, 0.0, 1), (case.planted, BLUE, 0.0, 2.5), (kept, ORANGE, 0.12 * side, 2))
+    for index, colour, inset, thick in frames:  # one within the other
         boxes = [Rectangle(tuple(case.coords[i] + inset), side - 2 * inset, side - 2 * inset) for i in index]
-        ax.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=colour, linewidth=2, clip_on=False))
+        ax.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=colour, linewidth=thick, clip_on=False))
     for crop in case.crops:
         x, y = case.coords[crop.index] + side / 2
         rank = {"ha": "center", "va": "center", "fontsize": 6, "weight": "bold"}
         ax.text(x, y, str(crop.rank + 1), **rank, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})
     scale_bar(ax, picture.width_px0, height, picture.mpp)
-    named = (("planted", BLUE, len(case.planted)), ("kept, with its rank", ORANGE, len(case.crops)))
-    frames = [Patch(facecolor="none", edgecolor=colour, linewidth=2, label=name) for name, colour, n in named if n]
-    ax.legend(handles=frames, frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0))
+    named = (("planted", BLUE, len(case.planted)), ("for another question", SKY, len(case.aside)))
+    named += (("kept, with its rank", ORANGE, len(case.crops)),)
+    patches = [Patch(facecolor="none", edgecolor=colour, linewidth=2, label=name) for name, colour, n in named if n]
+    ax.legend(handles=patches, frameon=False, fontsize=8, ncols=3, loc="upper right", bbox_to_anchor=(1, 0))
     ax.set_axis_off()
 
 
@@ -91,10 +97,9 @@ def _as_tokens(ax: Axes, case: CaseView) -> None:
     for owner, (colour, index) in _owned(case).items():
         ax.scatter(*places[index].T, s=size, color=colour, marker="s", linewidths=0, label=owner)
     style = {"facecolors": "none", "linewidths": 1.6}
-    if len(case.planted):
-        ax.scatter(
-            *places[case.planted].T, s=1.6 * max(size, 90), marker="s", edgecolors=BLUE, label="planted", **style
-        )
+    for index, colour, name in ((case.aside, SKY, "for another question"), (case.planted, BLUE, "planted")):
+        if len(index):
+            ax.scatter(*places[index].T, s=1.6 * max(size, 90), marker="s", edgecolors=colour, label=name, **style)
     if kept:
         ax.scatter(*places[kept].T, s=max(size, 90), edgecolors=DARK, label="kept, with its rank", **style)
     for crop in case.crops:

@@ -168,10 +168,11 @@ def tile_overlay(
 
 
 def scale_bar(ax: Axes, width_px0: float, height_px0: float, mpp: float) -> None:
+    """Draw a round length below the picture's lower edge, at its left, so that it hides no tissue."""
     bar = scale_bar_um(width_px0 * mpp)
-    ax.plot([0.03 * width_px0, 0.03 * width_px0 + bar / mpp], [0.97 * height_px0] * 2, "k-", lw=3)
-    ground = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-    ax.text(0.03 * width_px0, 0.94 * height_px0, f"{bar:,.0f} µm", fontsize=8, va="bottom", bbox=ground)
+    ax.plot([0, bar / mpp], [1.03 * height_px0] * 2, "k-", lw=3, solid_capstyle="butt", clip_on=False)
+    ax.text(1.3 * bar / mpp, 1.03 * height_px0, f"{bar:,.0f} µm", fontsize=8, va="center", clip_on=False)
+    ax.set_ylim(height_px0, 0)
 
 
 def scale_bar_um(width_um: float) -> float:
