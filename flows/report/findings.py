@@ -71,7 +71,9 @@ def findings(scores: Sequence[Row], rivals: Sequence[Row], floors: Sequence[Row]
     without = {} if int(best["n_questions"]) >= FEW else {"verdict": ""}  # of so few none stands
     rivals, floors = ([row | without for row in rows] for rows in (rivals, floors))
     said += _lead(best, methods, rivals)
-    said += _floor(best, floors) + _by_kind(best, scores, rivals, floors) + _without_pairs(best, whole, floors)
+    unpaired = _without_pairs(best, whole, floors)
+    said += _floor(best, floors, of="its best floor that has as many answers" if unpaired else "its best floor")
+    said += unpaired + _by_kind(best, scores, rivals, floors)
     lost = losses(scores, floors)
     own = [loss for loss in _once(lost) if (loss.method, loss.k) == (best["method"], best["k"]) and loss.group != ALL]
     said += [loss.said for loss in own[:4]]
@@ -144,10 +146,8 @@ def _lead(best: Row, methods: Sequence[Row], rivals: Sequence[Row]) -> list[str]
     )
     if not row:
         return []
-    who = (
-        "It" if first is best else f"The best that has learnt, {named(first)}, answers {percent(first['accuracy'])}: it"
-    )
-    way = _way(row)
+    answers = "" if first is best else f", the best that has learnt, answers {percent(first['accuracy'])}, and"
+    who, way = f"{named(first)}{answers}", _way(row)
     rival = called(row["other"]) + (f" (k = {row['other_k']})" if row["other_k"] != row["k"] else "")
     alone = row.get("n_rivals") == "1"
     of = "the one rival that was run" if alone else "the best rival"
@@ -160,16 +160,16 @@ def _cost(row: Row) -> str:
     return f". An answer takes {ratio:.2g} times the rival's operations" if abs(ratio - 1) > CLOSE else ""
 
 
-def _floor(best: Row, floors: Sequence[Row]) -> list[str]:
+def _floor(best: Row, floors: Sequence[Row], *, of: str) -> list[str]:
     row = next((r for r in floors if _of(r) == (ALL, best["method"], best["k"])), None)
     if not row or not row["difference"]:
         return ["No trained floor was run beside it, so nothing shows that it looks at the slide."]
     if row["verdict"].startswith("above"):
-        return [f"It is {points(row)} above its best floor, {called(row['other'])}: {_verdict(row)}."]
+        return [f"{named(best)} is {points(row)} above {of}, {called(row['other'])}: {_verdict(row)}."]
     way = _way(row)
     chooses = "has learnt what to keep" if kind_of(best["method"]) == LEARNED else "chooses better than nothing would"
     return [
-        f"It is {points(row)} {way} its best floor, {called(row['other'])}: {_verdict(row)}. "
+        f"{named(best)} is {points(row)} {way} {of}, {called(row['other'])}: {_verdict(row)}. "
         f"So nothing here shows that it {chooses if sees(row['other']) else 'looks at the slide'}."
     ]
 
@@ -182,7 +182,7 @@ def _by_kind(best: Row, scores: Sequence[Row], rivals: Sequence[Row], floors: Se
     counted = " and ".join(f"{row['n_questions']} about {group}" for group, row in parts.items())
     said = [f"The figures above mix {counted}; below, each kind by itself."] if len(parts) > 1 else []
     for row in own:
-        answers = f"On {row['group']} alone it answers {percent(parts[row['group']]['accuracy'])}"
+        answers = f"On {row['group']} alone {named(best)} answers {percent(parts[row['group']]['accuracy'])}"
         found = [r for r in rivals if _of(r) == _of(row) and r["difference"]][:1]
         beside = [f"{points(r)} {_way(r)} {called(r['other'])}, the best rival ({_verdict(r)})" for r in found]
         if row["difference"] and float(row["difference"]) >= 0:
@@ -206,8 +206,8 @@ def _without_pairs(best: Row, whole: Sequence[Row], floors: Sequence[Row]) -> li
     of = f"{percent(row['coverage'])} of the questions for {percent(best['coverage'])}"
     answered = f", with answers to {of}," if row["coverage"] != best["coverage"] else ""
     return [
-        f"{called(row['method'])}, a floor, stands above it at {percent(row['accuracy'])}{answered} and was not "
-        "compared question by question."
+        f"{called(row['method'])}, a floor, stands above {named(best)} at {percent(row['accuracy'])}{answered} and "
+        "was not compared question by question."
     ]
 
 

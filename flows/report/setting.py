@@ -1,6 +1,5 @@
 """What was run: cohort, tiles, encoder, language model, tokens, one of the questions, command, commit, versions."""
 
-import csv
 import shlex
 import sys
 from collections import Counter
@@ -34,6 +33,7 @@ def setting(stages: list[Stage]) -> list[tuple[str, str]]:
         ("Tokens", _tokens(answered)),
         ("Operations", _operations(answered)),
         ("Questions", str(first.get("questions", ""))),
+        ("Guessing", _guessing(answered)),
         ("Command", command()),
         ("Commit", commits(stages)),
         ("Versions", _versions(answered)),
@@ -53,19 +53,34 @@ def caution(stages: list[Stage]) -> str:
 
 def example(stages: list[Stage]) -> dict[str, object] | None:
     """The first question that was answered, its options by letter and the right one; None if there is none."""
-    for stage in stages:
-        path = ROOT / stage.out_dir / "answers.csv"
-        if stage.notebook.stem != ANSWERED or not path.exists():
-            continue
-        with path.open(newline="", encoding="utf-8") as file:
-            asked = next(csv.DictReader(file), None)
-        table = ROOT / str(values_of(stage)["questions"])
-        if asked and table.suffix == ".csv" and table.exists():
-            row = next((r for r in read_table(table) if r.get("ID") == asked["ID"]), None)
-            if row and row.get("Question"):
-                options = {name: row[name] for name in row if len(name) == 1 and name.isupper() and row[name]}
-                return {"question": row["Question"], "options": options, "key": row.get("Answer", "")}
+    for row in _asked(stages):
+        if row.get("Question"):
+            return {"question": row["Question"], "options": _options(row), "key": row.get("Answer", "")}
     return None
+
+
+def _asked(stages: list[Stage]) -> list[dict[str, str]]:
+    """Rows of the question table that the first stage with answers answered, in the order of its answers."""
+    for stage in (stage for stage in stages if stage.notebook.stem == ANSWERED):
+        path, table = ROOT / stage.out_dir / "answers.csv", ROOT / str(values_of(stage).get("questions", ""))
+        if path.exists() and table.suffix == ".csv" and table.exists():
+            rows = {row.get("ID"): row for row in read_table(table)}
+            if found := [rows[id] for id in dict.fromkeys(row["ID"] for row in read_table(path)) if id in rows]:
+                return found
+    return []
+
+
+def _options(row: dict[str, str]) -> dict[str, str]:
+    return {name: row[name] for name in row if len(name) == 1 and name.isupper() and row[name]}
+
+
+def _guessing(answered: list[Stage]) -> str:
+    """How often a blind choice among the options would be right."""
+    counts = [len(_options(row)) for row in _asked(answered)]
+    if not counts or not all(counts):
+        return ""
+    right = sum(1 / n for n in counts) / len(counts)
+    return f"a blind choice among the options is right in {100 * right:.1f} % of the questions that were answered"
 
 
 def command() -> str:

@@ -31,7 +31,8 @@ FIGURES = {
     "accuracy_by_operations.png": "Accuracy against operations an answer, on a logarithmic axis. Better is up and "
     "left. Where there are several seeds: their median, and a bar from the least to the most.",
     "soft_and_hard.png": "Soft selection, as in training, beside hard selection, as in use; the bar is the gap between "
-    "them, a dot of each a seed. There are no intervals here: small gaps may be chance.",
+    "them, a dot of each a seed. Of one seed thin lines are 95 % "
+    "intervals: where they reach the other mark, a gap may be chance.",
     "selection.png": "Share of the planted evidence that is kept: bars are medians over seeds, dots are seeds, lines "
     "their 95 % intervals over patients. The orange tick is what as many tiles at random keep.",
     "auc.png": "AUROC of the right option's probability, a dot a fold or seed.",

@@ -4,7 +4,21 @@ import numpy as np
 import pandas as pd
 import pytest
 from hues import bar_hues
-from read_back import centres, fresh, hex_of, intervals, named, names, outside, rounded, rules, ticks, titles, written
+from read_back import (
+    centres,
+    closed,
+    fresh,
+    hex_of,
+    intervals,
+    named,
+    names,
+    outside,
+    rounded,
+    rules,
+    ticks,
+    titles,
+    written,
+)
 
 from slidesieve.compressors.registry import COMPRESSORS
 from slidesieve.figures import pairs
@@ -70,6 +84,13 @@ def test_what_is_apart_in_these_runs_alone_is_hollow():
     assert [at for at, *_ in intervals(ax, here)] == [0, 4] and [at for at, *_ in intervals(ax, TOLD)] == [2]
     hollow = {box.get_label(): box.lines[0].get_markerfacecolor() for box in ax.containers}
     assert hollow[here] == "white" != hollow[TOLD]
+
+
+def test_a_way_of_matching_without_a_pair_has_no_row():
+    named = DUELS.assign(matched_by="k", group="evidence", verdict="not told apart")
+    titles = {"k": "same k", "operations": "same operations"}
+    drawn = closed(pairs.both_ways(named, ["evidence", "composition"], titles))
+    assert [ax.get_title() for ax in drawn.axes] == ["evidence, same k", "composition, same k"]
 
 
 def test_nothing_to_compare_is_said():

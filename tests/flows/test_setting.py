@@ -59,6 +59,19 @@ def test_a_question_for_example_with_its_options_and_key(tmp_path):
     assert example([]) is None
 
 
+def test_what_a_blind_choice_is_worth_is_said_of_what_was_asked(tmp_path):
+    stage = answered(tmp_path)
+    (tmp_path / "q.csv").write_text(
+        "ID,Question,A,B,C,D,Answer\nq0,Where?,a,b,c,,A\nq1,Which?,a,b,,,B\nq2,Who?,a,b,c,d,B\n"
+    )
+    said = "a blind choice among the options is right in {} % of the questions that were answered"
+    assert dict(setting([stage]))["Guessing"] == said.format("50.0")
+    (Path(stage.out_dir) / "answers.csv").write_text("method,ID\nrandom,q1\nrandom,q2\nrandom_wrong_slide,q1\n")
+    assert dict(setting([stage]))["Guessing"] == said.format("37.5")
+    (tmp_path / "q.csv").write_text("ID,Question,Answer\nq1,Which?,B\n")
+    assert "Guessing" not in dict(setting([stage]))
+
+
 def test_one_commit_is_said_once_and_several_are_counted(tmp_path):
     stages = [answered(tmp_path / str(i), commit=c) for i, c in enumerate(("abc", "abc", "def+"))]
     assert commits(stages[:2]) == "abc" and commits(stages) == "abc (2 of 3 stages), def+ (1 of 3 stages)"

@@ -28,13 +28,13 @@ METHODS = {
     "grid": Words("grid", "hands on means of neighbouring tiles"),
     "outlier": Words("outliers", "keeps the k tiles farthest from the slide's mean"),
     "linspace": Words("every n-th", "keeps k tiles, evenly spaced along the list"),
-    "all": Words("all tiles", "every tile is handed on (at most max_tiles)"),
+    "all": Words("all tiles", "every tile is handed on (of longer bags as many as max_tiles says)"),
     "random": Words("random", "k tiles drawn at random"),
     "mean": Words("mean of tiles", "k tokens made of the mean of all tiles"),
     "blank": Words("blank", "k learned tokens and no slide: what training alone is worth"),
     "text_only": Words("text only", "the question without any slide"),
-    "majority": Words("majority letter", "the letter that is most often right in the training key"),
-    "majority_option": Words("majority option", "the words that are most often right in the training key"),
+    "majority": Words("majority letter", "the letter that is most often right among the training questions"),
+    "majority_option": Words("majority option", "the words that are most often right among the training questions"),
     "longest_option": Words("longest option", "the option with the most words"),
     "norm": Words("largest norm", "keeps the k tiles with the longest features"),
     "knn": Words("loneliest", "keeps the k tiles farthest from their neighbours"),
@@ -56,7 +56,7 @@ def does(method: str) -> str:
     if method.endswith(WRONG_SLIDE):
         return "the same model, given another patient's slide"
     if method.endswith(SOFT):
-        return "every tile handed on, dimmed by the gate as in training"
+        return "every tile handed on, dimmed by noise the more the lower its score (the gate), as in training"
     base = method.partition(":")[0]
     return METHODS[base].does if base in METHODS else ""
 

@@ -111,11 +111,15 @@ def seeing(scored: pd.DataFrame) -> pd.DataFrame:
 
 
 def soft_and_hard(scored: pd.DataFrame) -> pd.DataFrame:
-    """Return method, k, seed, group, soft, hard and their gap (soft - hard) for each method scored both ways."""
-    on = [*RUN, "group"]
-    soft = scored[scored["method"].str.endswith("_soft")][[*on, "accuracy"]].rename(columns={"accuracy": "soft"})
+    """Return method, k, seed, group, soft, hard and their gap (soft - hard) for each method scored both ways.
+
+    The intervals of both (`soft_low`, `soft_high`, `hard_low`, `hard_high`) stand beside them.
+    """
+    on, told = [*RUN, "group"], {"accuracy": "", "ci_low": "_low", "ci_high": "_high"}
+    own = scored[[*on, *told]]
+    soft = own[own["method"].str.endswith("_soft")].rename(columns={n: f"soft{end}" for n, end in told.items()})
     soft = soft.assign(method=soft["method"].str.removesuffix("_soft"))
-    both = soft.merge(scored[[*on, "accuracy"]].rename(columns={"accuracy": "hard"}), on=on)
+    both = soft.merge(own.rename(columns={n: f"hard{end}" for n, end in told.items()}), on=on)
     return both.assign(gap=both["soft"] - both["hard"])
 
 

@@ -39,7 +39,8 @@ def differences(ax: Axes, table: pd.DataFrame, *, title: str) -> Axes:
 
 
 def both_ways(table: pd.DataFrame, groups: Sequence[str], titles: Mapping[str, str]) -> Figure:
-    """Draw the differences of a table of pairings: a column a group, a row a way of matching and its title."""
+    """Draw the differences of a table of pairings: a column a group, a row a way of matching that has any pair."""
+    titles = {by: title for by, title in titles.items() if (table["matched_by"] == by).any()}
     rows = table.groupby(["matched_by", "group"]).size().max()
     shape = {"columns": len(groups), "width": 5.2, "height": 1.2 + 0.5 * rows}
     drawn, axes = panels(len(titles) * len(groups), **shape, sharey=False)

@@ -47,7 +47,8 @@ def kinds(pooled: pd.DataFrame, groups: Sequence[str]) -> Figure:
     names = list(dict.fromkeys(map(run_name, pooled["method"], pooled["k"])))
     drawn, ax = style.figure(width=7.6, height=1.2 + 0.42 * len(names))
     shifts = np.linspace(-0.24, 0.24, len(groups)) if len(groups) > 1 else [0.0]
-    for shift, (group, look), marker in zip(shifts, looks(groups).items(), cycle("osD^v"), strict=False):
+    neutral = looks(groups, (DARK, GREY))  # hues are the methods'
+    for shift, (group, look), marker in zip(shifts, neutral.items(), cycle("osD^v"), strict=False):
         part = pooled[pooled["group"] == group]
         place = np.array([names.index(run_name(*run)) for run in zip(part["method"], part["k"], strict=True)]) + shift
         low, value, high = (100 * part[column] for column in ("ci_low", "accuracy", "ci_high"))
@@ -137,12 +138,18 @@ def selection_recall(ax: Axes, selection: pd.DataFrame) -> Axes:
 
 
 def soft_and_hard(ax: Axes, pairs: pd.DataFrame) -> Axes:
-    """Join soft (all tiles, gated) and hard (k tiles) accuracy of each group; columns group, seed, soft, hard."""
+    """Join soft (all tiles, gated) and hard (k tiles) accuracy of each group, as `scores.soft_and_hard` has them.
+
+    Of one seed both have their 95 % interval; of several each seed has its bar.
+    """
     names = list(dict.fromkeys(pairs["group"]))
     for place, name in enumerate(names):
         part = pairs[pairs["group"] == name]
         offset = place + np.linspace(-0.15, 0.15, len(part)) * (len(part) > 1)
         labels = ("soft: all tiles, gated", "hard: k tiles, as used") if place == 0 else (None, None)
+        for path, beside in (("soft", -0.24), ("hard", 0.24)) if len(part) == 1 else ():
+            low, high = (100 * part[f"{path}_{end}"] for end in ("low", "high"))
+            interval(ax, offset + beside, low, high, color=GREY, linewidth=1)
         ax.hlines(offset, 100 * part["soft"], 100 * part["hard"], color=PALE, linewidth=3, zorder=1)
         ax.plot(100 * part["soft"], offset, "D", color=DARK, mfc="white", markersize=6, label=labels[0])
         ax.plot(100 * part["hard"], offset, "o", color=DARK, markersize=6, label=labels[1])
