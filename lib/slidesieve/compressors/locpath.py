@@ -44,12 +44,12 @@ LATENTS, LATENT_WIDTH = 128, 512
 class Merged(NamedTuple):
     """The occupied windows of each slide, row by row: what is in them, how many tiles, where.
 
-    Places are columns and rows of tiles, from the slide's own corner. `mean` is the window's plain mean, `window` the
-    number of each tile's window (0 on padding).
+    Places are columns and rows of tiles, from the slide's own corner. `mean` is the window's plain mean, which only
+    pre-training asks for; `window` the number of each tile's window (0 on padding).
     """
 
     tokens: Float[Tensor, "b w d"]
-    mean: Float[Tensor, "b w d"]
+    mean: Float[Tensor, "b w d"] | None
     sizes: Int[Tensor, "b w"]
     places: Float[Tensor, "b w 2"]
     mask: Bool[Tensor, "b w"]
@@ -107,7 +107,9 @@ class LoCPath(Compressor):
         mask: Bool[Tensor, "b n"],
         generator: torch.Generator | None = None,
     ) -> Compressed:
-        read, bias = self.resampler.placed(self.merger(x, coords, mask))  # no merged token is held while they are read
+        merged = self.merger(x, coords, mask)._replace(mean=None)
+        read, bias = self.resampler.placed(merged)
+        del merged  # no merged token is held while they are read
         latents = self.resampler.resampled(read, bias)
         step = torch.arange(latents.shape[1], device=x.device).expand(len(x), -1)
         return Compressed(
