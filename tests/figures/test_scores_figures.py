@@ -18,7 +18,6 @@ from read_back import (
     outside,
     points,
     rules,
-    segments,
     titles,
     upright,
     written,
@@ -166,44 +165,6 @@ def test_chance_is_a_tick_across_the_bar():
         [(23.5, 1.62), (23.5, 2.38)],
     ]
     assert legend(ax) == ["as many tiles at random"] and outside(ax) == [] and ax.get_xlim() == (0, 102)
-
-
-PAIRS = pd.DataFrame(
-    [
-        ("finding", 0, 0.83, 0.71),
-        ("tissue", 0, 0.66, 0.69),
-        ("finding", 1, 0.81, 0.74),
-        ("finding", 2, 0.87, 0.77),
-        ("all", 0, 0.76, 0.72),
-        ("tissue", 1, 0.63, 0.63),
-    ],
-    columns=["group", "seed", "soft", "hard"],
-    index=[8, 2, 5, 1, 3, 4],
-).assign(soft_low=0.6, soft_high=0.8, hard_low=0.55, hard_high=0.79)
-
-
-def test_soft_and_hard_of_a_seed_are_joined():
-    ax = scores.soft_and_hard(fresh(), PAIRS)
-    assert names(ax.yaxis) == ["finding", "tissue", "all"]
-    soft = [[(83, -0.15), (81, 0), (87, 0.15)], [(66, 0.85), (63, 1.15)], [(76, 2)]]
-    hard = [[(71, -0.15), (74, 0), (77, 0.15)], [(69, 0.85), (63, 1.15)], [(72, 2)]]
-    assert dots(ax, "D") == soft and dots(ax, "o") == hard
-    ends = [pair for group in zip(soft, hard, strict=True) for pair in zip(*group, strict=True)]
-    assert [segment for segment in segments(ax) if segment in ends] == ends and outside(ax) == []
-    assert titles(ax) == ("accuracy (%)", "") and (ax.get_xlim(), ax.get_ylim()) == ((0, 102), (2.5, -0.5))
-
-
-def test_of_one_seed_soft_and_hard_have_their_intervals():
-    ax = scores.soft_and_hard(fresh(), PAIRS)
-    bars = [segment for box in ax.containers for segment in box.lines[2][0].get_segments()]
-    assert [(round(a[1], 2), round(a[0]), round(b[0])) for a, b in bars] == [(1.76, 60, 80), (2.24, 55, 79)]
-
-
-def test_soft_is_told_from_hard_by_name_and_fill():
-    ax = scores.soft_and_hard(fresh(), PAIRS)
-    assert legend(ax) == ["soft: all tiles, gated", "hard: k tiles, as used"]
-    assert curve(ax, "soft: all tiles, gated").get_markerfacecolor() == "white"
-    assert curve(ax, "hard: k tiles, as used").get_markerfacecolor() == DARK
 
 
 AUCS = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""Figures of scores: methods beside their floors, recall of planted tiles, soft and hard selection, folds."""
+"""Figures of scores: methods beside their floors, kinds of question, recall of planted tiles, folds."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -58,15 +58,6 @@ def kinds(pooled: pd.DataFrame, groups: Sequence[str]) -> Figure:
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
     clean(ax, grid="x")
-    return drawn
-
-
-def all_soft_and_hard(pairs: pd.DataFrame) -> Figure:
-    """Draw a panel of `soft_and_hard` for each method and k."""
-    runs = pairs.groupby(["method", "k"], sort=False)
-    drawn, axes = style.panels(len(runs), width=6)
-    for ax, (run, part) in zip(axes, runs, strict=True):
-        soft_and_hard(ax, part).set_title(run_name(*run), loc="left", pad=24)
     return drawn
 
 
@@ -134,28 +125,6 @@ def selection_recall(ax: Axes, selection: pd.DataFrame) -> Axes:
     ax.set(xlabel="recall of planted tiles (%)", xlim=(0, 102), yticks=range(len(names)), yticklabels=names)
     ax.invert_yaxis()
     ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
-    return clean(ax, grid="x")
-
-
-def soft_and_hard(ax: Axes, pairs: pd.DataFrame) -> Axes:
-    """Join soft (all tiles, gated) and hard (k tiles) accuracy of each group, as `scores.soft_and_hard` has them.
-
-    Of one seed both have their 95 % interval; of several each seed has its bar.
-    """
-    names = list(dict.fromkeys(pairs["group"]))
-    for place, name in enumerate(names):
-        part = pairs[pairs["group"] == name]
-        offset = place + np.linspace(-0.15, 0.15, len(part)) * (len(part) > 1)
-        labels = ("soft: all tiles, gated", "hard: k tiles, as used") if place == 0 else (None, None)
-        for path, beside in (("soft", -0.24), ("hard", 0.24)) if len(part) == 1 else ():
-            low, high = (100 * part[f"{path}_{end}"] for end in ("low", "high"))
-            interval(ax, offset + beside, low, high, color=GREY, linewidth=1)
-        ax.hlines(offset, 100 * part["soft"], 100 * part["hard"], color=PALE, linewidth=3, zorder=1)
-        ax.plot(100 * part["soft"], offset, "D", color=DARK, mfc="white", markersize=6, label=labels[0])
-        ax.plot(100 * part["hard"], offset, "o", color=DARK, markersize=6, label=labels[1])
-    ax.set(xlabel="accuracy (%)", xlim=(0, 102), yticks=range(len(names)), yticklabels=names)
-    ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return clean(ax, grid="x")
 
 

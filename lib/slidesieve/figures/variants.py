@@ -1,11 +1,16 @@
-"""Forest plots of a method's variants: differences from the reference, and gaps between soft and hard accuracy."""
+"""A method's variants beside their reference, and soft beside hard selection."""
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from slidesieve.figures.style import GREY, RED, clean, interval, told_apart
+from slidesieve.answers.names import run_name
+from slidesieve.answers.palette import DARK, GREY
+from slidesieve.figures import style
+from slidesieve.figures.style import PALE, RED, clean, interval, told_apart
 
 LINEAR_POINTS = 10  # beyond this many points an axis is logarithmic, if anything lies beyond twice as many
 TICKS = (-100, -50, -20, -10, -5, 0, 5, 10, 20, 50, 100)
@@ -63,4 +68,35 @@ def _rows(ax: Axes, methods: Sequence[str], *, reference: str, xlabel: str) -> A
         xlabel = f"{xlabel}\nlogarithmic beyond {LINEAR_POINTS} points"
     ax.set(xlabel=xlabel, yticks=range(len(methods)), yticklabels=row_names(methods, reference=reference))
     ax.set_ylim(len(methods) - 0.45, -0.55)
+    return clean(ax, grid="x")
+
+
+def all_soft_and_hard(pairs: pd.DataFrame) -> Figure:
+    """Draw a panel of `soft_and_hard` for each method and k."""
+    runs = pairs.groupby(["method", "k"], sort=False)
+    drawn, axes = style.panels(len(runs), width=6)
+    for ax, (run, part) in zip(axes, runs, strict=True):
+        soft_and_hard(ax, part).set_title(run_name(*run), loc="left", pad=24)
+    return drawn
+
+
+def soft_and_hard(ax: Axes, pairs: pd.DataFrame) -> Axes:
+    """Join soft (all tiles, gated) and hard (k tiles) accuracy of each group, as `scores.soft_and_hard` has them.
+
+    Of one seed both have their 95 % interval; of several each seed has its bar.
+    """
+    names = list(dict.fromkeys(pairs["group"]))
+    for place, name in enumerate(names):
+        part = pairs[pairs["group"] == name]
+        offset = place + np.linspace(-0.15, 0.15, len(part)) * (len(part) > 1)
+        labels = ("soft: all tiles, gated", "hard: k tiles, as used") if place == 0 else (None, None)
+        for path, beside in (("soft", -0.24), ("hard", 0.24)) if len(part) == 1 else ():
+            low, high = (100 * part[f"{path}_{end}"] for end in ("low", "high"))
+            interval(ax, offset + beside, low, high, color=GREY, linewidth=1)
+        ax.hlines(offset, 100 * part["soft"], 100 * part["hard"], color=PALE, linewidth=3, zorder=1)
+        ax.plot(100 * part["soft"], offset, "D", color=DARK, mfc="white", markersize=6, label=labels[0])
+        ax.plot(100 * part["hard"], offset, "o", color=DARK, markersize=6, label=labels[1])
+    ax.set(xlabel="accuracy (%)", xlim=(0, 102), yticks=range(len(names)), yticklabels=names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return clean(ax, grid="x")
