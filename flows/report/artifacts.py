@@ -4,13 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from flows.report.findings import findings, interval, percent
+from flows.report.findings import findings
 from flows.report.folder import PAGE
-from flows.report.tables import read_table, score_rows
+from flows.report.losses import interval, percent
+from flows.report.tables import VERDICTS, read_table, score_rows
 from flows.run.board import Board
 from slidesieve.answers.names import called
 
-TABLES = ("scores.csv", "over_seeds.csv", "best_rival.csv", "best_floor.csv")
+TABLES = ("scores.csv", "over_seeds.csv", *VERDICTS)
 MOST_SLIDES = 200
 
 
@@ -26,7 +27,7 @@ def shown(report: Path) -> Shown:
     """Read a report's folder; where there are no scores the sentences say so."""
     tables = {name: read_table(report / name) for name in TABLES if (report / name).exists()}
     rows = score_rows(tables)
-    said = findings(rows, tables.get("best_rival.csv", []), tables.get("best_floor.csv", []))
+    said = findings(rows, *(tables.get(name, []) for name in VERDICTS))
     told = "\n".join(f"- {sentence}" for sentence in said or ["No scores of this run; the report says why."])
     whole = sorted((row for row in rows if row["group"] == "all"), key=lambda row: -float(row["accuracy"]))
     scores = [

@@ -1,12 +1,11 @@
 """What the tables say, in sentences: the best method, by how much, where it loses, and what cannot be told."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
+from flows.report.losses import TOO_FEW, Row, accuracy_of, interval, losses, named, once, percent, points, run_of
 from flows.report.words import EVERYTHING, FLOOR, LEARNED, UNTRAINED, kind_of, sees
 from slidesieve.answers.names import called
 
-Row = dict[str, str]
 SEEDS = 5  # fewer say nothing of a method
 WIDE = 0.10  # half an interval: wider tells little apart
 FEW = 30  # questions
@@ -14,68 +13,39 @@ CLOSE = 0.1  # operations that are nearer are the same
 ALL, BROAD = "all", ("evidence", "coverage", "composition")
 
 
-class Loss(NamedTuple):
-    """A method below its best floor in one group of questions."""
-
-    group: str
-    method: str
-    k: str
-    said: str
-
-
-def percent(value: float | str) -> str:
-    """A share as per cent."""
-    return f"{100 * float(value):.1f} %"
-
-
-def interval(row: Row) -> str:
-    """An interval of shares, in per cent."""
-    return f"{100 * float(row['ci_low']):.1f} to {100 * float(row['ci_high']):.1f}" if row["ci_low"] else "no interval"
-
-
-def points(row: Row) -> str:
-    """A difference without its sign, in points, with its interval."""
-    value, low, high = (100 * float(row[name] or "nan") for name in ("difference", "ci_low", "ci_high"))
-    low, high = (low, high) if value >= 0 else (-high, -low)
-    return f"{abs(value):.1f} points" + (f" ({low:.1f} to {high:.1f})" if low == low else "")
-
-
-def named(row: Row) -> str:
-    """A method with its k, where it has one."""
-    return called(row["method"]) + (f" (k = {row['k']})" if row["k"] not in ("", "0") else "")
-
-
-def findings(scores: Sequence[Row], rivals: Sequence[Row], floors: Sequence[Row]) -> list[str]:
-    """Sentences about a table of scores (a row a method, k and group), its best rivals and its best floors.
+def findings(
+    scores: Sequence[Row], rivals: Sequence[Row], floors: Sequence[Row], duels: Sequence[Row] = ()
+) -> list[str]:
+    """Sentences about a table of scores (a row a method, k and group), its best rivals, best floors, and all pairs.
 
     Empty where no method is scored on all questions.
     """
+    rivals = sorted(rivals, key=lambda row: row.get("matched_by") != "k")  # the same k before no more operations
     whole = [row for row in scores if row["group"] == ALL]
     methods = [row for row in whole if kind_of(row["method"]) in (LEARNED, UNTRAINED)]
     if not methods:
         return []
-    best = max(methods, key=_accuracy)
-    everything = max((row for row in whole if kind_of(row["method"]) == EVERYTHING), key=_accuracy, default=None)
+    best = max(methods, key=accuracy_of)
+    everything = max((row for row in whole if kind_of(row["method"]) == EVERYTHING), key=accuracy_of, default=None)
     beside = f"; {_everything(everything)}" if everything else ""
-    own_rivals, few = [row for row in (*rivals, *floors) if _of(row) == (ALL, best["method"], best["k"])], _few(best)
+    own_rivals, few = [row for row in (*rivals, *floors) if run_of(row) == (ALL, best["method"], best["k"])], _few(best)
     told = any(row["verdict"].startswith(("above", "below")) for row in own_rivals)
     open_still = few and (int(best["n_questions"]) < FEW or not told)
-    rank = "is the best" if _seeds(best) >= SEEDS else "scored highest, in these runs,"
-    rank = "has the most right" if open_still else rank
+    rank = "has the most right" if open_still else _rank(best, methods, duels)
     among = f"{rank} of the methods that choose or compress" if len(methods) > 1 else "is the one method here"
     said = [f"Too few to tell: {few}"] if open_still else []
     said += [
         f"{named(best)} {among}: {percent(best['accuracy'])} ({interval(best)}) of {best['n_questions']} questions "
         f"about {best['n_slides']} slides are answered correctly{beside}."
     ]
-    without = {} if int(best["n_questions"]) >= FEW else {"verdict": ""}  # of so few none stands
+    without = {} if int(best["n_questions"]) >= FEW else {"verdict": TOO_FEW}  # of so few none stands
     rivals, floors = ([row | without for row in rows] for rows in (rivals, floors))
     said += _lead(best, methods, rivals)
     unpaired = _without_pairs(best, whole, floors)
     said += _floor(best, floors, of="its best floor that has as many answers" if unpaired else "its best floor")
     said += unpaired + _by_kind(best, scores, rivals, floors)
     lost = losses(scores, floors)
-    own = [loss for loss in _once(lost) if (loss.method, loss.k) == (best["method"], best["k"]) and loss.group != ALL]
+    own = [loss for loss in once(lost) if (loss.method, loss.k) == (best["method"], best["k"]) and loss.group != ALL]
     said += [loss.said for loss in own[:4]]
     others = [loss for loss in lost if loss not in own and loss.group == ALL and loss.method != best["method"]]
     said += [loss.said for loss in others[:4]]
@@ -84,48 +54,23 @@ def findings(scores: Sequence[Row], rivals: Sequence[Row], floors: Sequence[Row]
     return said + _doubts(best, methods, "" if open_still else few)
 
 
-def losses(scores: Sequence[Row], floors: Sequence[Row]) -> list[Loss]:
-    """Where a method stands below the best of its floors: told apart, or by more than half of its own interval."""
-    shown = {_of(row): row for row in scores}
-    found = []
-    for row in floors:
-        own = shown.get(_of(row))
-        other = next((r for r in scores if (r["group"], r["method"]) == (row["group"], row["other"])), None)
-        if not own or not row["difference"] or float(row["difference"]) >= 0 or kind_of(row["method"]) == EVERYTHING:
-            continue
-        told = row["verdict"].startswith("below")
-        if not told and -float(row["difference"]) < (float(own["ci_high"]) - float(own["ci_low"])) / 2:
-            continue
-        theirs = f" ({percent(other['accuracy'])})" if other else ""
-        surely = "" if told else ", though the two are not told apart"
-        more = _higher_floors(scores, own, row["other"])
-        where = f"On {row['group']}{' questions' if row['group'] == ALL else ''} "
-        below = f"{points(row)} below {called(row['other'])}{theirs}, which is a floor{surely}{more}."
-        said = f"{where}{named(row)} loses: {percent(own['accuracy'])}, {below}"
-        found.append(Loss(row["group"], row["method"], row["k"], said))
-    return found
-
-
-def _higher_floors(scores: Sequence[Row], own: Row, known: str) -> str:
-    """Floors that stand above a method beside the known best one, in words, or nothing."""
-    floors = [r for r in scores if r["group"] == own["group"] and kind_of(r["method"]) == FLOOR]
-    floors = [r for r in floors if r["k"] in (own["k"], "", "0") and _accuracy(r) > _accuracy(own)]
-    floors = [r for r in floors if r["method"] != known]
-    told = [f"{called(r['method'])} ({percent(r['accuracy'])})" for r in sorted(floors, key=_accuracy, reverse=True)]
-    return f"; {' and '.join(told)} scored no lower, untested" if told else ""
-
-
 def _everything(everything: Row) -> str:
     """What all tiles answer, which are more tokens; no verdict is made of these two."""
     return f"all tiles answer {percent(everything['accuracy'])}"
 
 
-def _once(lost: Sequence[Loss]) -> list[Loss]:
-    """Leave out a loss that was told of other words for the same questions."""
-    told: dict[str, Loss] = {}
-    for loss in lost:
-        told.setdefault(loss.said.partition(named({"method": loss.method, "k": loss.k}))[2], loss)
-    return list(told.values())
+def _rank(best: Row, methods: Sequence[Row], duels: Sequence[Row]) -> str:
+    """Call it the best where it is told apart from the next, over seeds enough."""
+    if _seeds(best) < SEEDS:
+        return "scored highest, in these runs,"
+    own = best["method"], best["k"]
+    following = max((row for row in methods if row is not best), key=accuracy_of, default=best)
+    pair = own, (following["method"], following["k"])
+    for row in (row for row in duels if row["group"] == ALL):
+        two = (row["method"], row["k"]), (row["other"], row["other_k"])
+        if (two, row["verdict"]) in ((pair, "above"), (pair[::-1], "below")):
+            return "is the best"
+    return "scored highest"
 
 
 def _lead(best: Row, methods: Sequence[Row], rivals: Sequence[Row]) -> list[str]:
@@ -135,7 +80,7 @@ def _lead(best: Row, methods: Sequence[Row], rivals: Sequence[Row]) -> list[str]
         return ["Nothing here has learnt what to keep."]
     if len(learned) == len(methods):
         return ["No rival was run beside it, so whether learning to choose pays here is not known."]
-    first = max(learned, key=_accuracy)
+    first = max(learned, key=accuracy_of)
     row = next(
         (
             r
@@ -149,8 +94,9 @@ def _lead(best: Row, methods: Sequence[Row], rivals: Sequence[Row]) -> list[str]
     answers = "" if first is best else f", the best that has learnt, answers {percent(first['accuracy'])}, and"
     who, way = f"{named(first)}{answers}", _way(row)
     rival = called(row["other"]) + (f" (k = {row['other_k']})" if row["other_k"] != row["k"] else "")
-    alone = row.get("n_rivals") == "1"
+    alone = len({r["method"] for r in methods if kind_of(r["method"]) == UNTRAINED}) == 1
     of = "the one rival that was run" if alone else "the best rival"
+    of += " for no more operations" if row.get("matched_by") == "operations" else ""
     return [f"{who} is {points(row)} {way} {rival}, {of}: {_verdict(row)}{_cost(row)}."]
 
 
@@ -161,7 +107,7 @@ def _cost(row: Row) -> str:
 
 
 def _floor(best: Row, floors: Sequence[Row], *, of: str) -> list[str]:
-    row = next((r for r in floors if _of(r) == (ALL, best["method"], best["k"])), None)
+    row = next((r for r in floors if run_of(r) == (ALL, best["method"], best["k"])), None)
     if not row or not row["difference"]:
         return ["No trained floor was run beside it, so nothing shows that it looks at the slide."]
     if row["verdict"].startswith("above"):
@@ -183,7 +129,7 @@ def _by_kind(best: Row, scores: Sequence[Row], rivals: Sequence[Row], floors: Se
     said = [f"The figures above mix {counted}; below, each kind by itself."] if len(parts) > 1 else []
     for row in own:
         answers = f"On {row['group']} alone {named(best)} answers {percent(parts[row['group']]['accuracy'])}"
-        found = [r for r in rivals if _of(r) == _of(row) and r["difference"]][:1]
+        found = [r for r in rivals if run_of(r) == run_of(row) and r["difference"]][:1]
         beside = [f"{points(r)} {_way(r)} {called(r['other'])}, the best rival ({_verdict(r)})" for r in found]
         if row["difference"] and float(row["difference"]) >= 0:
             beside.append(f"{points(row)} above {called(row['other'])}, the best floor ({_verdict(row)})")
@@ -196,13 +142,13 @@ def _way(row: Row) -> str:
 
 
 def _without_pairs(best: Row, whole: Sequence[Row], floors: Sequence[Row]) -> list[str]:
-    """The highest floor above the best that no verdict names, as one of another coverage is compared with nothing."""
+    """The highest floor above the best, and above all that a verdict names: another coverage is not compared."""
     paired = {row["other"] for row in floors}
-    higher = [r for r in whole if kind_of(r["method"]) == FLOOR and _accuracy(r) > _accuracy(best)]
-    higher = [row for row in higher if row["method"] not in paired]
+    least = max([accuracy_of(best), *(accuracy_of(row) for row in whole if row["method"] in paired)])
+    higher = [r for r in whole if kind_of(r["method"]) == FLOOR and accuracy_of(r) > least]
     if not higher:
         return []
-    row = max(higher, key=_accuracy)
+    row = max(higher, key=accuracy_of)
     of = f"{percent(row['coverage'])} of the questions for {percent(best['coverage'])}"
     answered = f", with answers to {of}," if row["coverage"] != best["coverage"] else ""
     return [
@@ -212,6 +158,8 @@ def _without_pairs(best: Row, whole: Sequence[Row], floors: Sequence[Row]) -> li
 
 
 def _verdict(row: Row) -> str:
+    if row["verdict"] == TOO_FEW:
+        return TOO_FEW
     if row["verdict"].startswith("not told apart") or not row["verdict"]:
         return "the two are not told apart" + row["verdict"].removeprefix("not told apart")
     return "told apart" + row["verdict"].removeprefix("above").removeprefix("below")
@@ -240,11 +188,3 @@ def _doubts(best: Row, methods: Iterable[Row], few: str) -> list[str]:
 
 def _seeds(row: Row) -> int:
     return int(row.get("n_seeds") or 1)
-
-
-def _of(row: Row) -> tuple[str, str, str]:
-    return row["group"], row["method"], row["k"]
-
-
-def _accuracy(row: Row) -> float:
-    return float(row["accuracy"])

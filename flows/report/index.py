@@ -15,10 +15,12 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 
 from flows.plan.stages import Stage
 from flows.report.cases import cases
-from flows.report.findings import findings, losses
+from flows.report.findings import findings
 from flows.report.folder import PAGE, REPORT, ROWS, swapped_in
+from flows.report.losses import losses
 from flows.report.setting import caution, example, setting
 from flows.report.tables import (
+    VERDICTS,
     in_words,
     open_groups,
     over_seeds,
@@ -38,8 +40,7 @@ from slidesieve.provenance.files import RECEIPT, ROOT, read_json, write_json, wr
 TEMPLATES = Path(__file__).parents[1] / "templates"
 NAMES = ("index.html.j2", "compare.html.j2", "marks.html.j2", "style.css")
 READ = {name: (TEMPLATES / name).read_text(encoding="utf-8") for name in NAMES}
-TABLES = ("scores.csv", "over_seeds.csv", "best_rival.csv", "best_floor.csv", "selection.csv", "auc.csv")
-TABLES += ("open_scores.csv",)
+TABLES = ("scores.csv", "over_seeds.csv", *VERDICTS, "selection.csv", "auc.csv", "open_scores.csv")
 BACK = '<p class="small"><a href="../index.html">back to the report</a></p>'
 NEVER_RAN = "never ran"  # a receipt's word for what has none
 MOST_REASONS = 3  # told of a stage; its log has all
@@ -79,7 +80,7 @@ def _write(stages: list[Stage], outcomes: dict[str, Outcome], folder: Path, *, t
         counts=Counter(row["status"] for row in rows),
         statuses=STATUSES,
         stages=rows,
-        findings=findings(scores, rivals, floors),
+        findings=findings(scores, *(tables.get(name, []) for name in VERDICTS)),
         caution=caution(stages),
         setting=setting(stages),
         example=example(stages) if compared else None,

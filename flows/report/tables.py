@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean
 
-from flows.report.findings import Loss
+from flows.report.losses import Loss
 from flows.report.words import KINDS, drawn, kind_of
 from slidesieve.answers.names import called, does
 
+VERDICTS = ("best_rival.csv", "best_floor.csv", "head_to_head.csv")  # as `findings` takes them
 SHARES = ("recall", "chance", "precision", "least", "most", "coverage")  # told in per cent
 RUN = ("seed", "fold", "ci_low", "ci_high")  # columns that belong to a single run
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from slidesieve.answers.select import planted_tiles
+from slidesieve.answers.select import planted_tiles, selection_by_slide
 from slidesieve.evaluation.floors import heuristic_selection, norm, outlier, rarity, top
 from slidesieve.evaluation.selection import jaccard, rates, retained
 from slidesieve.features.bag import Bag
@@ -67,6 +67,17 @@ def test_planted_tiles_are_evidence_only_and_must_be_on_the_grid():
     assert planted_tiles(bag("b", np.zeros((13, 2))), truth).tolist() == []
     with pytest.raises(ValueError, match=r"a: no tile at \(128, 64\) px0"):
         planted_tiles(bag("a", np.zeros((6, 2))), truth)
+
+
+def test_of_a_thinned_bag_planted_tiles_that_were_left_out_were_not_kept(tmp_path):
+    whole = bag("a", np.zeros((13, 2)))
+    thin = whole._replace(x=whole.x[::2], coords=whole.coords[::2], index=np.arange(0, 13, 2), length=13)
+    truth = truth_of("a", [2, 3, 4], ["finding", "grade", "finding"])
+    assert planted_tiles(thin, truth).tolist() == [1, 2]
+    truth.to_csv(tmp_path / "truth.csv", index=False)
+    kept = pd.DataFrame({"slide_id": ["a", "a"], "index": [1, 5]})
+    row = selection_by_slide(kept, {"a": thin}, tmp_path / "truth.csv").iloc[0]
+    assert row.tolist() == ["a", 13, 3, 2, 1]
 
 
 def test_heuristic_rows_by_hand():

@@ -60,6 +60,16 @@ def test_a_difference_of_five_seeds_is_of_the_methods(folder, asked):
     assert row["n_patients"] == answers["case_id"].nunique() == 31
 
 
+def test_a_slide_without_an_answer_is_undecided_for_the_method_that_gave_none(folder, asked):
+    answers = given(folder, asked, (17, 18), tcssa=0.95, locpath=0.95)
+    lost = (answers["method"] == "locpath") & answers["Slide"].str[-1].isin(list("02468"))
+    answers.loc[lost, [c for c in answers if c.startswith("logp_")]] = np.nan
+    row = auc_pairs(answers, asked, COSTS, **HOW).iloc[0]
+    alone = auroc.auc_scores(answers, asked, draws=10, seed=0).groupby("method")["auc"].mean()
+    assert row[["auc", "other_auc"]].tolist() == pytest.approx(alone[["tcssa", "locpath"]].tolist())
+    assert row["other_auc"] < row["auc"] - 0.05 and row["n_patients"] == answers["case_id"].nunique()
+
+
 def test_two_seeds_tell_of_these_runs_and_a_class_never_asked_about_has_no_score(folder, asked):
     answers = given(folder, asked, (7, 8), tcssa=0.95, locpath=0.3)
     assert auc_pairs(answers, asked, COSTS, **HOW)["verdict"].tolist() == ["above in these runs"]

@@ -42,6 +42,16 @@ def test_p_is_the_largest_above_and_counts_the_rivals_below():
     assert p["operations"] == pytest.approx(min(1, q["operations"] * 3 / 2))
 
 
+def test_of_rivals_with_other_seeds_the_one_it_is_least_ahead_of_is_the_best():
+    """On the seeds that both have farthest points are above, though k-means has more right answers on its own."""
+    given = answers()
+    of = {"kmeans": 4, "fps": 0}
+    given = given[given["seed"] == given["method"].map(of).fillna(given["seed"])]
+    given.loc[(given["method"] == "tcssa") & (given["seed"] == 0), "correct"] = False
+    row = against_best(given, QUESTIONS, COSTS, draws=50, seed=0).query("group == 'all' and matched_by == 'k'").iloc[0]
+    assert (row["other"], row["seeds"]) == ("fps", "0") and row["difference"] == pytest.approx(-6 / 21)
+
+
 def test_another_coverage_is_no_rival():
     given = answers()
     given.loc[(given["method"] == "kmeans") & (given["ID"] == "q3"), "covered"] = False

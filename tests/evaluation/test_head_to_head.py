@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from slidesieve.datasets.questions import Question
+from slidesieve.evaluation import verdicts
 from slidesieve.evaluation.pairs import head_to_head, pairings, rivals, unmatched
 
 QUESTIONS = [
@@ -74,9 +75,12 @@ def test_differences_are_those_of_the_counts_over_all_seeds():
     assert row["ci_low"] <= row["difference"] <= row["ci_high"]
 
 
-def test_a_clear_difference_is_told_apart_and_a_hopeless_one_is_not():
+def test_a_clear_difference_is_told_apart_and_a_hopeless_one_is_not(monkeypatch):
     every = set(range(21))
     given = pd.concat([run("tcssa", 8, 0, every), run("locpath", 8, 0, set()), run("sparselearn", 8, 0, every)])
+    assert set(head_to_head(given, QUESTIONS, costs(), draws=400, seed=0)["verdict"]) == {"too few to tell"}
+    for least in ("FEWEST_QUESTIONS", "FEWEST_PATIENTS"):
+        monkeypatch.setattr(verdicts, least, 1)
     table = head_to_head(given, QUESTIONS, costs(), draws=400, seed=0)
     verdict = table[table["group"] == "all"].set_index(["method", "other"])["verdict"].to_dict()
     assert verdict == {

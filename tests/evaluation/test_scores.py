@@ -219,6 +219,13 @@ def test_the_mean_pool_baseline_learns_from_training_slides_only(tmp_path):
     split = splits(tmp_path, answers)
     table = mean_pool_baseline(answers, questions, bags, split=split, draws=100, seed=0)
     assert len(table) == 5 and table["auc"].mean() > 0.9
+    right = {q.slide_id: q.options[q.answer] for q in questions}
+    absent = sorted(set(right.values()))[1]  # a class in the middle, of which nothing is trained on
+    some = {f: s.where(~((s == "train") & (s.index.map(right) == absent)), "val") for f, s in split.items()}
+    without = mean_pool_baseline(answers, questions, bags, split=some, draws=10, seed=0)
+    assert len(without) == 5 and 0.5 < without["auc"].mean() < table["auc"].mean()
+    only = {f: s.where(~((s == "train") & (s.index.map(right) != absent)), "val") for f, s in split.items()}
+    assert mean_pool_baseline(answers, questions, bags, split=only, draws=10, seed=0).empty
     shuffled = {fold: names.where(names != "train", "val") for fold, names in split.items()}
     with pytest.raises(ValueError, match="fold 0: no training slide"):
         mean_pool_baseline(answers, questions, bags, split=shuffled, draws=10, seed=0)

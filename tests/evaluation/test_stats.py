@@ -1,8 +1,10 @@
 """Statistics on cases worked by hand, and laws on random ones."""
 
+from functools import partial
+
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score
 
 from slidesieve.datasets.questions import Question
@@ -83,14 +85,36 @@ def test_paired_difference_by_hand():
 
 def test_a_method_does_not_differ_from_itself():
     a = np.random.default_rng(0).random(33) < 0.5
-    assert paired_difference(a, a, np.arange(33), draws=100, seed=0) == ((0.0, 0.0, 0.0), 0, 0, 1.0)
+    alike = paired_difference(a, a, np.arange(33), draws=100, seed=0)
+    assert alike == (stats.unspread(0.0, 33), 0, 0, 1.0) and alike.difference.high == pytest.approx(0.1043, abs=1e-4)
+
+
+def test_without_spread_an_interval_is_as_wide_as_wilsons_of_a_share_of_one():
+    assert stats.unspread(1.0, 17, least=0.0) == pytest.approx(wilson(17, 17))
+    assert stats.unspread(0.0, 17, least=0.0) == pytest.approx(wilson(0, 17))
+    told = clustered_mean(np.full(12, 0.25), np.arange(12) // 2, draws=50, seed=0, least=-1.0, most=1.0)
+    share = stats.Z**2 / (6 + stats.Z**2)
+    assert told.estimate == pytest.approx((0.25, 0.25 - 1.25 * share, 0.25 + 0.75 * share))
+    assert clustered_mean(np.full(12, 0.25), np.arange(12), draws=50, seed=0).estimate == (0.25, 0.25, 0.25)
+
+
+def test_p_goes_on_where_draws_end_and_never_below_what_signs_can_say():
+    draws = np.random.default_rng(0).normal(6.0, 1.0, 500)
+    assert (draws > 0).all()
+    assert stats.tested(6.0, draws, n_patients=200).p == pytest.approx(2 * norm.sf(6.0 / draws.std()))
+    assert stats.tested(6.0, draws, n_patients=12).p == 2.0**-11
+    assert stats.tested(6.0, draws, n_patients=5).p == 2 / 501  # as it was: a tail makes no p larger
+    assert stats.tested(1.0, np.ones(500), n_patients=200).p == 2.0**-199
+    crossed = np.append(draws, -0.1)
+    assert stats.tested(6.0, crossed, n_patients=200).p == pytest.approx(4 / 502)
 
 
 def test_an_undefined_score_has_neither_interval_nor_p():
     """No value; a value without a defined draw; one patient: nothing may be read from any."""
-    for told in (stats.tested(np.nan, np.zeros(9)), stats.tested(0.3, np.full(9, np.nan))):
+    tested = partial(stats.tested, n_patients=40)
+    for told in (tested(np.nan, np.zeros(9)), tested(0.3, np.full(9, np.nan))):
         assert np.isnan([told.estimate.low, told.estimate.high, told.p]).all()
-    part = stats.tested(0.3, np.array([np.nan] * 90 + [-1.0] + [1.0] * 9))
+    part = tested(0.3, np.array([np.nan] * 90 + [-1.0] + [1.0] * 9))
     assert part.p == pytest.approx(2 * 2 / 11) and part.estimate.low > -1  # ten draws, not a hundred
     alone = clustered_mean(np.array([1.0, 0.0]), np.array(["p", "p"]), draws=99, seed=0)
     assert alone.estimate.value == 0.5 and np.isnan([alone.estimate.low, alone.estimate.high, alone.p]).all()
@@ -135,6 +159,8 @@ def test_majority_letter_is_the_key_share_of_each_kind():
     train += [question(str(i + 9), "y", "ab", answer) for i, answer in enumerate([1, 1, 0])]
     asked = [question("1", "x", "abcd", 0), question("2", "y", "ab", 1), question("3", "new", "abcd", 3)]
     assert majority_letter(train, asked) == [2, 1, 1]  # "new": of all eight keys, 1 is right three times, as is 2
+    six = [question("e", "x", "abcdef", 4), question("f", "x", "abcdef", 4)]
+    assert majority_letter(six, six) == [4, 4]  # of more options than SlideBench's
     floor = np.array(majority_letter(train, train[:5]))
     assert (floor == [q.answer for q in train[:5]]).mean() == 3 / 5  # I48
 

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import t as student
 
 from slidesieve.evaluation import verdicts
-from slidesieve.evaluation.stats import LEVEL
+from slidesieve.evaluation.stats import LEVEL, unspread, wilson
 from slidesieve.evaluation.verdicts import between_methods, between_variants, judged, mean_runs, over_seeds
 
 HOW = {"draws": 300, "seed": 3}
@@ -86,7 +86,7 @@ def test_fewer_than_five_seeds_tell_of_these_runs_alone():
 def test_a_method_does_not_differ_from_itself_and_what_is_undefined_has_no_p():
     part, one, _ = rows()
     assert between_methods(part, one, one, **HOW).p == 1
-    assert between_variants(part, one - one, **HOW) == ((0, 0, 0), 1)
+    assert between_variants(part, one - one, **HOW) == (unspread(0.0, 23), 1)
     assert np.isnan(between_methods(part.assign(case_id="p"), one, 1 - one, **HOW).p)
     runs = mean_runs(part, one * np.nan, **HOW)
     lost = over_seeds([runs], (1,), n_patients=23)
@@ -114,12 +114,32 @@ def test_accuracy_counts_seeds_from_five_on():
 def test_few_questions_or_patients_tell_nothing_whatever_the_interval_says():
     assert [verdicts.too_few(*n) for n in ((29, 50), (30, 9), (30, 10))] == [True, True, False]
     table = pd.DataFrame(
-        [("above", 50, 5, 10), ("above", 150, 5, 10), ("below in these runs", 30, 1, 9), ("", 10, 1, 1)],
-        columns=["verdict", "n_pairs", "n_seeds", "n_patients"],
-        index=[4, 2, 9, 1],
-    )
-    said = verdicts.readable(table)
-    assert said.tolist() == [verdicts.TOO_FEW, "above", verdicts.TOO_FEW, ""] and said.index.tolist() == [4, 2, 9, 1]
+        [(0.001, 50, 5, 10), (0.001, 150, 5, 10), (0.001, 30, 1, 9), (np.nan, 10, 1, 1), (0.6, 60, 1, 12)],
+        columns=["p", "n_pairs", "n_seeds", "n_patients"],
+        index=[4, 2, 9, 1, 7],
+    ).assign(difference=0.1, group=list("abcde"))
+    said = judged(table, ["group"])["verdict"]
+    few, untold = verdicts.TOO_FEW, "not told apart in these runs"
+    assert said.tolist() == [few, "above", few, "", untold] and said.index.tolist() == [4, 2, 9, 1, 7]
+    alone = judged(table.drop(columns="n_pairs"), ["group"])["verdict"]  # slides, not questions, are counted
+    assert alone.tolist() == ["above", "above", few, "", untold]
+
+
+def test_without_any_spread_there_is_no_certainty():
+    part, _, _ = rows()
+    right = part.assign(correct=True)
+    four = right[right["case_id"].isin(sorted(right["case_id"].unique())[:4])]
+    assert verdicts.accuracy_of_runs(four, **HOW) == wilson(4, 4)  # not 100 to 100
+    told = between_methods(four, four["correct"] * 1.0, four["correct"] * 0.0, **HOW)
+    assert told.p == 2**-3 and told.estimate == unspread(1.0, 4) and told.estimate.low < 0.1
+
+
+def test_a_verdict_is_not_lost_to_the_number_of_comparisons_where_no_draw_crosses():
+    """Sixty pairs of one run each: without a tail the least p of 200 draws would be 0.6 after Holm."""
+    part = pd.DataFrame({"seed": 0, "case_id": [f"p{i}" for i in range(40)]})
+    better = pd.Series(np.arange(40) < 30, dtype=float)
+    p = between_methods(part, better, better * 0, draws=200, seed=0).p
+    assert 2 ** (1 - 40) <= p < 0.05 / 60
 
 
 # --- simulation: the truth is known

@@ -2,7 +2,8 @@
 
 import pytest
 
-from flows.report.findings import findings, losses
+from flows.report.findings import findings
+from flows.report.losses import losses
 from flows.report.words import KINDS, kind_of
 from slidesieve.answers.names import METHODS, called, does
 from slidesieve.compressors.registry import COMPRESSORS
@@ -37,16 +38,51 @@ FLOORS = [
 
 def test_the_best_its_lead_its_floor_and_who_loses():
     assert findings(SCORES, RIVALS, FLOORS) == [
-        "k-means (k = 8) is the best of the methods that choose or compress: 82.0 % (79.0 to 85.0) of 500 questions "
+        "k-means (k = 8) scored highest of the methods that choose or compress: 82.0 % (79.0 to 85.0) of 500 questions "
         "about 100 slides are answered correctly; all tiles answer 84.0 %.",
         "SparseLearn (k = 8), the best that has learnt, answers 50.0 %, and is 32.0 points (28.0 to 36.0) below "
-        "k-means, the best rival: told apart.",
+        "k-means, the one rival that was run: told apart.",
         "k-means (k = 8) is 26.0 points (22.0 to 30.0) above its best floor, mean of tiles: told apart.",
         "On composition alone k-means (k = 8) answers 73.0 %, 2.0 points (-2.0 to 6.0) above mean of tiles, the best "
         "floor (the two are not told apart).",
         "On all questions SparseLearn (k = 8) loses: 50.0 %, 6.0 points (2.0 to 10.0) below mean of tiles (56.0 %), "
         "which is a floor, though the two are not told apart.",
     ]
+
+
+def test_the_best_is_called_so_where_it_is_told_apart_from_the_next():
+    scores = [score("sparselearn", 0.7002), score("tcssa", 0.7001), score("random", 0.3)]
+    floors = [beside("sparselearn", "random", 0.4, "above")]
+    for verdict in ("above", "not told apart"):
+        duel = beside("sparselearn", "tcssa", 0.0001, verdict)
+        first = findings(scores, [], floors, [duel])[0]
+        assert ("is the best of" in first) == (verdict == "above") != ("scored highest of" in first)
+    turned = beside("tcssa", "sparselearn", -0.0001, "below")
+    assert "is the best of" in findings(scores, [], floors, [turned])[0]
+
+
+def test_what_is_too_few_to_tell_is_no_verdict_in_any_sentence():
+    few = "too few to tell"
+    rivals = [beside("kmeans", "fps", 0.3, few), beside("kmeans", "fps", 0.9, few, "composition")]
+    floors = [beside("kmeans", "mean", 0.3, few), beside("kmeans", "mean", 0.9, few, "composition")]
+    told = findings(SCORES, rivals, floors)
+    assert not any("(told apart)" in said or said.endswith(": told apart.") for said in told)
+    assert any(said.endswith("(too few to tell).") for said in told)
+    (lost,) = losses(SCORES, [beside("kmeans", "mean", -0.9, few)])
+    assert lost.said.endswith("which is a floor, though these are too few to tell.")
+
+
+def test_the_rival_of_the_same_k_comes_first_whatever_the_order_and_a_floor_has_its_own_k():
+    scores = [score("sparselearn", 0.6, k="32"), score("kmeans", 0.5, k="32"), score("kmeans", 0.7, k="8")]
+    same = beside("sparselearn", "kmeans", 0.1, "above", k="32") | {"other_k": "32"}
+    fewer = beside("sparselearn", "kmeans", -0.1, "below", k="32") | {"matched_by": "operations"}
+    leads = {next(s for s in findings(scores, rows, []) if "rival" in s) for rows in ([same, fewer], [fewer, same])}
+    assert len(leads) == 1 and "10.0 points (6.0 to 14.0) above k-means" in leads.pop()
+    alone = next(said for said in findings(scores, [fewer], []) if "rival" in said)
+    assert "below k-means (k = 8), the one rival that was run for no more operations" in alone
+    scores += [score("random", 0.278), score("random", 0.68, k="32")]
+    lost = losses(scores, [beside("sparselearn", "random", -0.08, "below", k="32") | {"other_k": "32"}])
+    assert "below random (68.0 %)" in lost[0].said
 
 
 def test_every_floor_above_a_method_that_loses_is_named():

@@ -16,7 +16,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pandas.io.formats.style import Styler
 
 from slidesieve.answers.names import called, run_name
-from slidesieve.evaluation.verdicts import readable
 from slidesieve.provenance.parameters import template_of
 from slidesieve.provenance.receipts import notebook_of
 
@@ -95,7 +94,9 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
     names = [run_name(*run) for run in zip(table["method"], table["k"], strict=True)]
     others = [run_name(*run) for run in zip(table["other"], table["other_k"], strict=True)]
     points = intervals(table, ("difference", "ci_low", "ci_high"), sign="+")
-    return set_out({"method": names, "beside": others, "difference (points)": points, "verdict": readable(table)})
+    return set_out(
+        {"method": names, "beside": others, "difference (points)": points, "verdict": list(table["verdict"])}
+    )
 
 
 def _ends(low: float, high: float, *, sign: str = "") -> str:

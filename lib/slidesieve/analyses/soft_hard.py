@@ -182,7 +182,8 @@ def kept_agreement(
     pairs = list(combinations(kept, 2))
     index = np.array([np.mean([jaccard(a[s], b[s]) for a, b in pairs]) for s in bags])
     chance = np.mean([[random_jaccard(n_tiles(bags, s), len(a[s]), len(b[s])) for a, b in pairs] for s in bags])
-    mean = clustered_mean(index, np.array([cases[slide] for slide in bags]), draws=draws, seed=seed).estimate
+    how = {"draws": draws, "seed": seed, "least": 0.0, "most": 1.0}
+    mean = clustered_mean(index, np.array([cases[slide] for slide in bags]), **how).estimate
     return pd.DataFrame([("training seeds", *mean, "kept tiles", chance)], columns=columns)
 
 

@@ -51,15 +51,20 @@ def selected_tiles(chosen: dict[str, tuple[np.ndarray, np.ndarray]], bags: Mappi
 
 
 def selection_by_slide(selected: pd.DataFrame, bags: Mapping[str, Bag], truth: Path | None) -> pd.DataFrame:
-    """Count planted and kept tiles of each slide; no rows where nothing is known or nothing was selected."""
+    """Count planted and kept tiles of each slide; no rows where nothing is known or nothing was selected.
+
+    Of a thinned bag all the slide's tiles count, planted ones that were thinned out too: they were not kept.
+    """
     columns = ["slide_id", "n_tiles", "n_planted", "n_kept", "n_kept_planted"]
     if truth is None or selected.empty:
         return pd.DataFrame(columns=columns)
     planted, rows = read_truth(truth), []
     for slide, kept in selected.groupby("slide_id"):
-        evidence = planted_tiles(bags[slide], planted)
-        found = len(np.intersect1d(kept["index"], evidence))
-        rows.append((slide, n_tiles(bags, slide), len(evidence), len(kept), found))
+        bag = bags[slide]
+        evidence = planted_tiles(bag, planted)
+        found, whole = len(np.intersect1d(kept["index"], evidence)), bag.index is None
+        n_planted = len(evidence) if whole else len(set(_places(planted, slide)))
+        rows.append((slide, bag.slide_length, n_planted, len(kept), found))
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -82,12 +87,17 @@ def read_truth(path: Path) -> pd.DataFrame:
 def planted_tiles(bag: Bag, truth: pd.DataFrame) -> Int[np.ndarray, " p"]:
     """Return the indices of the slide's planted evidence: its tiles of a kind of EVIDENCE in the truth table.
 
-    Raises ValueError for a planted tile that the bag does not have (another tile grid than the truth's).
+    Raises ValueError for a planted tile that the bag does not have (another tile grid than the truth's), unless the bag
+    was thinned.
     """
-    rows = truth[(truth["slide_id"] == bag.slide_id) & truth["kind"].isin(EVIDENCE)]
     index = {tuple(place): i for i, place in enumerate(bag.coords.tolist())}
-    places = [tuple(place) for place in rows[["x_px0", "y_px0"]].astype(int).to_numpy().tolist()]
+    places = _places(truth, bag.slide_id)
     absent = [place for place in places if place not in index]
-    if absent:
+    if absent and bag.index is None:
         raise ValueError(f"{bag.slide_id}: no tile at {absent[0]} px0, where truth.csv plants one; use the same grid")
-    return np.unique([index[place] for place in places]).astype(int)
+    return np.unique([index[place] for place in places if place in index]).astype(int)
+
+
+def _places(truth: pd.DataFrame, slide_id: str) -> list[tuple[int, int]]:
+    rows = truth[(truth["slide_id"] == slide_id) & truth["kind"].isin(EVIDENCE)]
+    return [tuple(place) for place in rows[["x_px0", "y_px0"]].astype(int).to_numpy().tolist()]

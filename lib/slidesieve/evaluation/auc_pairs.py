@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from slidesieve.answers.tables import LOGP
 from slidesieve.datasets.questions import Question
-from slidesieve.evaluation.auroc import asked_alike, classified, one_vs_rest
+from slidesieve.evaluation.auroc import asked_alike, classified, one_vs_rest, scored
 from slidesieve.evaluation.pairs import pairings
 from slidesieve.evaluation.stats import resampled_weights, tested
 from slidesieve.evaluation.verdicts import SEEDS, Runs, judged, over_seeds
@@ -21,11 +20,12 @@ def auc_pairs(
 ) -> pd.DataFrame:
     """Return a row for every two rivals at each k that both have, and each question asked alike.
 
-    AUROC is the mean over seeds of the mean over folds; differences are tested as `verdicts` says.
+    AUROC is the mean over seeds of the mean over folds; differences are tested as `verdicts` says. A slide without an
+    answer counts as undecided, as in `auroc.auc_scores`.
     """
     rows = []
     for group, asked in asked_alike(questions, answers).items():
-        own = answers[answers["ID"].isin([q.id for q in asked]) & answers[LOGP[0]].notna()]
+        own = answers[answers["ID"].isin([q.id for q in asked]) & answers["method"].isin(scored(answers))]
         patients = np.unique(own["case_id"].to_numpy(str))
         runs = {
             name: auc_runs(part, asked, patients, draws=draws, seed=seed)
@@ -62,4 +62,4 @@ def _tested(two: Sequence[Runs], *, n_patients: int):
     if min(len(runs.value) for runs in two) >= SEEDS:
         return over_seeds(two, (1, -1), n_patients=n_patients)
     value, drawn = ([one.mean(axis=-1) for one in both] for both in zip(*two, strict=True))
-    return tested(float(value[0] - value[1]), drawn[0] - drawn[1])
+    return tested(float(value[0] - value[1]), drawn[0] - drawn[1], n_patients=n_patients)

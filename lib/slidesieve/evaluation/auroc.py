@@ -33,13 +33,13 @@ def common_options(questions: Sequence[Question]) -> tuple[str, ...]:
 def asked_alike(questions: Sequence[Question], answers: pd.DataFrame) -> dict[str, list[Question]]:
     """Return, by kind, the questions that share one text and one option set.
 
-    Of several kinds, one with an option that is nowhere right among some fold's answers is left out.
+    A kind with an option that is nowhere right among some fold's answers is left out.
     """
     kinds: dict[str, list[Question]] = {}
     for question in questions:
         kinds.setdefault(question.kind, []).append(question)
     alike = {kind: own for kind, own in kinds.items() if common_options(own)}
-    return alike if len(kinds) == 1 else {k: own for k, own in alike.items() if _complete(own, answers)}
+    return {kind: own for kind, own in alike.items() if _complete(own, answers)}
 
 
 def option_probability(answers: pd.DataFrame, questions: Sequence[Question]) -> Float[np.ndarray, "q c"]:
@@ -56,7 +56,7 @@ def auc_scores(answers: pd.DataFrame, questions: Sequence[Question], *, draws: i
     """Return the AUROC of each run, fold and question asked alike; a slide without an answer counts as undecided."""
     rows = []
     for group, asked in asked_alike(questions, answers).items():
-        shown = answers[answers["method"].isin(_scored(answers)) & answers["ID"].isin([q.id for q in asked])]
+        shown = answers[answers["method"].isin(scored(answers)) & answers["ID"].isin([q.id for q in asked])]
         for run, part in shown.groupby([*RUN, "fold"], sort=False):
             probability, label, patient = classified(part, asked)
             rows.append((*run, group, len(part), *macro_auroc(probability, label, patient, draws=draws, seed=seed)))
@@ -72,7 +72,10 @@ def mean_pool_baseline(
     draws: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Return the AUROC of standardised logistic regression (C = 0.01) on mean tile features, on the same folds."""
+    """Return the AUROC of standardised logistic regression (C = 0.01) on mean tile features, on the same folds.
+
+    A class of which no slide is trained on has probability 0; a fold that trains on one class alone has no row.
+    """
     pooled = {slide_id: bag.x.mean(axis=0) for slide_id, bag in bags.items() if len(bag.x)}
     rows = []
     for group, asked in asked_alike(questions, answers).items():
@@ -100,9 +103,12 @@ def _pooled_scores(
         test = held["Slide"].tolist()
         if not train:
             raise ValueError(f"fold {fold}: no training slide with features; expected a train split with bags")
+        if len({label[s] for s in train}) < 2:
+            continue
         model = mean_pool_model()
         model.fit(np.stack([pooled[s] for s in train]), [label[s] for s in train])
-        probability = model.predict_proba(np.stack([pooled[s] for s in test]))
+        probability = np.zeros((len(test), len(options)))
+        probability[:, model.classes_] = model.predict_proba(np.stack([pooled[s] for s in test]))
         truth = np.array([label[s] for s in test])
         estimate = macro_auroc(probability, truth, held["case_id"].to_numpy(str), draws=draws, seed=seed)
         yield fold, len(test), *estimate
@@ -154,7 +160,8 @@ def macro_auroc(
     return interval_of(float(value), np.concatenate(resampled))
 
 
-def _scored(answers: pd.DataFrame) -> list[str]:
+def scored(answers: pd.DataFrame) -> list[str]:
+    """The methods that a model answered for: those with a log-likelihood anywhere."""
     return list(answers.loc[answers[LOGP[0]].notna(), "method"].unique())
 
 

@@ -87,7 +87,7 @@ def _against(
             if not parts:
                 continue
             tested = {pairing: tested_numbers(part, draws=draws, seed=seed) for pairing, part in parts.items()}
-            best = max(parts, key=lambda pairing: parts[pairing]["correct_other"].mean())
+            best = min(parts, key=lambda pairing: tested[pairing][0])  # the least ahead of; seeds may differ by rival
             part, (*estimate, p) = parts[best], tested[best]
             p = min(1.0, p * len(parts)) if estimate[0] < 0 else max(p for *_, p in tested.values())
             named = sorted(part["seed"].unique())

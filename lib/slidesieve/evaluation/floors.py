@@ -143,9 +143,9 @@ def heuristic_selection(bags: Mapping[str, Bag], truth: pd.DataFrame, *, ks: Seq
     return pd.DataFrame(rows, columns=columns)
 
 
-def _letter_counts(train: Sequence[Question]) -> dict[str | None, Int[np.ndarray, " 4"]]:
-    counts: dict[str | None, Int[np.ndarray, " 4"]] = {None: np.zeros(4, dtype=int)}
+def _letter_counts(train: Sequence[Question]) -> dict[str | None, Int[np.ndarray, " l"]]:
+    counts: dict[str | None, Int[np.ndarray, " l"]] = {None: np.zeros(len(LETTERS), dtype=int)}
     for question in train:
-        counts.setdefault(question.kind, np.zeros(4, dtype=int))[question.answer] += 1
+        counts.setdefault(question.kind, np.zeros(len(LETTERS), dtype=int))[question.answer] += 1
         counts[None][question.answer] += 1
     return counts

@@ -9,13 +9,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Shaped, UInt8
 from scipy.stats import binomtest, norm
 
 LEVEL = 0.95
 Z = float(norm.ppf((1 + LEVEL) / 2))
 DRAWS_AT_ONCE = 250
-KEPT = 2**21  # weights of a resampling that are kept, 16 MiB
+KEPT = 2**26  # bytes of weights of one resampling that are kept; all there are at once: 16 times as many
 
 
 class Estimate(NamedTuple):
@@ -74,7 +74,8 @@ def paired_difference(
     seed: int,
 ) -> Paired:
     """Compare two methods answer by answer; the interval is clustered by patient, McNemar's test is not."""
-    difference = clustered_mean(a.astype(float) - b.astype(float), patient, draws=draws, seed=seed).estimate
+    how = {"draws": draws, "seed": seed, "least": -1.0, "most": 1.0}
+    difference = clustered_mean(a.astype(float) - b.astype(float), patient, **how).estimate
     return Paired(difference, *mcnemar(a, b))
 
 
@@ -85,16 +86,41 @@ def mcnemar(a: Bool[np.ndarray, " q"], b: Bool[np.ndarray, " q"]) -> tuple[int, 
 
 
 def clustered_mean(
-    value: Float[np.ndarray, " q"], patient: Shaped[np.ndarray, " q"], *, draws: int, seed: int
+    value: Float[np.ndarray, " q"],
+    patient: Shaped[np.ndarray, " q"],
+    *,
+    draws: int,
+    seed: int,
+    least: float = -np.inf,
+    most: float = np.inf,
 ) -> Tested:
     """Return the mean over all rows, resampling patients with all their rows, and the two-sided p of a mean of zero.
 
-    Of a single patient there is nothing to resample: no interval and no p. Raises ValueError without rows.
+    Of a single patient there is nothing to resample: no interval and no p. Where all patients have the same mean, and
+    `least` and `most` say what a value can be at all, the interval is `unspread`. Raises ValueError without rows.
     """
     total, count = _per_patient(value, patient)
     if len(total) == 1:
         return Tested(Estimate(float(total[0] / count[0]), np.nan, np.nan), np.nan)
-    return tested(float(total.sum() / count.sum()), _resampled_ratio(total, count, draws=draws, seed=seed))
+    mean = float(total.sum() / count.sum())
+    found = tested(mean, _resampled_ratio(total, count, draws=draws, seed=seed), n_patients=len(total))
+    if np.ptp(total / count) == 0 and np.isfinite(most - least):
+        return found._replace(estimate=unspread(mean, len(total), least=least, most=most))
+    return found
+
+
+def unspread(value: float, n_patients: int, *, least: float = -1.0, most: float = 1.0) -> Estimate:
+    """Return a mean with the interval that is left where all patients have the same, and resampling shows no spread.
+
+    As Wilson's interval of a share of 1, it allows for z^2 / (P + z^2) of the patients to be otherwise, at the worst.
+    """
+    share = Z**2 / (n_patients + Z**2)
+    return Estimate(value, value - (value - least) * share, value + (most - value) * share)
+
+
+def signs(n_patients: int) -> float:
+    """The least that a two-sided test of the signs of P patients can say: 2^(1 - P)."""
+    return 2.0 ** (1 - n_patients)
 
 
 def clustered_ratio(
@@ -132,17 +158,16 @@ def _per_patient(
 def resampled_weights(n: int, *, draws: int, seed: int) -> Iterator[Float[np.ndarray, "r n"]]:
     """Yield how often each of n patients is drawn, a block of resamplings at a time (memory stays linear in n).
 
-    Blocks of few patients are kept: a table asks for the same ones thousands of times.
+    Blocks are kept, a byte a weight, as a table asks for the same ones thousands of times.
     """
-    return iter(_kept_weights(n, draws, seed)) if n * draws <= KEPT else _weights(n, draws, seed)
+    if n * draws > KEPT:
+        return _weights(n, draws, seed)
+    return (block.astype(float) for block in _kept_weights(n, draws, seed))
 
 
 @lru_cache(maxsize=16)
-def _kept_weights(n: int, draws: int, seed: int) -> tuple[Float[np.ndarray, "r n"], ...]:
-    kept = tuple(_weights(n, draws, seed))
-    for block in kept:
-        block.flags.writeable = False
-    return kept
+def _kept_weights(n: int, draws: int, seed: int) -> tuple[UInt8[np.ndarray, "r n"], ...]:
+    return tuple(block.astype(np.uint8) for block in _weights(n, draws, seed))
 
 
 def _weights(n: int, draws: int, seed: int) -> Iterator[Float[np.ndarray, "r n"]]:
@@ -159,17 +184,24 @@ def _resampled_ratio(
     return np.concatenate([(weight @ numerator) / (weight @ denominator) for weight in blocks])
 
 
-def tested(value: float, resampled: Float[np.ndarray, " draws"]) -> Tested:
+def tested(value: float, resampled: Float[np.ndarray, " draws"], *, n_patients: int) -> Tested:
     """Return a value with its interval and the two-sided p of zero, from its resamplings.
 
-    p = 2 min(#(draw <= 0) + 1, #(draw >= 0) + 1) / (draws + 1), at most 1: never below 2 / (draws + 1). Draws in which
-    the score is undefined (nan) are left out; where the value is undefined, or no draw is left, so is p.
+    p = 2 min(#(draw <= 0) + 1, #(draw >= 0) + 1) / (draws + 1), at most 1. Where no draw reaches zero that is only how
+    finely so many draws can tell, and no correction for many comparisons would leave anything of it: p is then what a
+    normal distribution of the draws' spread has beyond zero, if that is less, but not below `signs`. Draws in which the
+    score is undefined (nan) are left out; where the value is undefined, or no draw is left, so is p.
     """
     known = resampled[~np.isnan(resampled)]
     if np.isnan(value) or len(known) == 0:
         return Tested(Estimate(value, np.nan, np.nan), np.nan)
     fewer = min((known <= 0).sum(), (known >= 0).sum())
-    return Tested(interval_of(value, known), min(1.0, float(2 * (fewer + 1) / (len(known) + 1))))
+    p = min(1.0, float(2 * (fewer + 1) / (len(known) + 1)))
+    if fewer == 0:
+        spread = float(known.std())
+        tail = 2 * float(norm.sf(abs(value) / spread)) if spread else 0.0
+        p = min(p, max(tail, signs(n_patients)))
+    return Tested(interval_of(value, known), p)
 
 
 def interval_of(value: float, resampled: Float[np.ndarray, " draws"]) -> Estimate:

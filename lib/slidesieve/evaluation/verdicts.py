@@ -9,10 +9,11 @@ one w for all runs of both methods,
     V          = V_seeds of each + V_patients
 
 The interval is difference +- t V^0.5, with Satterthwaite's degrees of freedom: S - 1 for each method's seeds, P - 1 for
-the patients. Seeds of two methods are independent runs; where variants of one method share seeds, start and order of
-slides, their differences by seed are one sample. A bootstrap of both ways at once is too narrow where five seeds
-differ much, and too wide where single answers do (Owen and Eckles 2012); so this is our own choice, held by simulation
-in the tests. Fewer than five seeds tell of these runs only: patients are resampled, seeds are not.
+the patients. V = 0, where nothing differs by seed or patient, is no certainty: `stats.unspread` then. Seeds of two
+methods are independent runs; where variants of one method share seeds, start and order of slides, their differences by
+seed are one sample. A bootstrap of both ways at once is too narrow where five seeds differ much, and too wide where
+single answers do (Owen and Eckles 2012); so this is our own choice, held by simulation in the tests. Fewer than five
+seeds tell of these runs only: patients are resampled, seeds are not.
 """
 
 from collections.abc import Sequence
@@ -23,11 +24,22 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import t as student
 
-from slidesieve.evaluation.stats import LEVEL, Estimate, Tested, clustered_accuracy, clustered_mean, resampled_weights
+from slidesieve.evaluation.stats import (
+    LEVEL,
+    Estimate,
+    Tested,
+    clustered_accuracy,
+    clustered_mean,
+    resampled_weights,
+    signs,
+    unspread,
+    wilson,
+)
 
 SEEDS = 5  # fewer say nothing of a method
 FEWEST_QUESTIONS, FEWEST_PATIENTS = 30, 10  # fewer of either tell nothing, whatever an interval says
 TOO_FEW = "too few to tell"
+SAME = 1e-24  # a variance below it is rounding
 UNTOLD, THESE_RUNS = "not told apart", " in these runs"
 
 
@@ -50,12 +62,13 @@ def mean_runs(part: pd.DataFrame, value: pd.Series, *, draws: int, seed: int) ->
     return Runs(total.sum(0) / count.sum(0), np.concatenate(blocks))
 
 
-def over_seeds(methods: Sequence[Runs], signs: Sequence[int], *, n_patients: int) -> Tested:
-    """Test the signed sum of the methods' mean scores against zero; seeds of two methods are independent.
+def over_seeds(methods: Sequence[Runs], added: Sequence[int], *, n_patients: int) -> Tested:
+    """Test the sum of the methods' mean scores, each +1 or -1 times as `added` says, against zero.
 
-    Undefined (nan, no p) without two seeds of each and two patients, or where a score is.
+    Seeds of two methods are independent. Undefined (nan, no p) without two seeds of each and two patients, or where a
+    score is.
     """
-    value = float(sum(sign * runs.value.mean() for sign, runs in zip(signs, methods, strict=True)))
+    value = float(sum(sign * runs.value.mean() for sign, runs in zip(added, methods, strict=True)))
     if np.isnan(value) or n_patients < 2 or min(len(runs.value) for runs in methods) < 2:
         return Tested(Estimate(value, np.nan, np.nan), np.nan)
     seeds, both = [], 0.0
@@ -64,11 +77,11 @@ def over_seeds(methods: Sequence[Runs], signs: Sequence[int], *, n_patients: int
         apart = runs.resampled - runs.resampled.mean(axis=1, keepdims=True)
         both += float(np.nanvar(apart, axis=0, ddof=1).sum()) / (s * (s - 1))
         seeds.append((float(runs.value.var(ddof=1)) / s, s - 1))
-    together = sum(sign * runs.resampled.mean(axis=1) for sign, runs in zip(signs, methods, strict=True))
+    together = sum(sign * runs.resampled.mean(axis=1) for sign, runs in zip(added, methods, strict=True))
     patients = (max(0.0, float(np.nanvar(together, ddof=1)) - both), n_patients - 1)
     variance = sum(v for v, _ in (*seeds, patients))
-    if variance == 0:
-        return Tested(Estimate(value, value, value), float(value == 0))
+    if variance < SAME:
+        return Tested(unspread(value, n_patients), signs(n_patients) if abs(value) > SAME else 1.0)
     freedom = variance**2 / sum(v**2 / df for v, df in (*seeds, patients))
     error = float(np.sqrt(variance))
     half = float(student.ppf((1 + LEVEL) / 2, freedom)) * error
@@ -78,7 +91,8 @@ def over_seeds(methods: Sequence[Runs], signs: Sequence[int], *, n_patients: int
 def between_methods(part: pd.DataFrame, one: pd.Series, other: pd.Series, *, draws: int, seed: int) -> Tested:
     """Test `one` minus `other`, values of two methods in the same rows of `seed` and `case_id`."""
     if not of_methods(part):
-        return clustered_mean((one - other).to_numpy(float), part["case_id"].to_numpy(str), draws=draws, seed=seed)
+        how = {"draws": draws, "seed": seed, "least": -1.0, "most": 1.0}
+        return clustered_mean((one - other).to_numpy(float), part["case_id"].to_numpy(str), **how)
     runs = [mean_runs(part, value, draws=draws, seed=seed) for value in (one, other)]
     return over_seeds(runs, (1, -1), n_patients=part["case_id"].nunique())
 
@@ -86,7 +100,8 @@ def between_methods(part: pd.DataFrame, one: pd.Series, other: pd.Series, *, dra
 def between_variants(part: pd.DataFrame, difference: pd.Series, *, draws: int, seed: int) -> Tested:
     """Test the mean of a difference, seed by seed of variants that share their start and order of slides."""
     if not of_methods(part):
-        return clustered_mean(difference.to_numpy(float), part["case_id"].to_numpy(str), draws=draws, seed=seed)
+        how = {"draws": draws, "seed": seed, "least": -1.0, "most": 1.0}
+        return clustered_mean(difference.to_numpy(float), part["case_id"].to_numpy(str), **how)
     runs = [mean_runs(part, difference, draws=draws, seed=seed)]
     return over_seeds(runs, (1,), n_patients=part["case_id"].nunique())
 
@@ -96,7 +111,10 @@ def accuracy_of_runs(part: pd.DataFrame, *, draws: int, seed: int) -> Estimate:
     if not of_methods(part):
         return clustered_accuracy(part["correct"].to_numpy(bool), part["case_id"].to_numpy(str), draws=draws, seed=seed)
     runs = mean_runs(part, part["correct"].astype(float), draws=draws, seed=seed)
-    value, low, high = over_seeds([runs], (1,), n_patients=part["case_id"].nunique()).estimate
+    n_patients = part["case_id"].nunique()
+    value, low, high = over_seeds([runs], (1,), n_patients=n_patients).estimate
+    if np.ptp(runs.value) == 0 and np.ptp(runs.resampled) < SAME:
+        return wilson(value * n_patients, n_patients)
     return Estimate(value, max(0.0, low), min(1.0, high))
 
 
@@ -108,16 +126,17 @@ def of_methods(part: pd.DataFrame) -> bool:
 def judged(table: pd.DataFrame, families: Sequence[str]) -> pd.DataFrame:
     """Add `p_holm`, corrected over the rows of a family, and `verdict`: above, below or not told apart.
 
-    `families` are columns; the table has `difference`, `p` and `n_seeds`. Fewer than five seeds are worded "in these
-    runs". A row without p has no verdict.
+    `families` are columns; the table has `difference`, `p`, `n_seeds` and, where they are known, `n_patients` and
+    `n_pairs` (questions, over all seeds). Fewer than five seeds are worded "in these runs"; of too few questions or
+    patients it is said that they are. A row without p has no verdict.
     """
     p_holm = pd.Series(np.nan, index=table.index, dtype=float)
     for _, part in table[table["p"].notna()].groupby([*families]):
         p_holm[part.index] = holm(part["p"].to_numpy(float))
     words = np.where(p_holm < 1 - LEVEL, np.where(table["difference"] < 0, "below", "above"), UNTOLD)
     few = np.where(table["n_seeds"] < SEEDS, THESE_RUNS, "")
-    verdict = [word + these if known else "" for word, these, known in zip(words, few, table["p"].notna(), strict=True)]
-    return table.assign(p_holm=p_holm, verdict=verdict)
+    verdict = np.where(_too_few_rows(table), TOO_FEW, np.char.add(words.astype(str), few.astype(str)))
+    return table.assign(p_holm=p_holm, verdict=np.where(table["p"].notna(), verdict, ""))
 
 
 def too_few(n_questions: int, n_patients: int) -> bool:
@@ -125,11 +144,10 @@ def too_few(n_questions: int, n_patients: int) -> bool:
     return n_questions < FEWEST_QUESTIONS or n_patients < FEWEST_PATIENTS
 
 
-def readable(table: pd.DataFrame) -> pd.Series:
-    """Return the verdicts of `judged` for the eye: too few to tell, where questions or patients are too few."""
-    questions = table["n_pairs"] // table["n_seeds"].clip(lower=1)
-    few = [too_few(asked, patients) for asked, patients in zip(questions, table["n_patients"], strict=True)]
-    return table["verdict"].mask(pd.Series(few, index=table.index, dtype=bool) & (table["verdict"] != ""), TOO_FEW)
+def _too_few_rows(table: pd.DataFrame) -> list[bool]:
+    enough = pd.Series(np.inf, index=table.index)
+    questions = table["n_pairs"] // table["n_seeds"].clip(lower=1) if "n_pairs" in table else enough
+    return [too_few(*n) for n in zip(questions, table.get("n_patients", enough), strict=True)]
 
 
 def holm(p: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:

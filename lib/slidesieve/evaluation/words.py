@@ -43,8 +43,9 @@ def open_scores(table: pd.DataFrame, *, draws: int, seed: int) -> pd.DataFrame:
     table = table.reset_index(drop=True)
     scored = pd.concat([table, word_scores(table["said"].fillna(""), table["reference"])], axis=1)
     groups = {"all": scored.index}
-    for column in ("broad", "narrow"):
-        groups |= {name.lower(): rows for name, rows in scored.groupby(column, sort=False).groups.items()}
+    for column in ("broad", "narrow"):  # two categories of one name are one group, as in `questions.groups`
+        for name, rows in scored.groupby(column, sort=False).groups.items():
+            groups[name.lower()] = groups.get(name.lower(), rows[:0]).union(rows, sort=False)
     return pd.DataFrame([{"group": name, **_scores(scored.loc[rows], draws, seed)} for name, rows in groups.items()])
 
 

@@ -44,7 +44,7 @@ def difference(a: Sequence[Predictions], b: Sequence[Predictions], metric: str, 
     if len(one.value) >= SEEDS:
         return over_seeds([one, other], (1, -1), n_patients=patients)
     apart = one.resampled.mean(axis=1) - other.resampled.mean(axis=1)
-    return tested(float(one.value.mean() - other.value.mean()), apart)
+    return tested(float(one.value.mean() - other.value.mean()), apart, n_patients=patients)
 
 
 def _runs(parts: Sequence[Predictions], metric: Callable, *, draws: int, seed: int) -> tuple[Runs, int]:
@@ -140,7 +140,7 @@ def score_table(predictions: pd.DataFrame, *, draws: int, seed: int) -> pd.DataF
 
 
 def paired_table(predictions: pd.DataFrame, *, model: str, draws: int, seed: int) -> pd.DataFrame:
-    """Rows `baseline, metric, n_seeds, folds, above, difference, low, high, p, p_holm, verdict`: `model` less another.
+    """Rows of `model` less another, by metric, with p corrected and verdict (`verdicts.judged`).
 
     `above` counts the folds and seeds in which it is higher; Holm's correction is over the baselines.
     """
@@ -151,8 +151,9 @@ def paired_table(predictions: pd.DataFrame, *, model: str, draws: int, seed: int
         for metric in METRICS:
             told = difference(parts[model], parts[baseline], metric, draws=draws, seed=seed)
             above = int((each.loc[model, metric] > each.loc[baseline, metric]).sum())
-            rows.append((baseline, metric, *_counts(parts[model]), above, *told.estimate, told.p))
-    columns = ["baseline", "metric", "n_seeds", "folds", "above", "difference", "low", "high", "p"]
+            patients = len({case for part in parts[model] for case in part.case_id})
+            rows.append((baseline, metric, *_counts(parts[model]), patients, above, *told.estimate, told.p))
+    columns = ["baseline", "metric", "n_seeds", "folds", "n_patients", "above", "difference", "low", "high", "p"]
     return judged(pd.DataFrame(rows, columns=columns), ["metric"])
 
 
