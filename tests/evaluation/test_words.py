@@ -98,3 +98,11 @@ def test_runs_and_their_means_over_seeds():
     assert means["rouge_l"].to_numpy() == pytest.approx(np.full(6, 2 / 3))
     none = scores_by_run(pd.DataFrame(columns=["method", "k", "seed"]), draws=9, seed=0)
     assert len(none) == 0 and len(mean_scores(none)) == 0
+
+
+def test_two_categories_of_one_name_are_one_group():
+    names = ["Diagnosis", "diagnosis", "Stage", "Diagnosis", "Stage"]
+    narrow = ["Grade", "Grade", "diagnosis", "Type", "Stage"]
+    table = pd.DataFrame({"said": SAID, "reference": REFERENCE, "case_id": list("abcde"), "covered": True})
+    scores = open_scores(table.assign(broad=names, narrow=narrow), draws=0, seed=0).set_index("group")
+    assert scores["n"].to_dict() == {"all": 5, "diagnosis": 4, "stage": 2, "grade": 2, "type": 1}
