@@ -26,7 +26,7 @@ from slidesieve.provenance.parameters import read_parameters
 DOCS, REPORTS = ROOT / "docs", ROOT / "reports"
 IDEAS = DOCS / "methods/ideas"
 SHORT, LONG = REPORTS / "league/156_k8", REPORTS / "league/1000_k8_kidney"
-THOUSAND = REPORTS / "league/1000_k8"
+THOUSAND = REPORTS / "league/1000_k8_shuffled"
 PART = re.compile(r"(<!-- made: ([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 GROUPS = {"all": "all questions", "evidence": "evidence", "coverage": "coverage", "composition": "composition"}
 LENGTHS, WIDTH, KEPT, TEXT = (1_000, 10_000, 100_000), 512, 32, 98
@@ -268,14 +268,12 @@ def _at_length() -> str:
     """What becomes of it in bags of 1,000 tokens."""
     scores = pd.read_csv(THOUSAND / "over_seeds.csv").query("group == 'all'").set_index("method")["accuracy"]
     floors = pd.read_csv(THOUSAND / "best_floor.csv").query("group == 'all'")
-    above = floors.loc[floors["verdict"] == "above", "method"].tolist()
-    if len(above) != 1 or kind_of(above[0]) != UNTRAINED or set(floors["other"]) != {"mean"}:
-        raise ValueError("the league at 1,000 tokens: another is above its best floor; write this sentence anew")
-    named = (*above, "kmeans", "tcssa", "sieve", "sparselearn")
-    told = ", ".join(f"{called(name)} {100 * scores[name]:.0f}" for name in named)
+    if (floors["verdict"] == "above").any() or set(floors["other"]) != {"mean"}:
+        raise ValueError("the league at 1,000 tokens: one is above its best floor; write this sentence anew")
+    told = ", ".join(f"{called(name)} {100 * scores[name]:.0f}" for name in ("tome", "kmeans", "tcssa", "sparselearn"))
     return (
-        f"In bags of 1,000 tokens one rule alone, {called(above[0])}, is told apart above the mean of all of them "
-        f"({100 * scores['mean']:.0f} %), and nothing that learns is: {told}."
+        f"In bags of 1,000 tokens, in random order, nothing is over all questions told apart above the mean of them "
+        f"({100 * scores['mean']:.0f} %), learnt or not: {told}."
     )
 
 
