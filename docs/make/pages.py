@@ -272,8 +272,8 @@ def _at_length() -> str:
         raise ValueError("the league at 1,000 tokens: one is above its best floor; write this sentence anew")
     told = ", ".join(f"{called(name)} {100 * scores[name]:.0f}" for name in ("tome", "kmeans", "tcssa", "sparselearn"))
     return (
-        f"In bags of 1,000 tokens, in random order, nothing is over all questions told apart above the mean of them "
-        f"({100 * scores['mean']:.0f} %), learnt or not: {told}."
+        f"In bags of 1,000 tokens, in random order, nothing, learnt or not, is over all questions told apart above the "
+        f"mean of the tokens ({100 * scores['mean']:.0f} %): {told}."
     )
 
 
