@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import t as student
 
 from slidesieve.evaluation import verdicts
-from slidesieve.evaluation.stats import LEVEL, unspread, wilson
+from slidesieve.evaluation.stats import LEVEL, resampled_weights, unspread, wilson
 from slidesieve.evaluation.verdicts import between_methods, between_variants, judged, mean_runs, over_seeds
 
 HOW = {"draws": 300, "seed": 3}
@@ -132,6 +132,20 @@ def test_without_any_spread_there_is_no_certainty():
     assert verdicts.accuracy_of_runs(four, **HOW) == wilson(4, 4)  # not 100 to 100
     told = between_methods(four, four["correct"] * 1.0, four["correct"] * 0.0, **HOW)
     assert told.p == 2**-3 and told.estimate == unspread(1.0, 4) and told.estimate.low < 0.1
+
+
+def test_seeds_of_one_score_on_patients_of_their_own_have_what_resampling_shows():
+    """Always one of two letters, which of them by seed: each seed is right on half, V is cut off at 0."""
+    n, s = 40, 5
+    part = pd.DataFrame({"seed": np.repeat(range(s), n), "case_id": np.tile([f"p{i:02}" for i in range(n)], s)})
+    half = np.tile(np.arange(n) % 2, s)
+    right = pd.Series(np.where(np.isin(part["seed"], (0, 3)), half, 1 - half), dtype=float)
+    value, low, high = verdicts.accuracy_of_runs(part.assign(correct=right > 0), draws=400, seed=0)
+    mean_of_patient = np.where(np.arange(n) % 2, 2 / 5, 3 / 5)
+    weights = np.concatenate(list(resampled_weights(n, draws=400, seed=0)))
+    sd = ((weights @ mean_of_patient) / n).std(ddof=1)
+    reach = student.ppf((1 + LEVEL) / 2, n - 1) * sd
+    assert (value, low, high) == pytest.approx((0.5, 0.5 - reach, 0.5 + reach)) and reach > 0.02
 
 
 def test_a_verdict_is_not_lost_to_the_number_of_comparisons_where_no_draw_crosses():

@@ -61,10 +61,8 @@ def selection_by_slide(selected: pd.DataFrame, bags: Mapping[str, Bag], truth: P
     planted, rows = read_truth(truth), []
     for slide, kept in selected.groupby("slide_id"):
         bag = bags[slide]
-        evidence = planted_tiles(bag, planted)
-        found, whole = len(np.intersect1d(kept["index"], evidence)), bag.index is None
-        n_planted = len(evidence) if whole else len(set(_places(planted, slide)))
-        rows.append((slide, bag.slide_length, n_planted, len(kept), found))
+        found = len(np.intersect1d(kept["index"], planted_tiles(bag, planted)))
+        rows.append((slide, bag.slide_length, len(set(_places(planted, slide))), len(kept), found))
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -15,7 +15,7 @@ from scipy.stats import binomtest, norm
 LEVEL = 0.95
 Z = float(norm.ppf((1 + LEVEL) / 2))
 DRAWS_AT_ONCE = 250
-KEPT = 2**26  # bytes of weights of one resampling that are kept; all there are at once: 16 times as many
+KEPT = 2**25  # bytes of weights of one resampling that are kept; of at most 16 at once
 
 
 class Estimate(NamedTuple):

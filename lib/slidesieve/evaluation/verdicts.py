@@ -9,7 +9,8 @@ one w for all runs of both methods,
     V          = V_seeds of each + V_patients
 
 The interval is difference +- t V^0.5, with Satterthwaite's degrees of freedom: S - 1 for each method's seeds, P - 1 for
-the patients. V = 0, where nothing differs by seed or patient, is no certainty: `stats.unspread` then. Seeds of two
+the patients. Where V = 0 though patients differ (all seeds score the same, each on patients of its own) it is what
+resampling shows, V_both left in; where nothing differs at all, that is no certainty: `stats.unspread`. Seeds of two
 methods are independent runs; where variants of one method share seeds, start and order of slides, their differences by
 seed are one sample. A bootstrap of both ways at once is too narrow where five seeds differ much, and too wide where
 single answers do (Owen and Eckles 2012); so this is our own choice, held by simulation in the tests. Fewer than five
@@ -39,7 +40,7 @@ from slidesieve.evaluation.stats import (
 SEEDS = 5  # fewer say nothing of a method
 FEWEST_QUESTIONS, FEWEST_PATIENTS = 30, 10  # fewer of either tell nothing, whatever an interval says
 TOO_FEW = "too few to tell"
-SAME = 1e-24  # a variance below it is rounding
+SAME = 1e-12  # a difference below it is rounding
 UNTOLD, THESE_RUNS = "not told apart", " in these runs"
 
 
@@ -78,11 +79,14 @@ def over_seeds(methods: Sequence[Runs], added: Sequence[int], *, n_patients: int
         both += float(np.nanvar(apart, axis=0, ddof=1).sum()) / (s * (s - 1))
         seeds.append((float(runs.value.var(ddof=1)) / s, s - 1))
     together = sum(sign * runs.resampled.mean(axis=1) for sign, runs in zip(added, methods, strict=True))
-    patients = (max(0.0, float(np.nanvar(together, ddof=1)) - both), n_patients - 1)
-    variance = sum(v for v, _ in (*seeds, patients))
-    if variance < SAME:
+    spread = float(np.nanvar(together, ddof=1))
+    if spread < SAME**2 and all(v < SAME**2 for v, _ in seeds):
         return Tested(unspread(value, n_patients), signs(n_patients) if abs(value) > SAME else 1.0)
-    freedom = variance**2 / sum(v**2 / df for v, df in (*seeds, patients))
+    parts = [*seeds, (max(0.0, spread - both), n_patients - 1)]
+    if sum(v for v, _ in parts) < SAME**2:  # all seeds score the same, on patients of their own each
+        parts = [(spread, n_patients - 1)]
+    variance = sum(v for v, _ in parts)
+    freedom = variance**2 / sum(v**2 / df for v, df in parts)
     error = float(np.sqrt(variance))
     half = float(student.ppf((1 + LEVEL) / 2, freedom)) * error
     return Tested(Estimate(value, value - half, value + half), float(2 * student.sf(abs(value) / error, freedom)))
@@ -113,7 +117,7 @@ def accuracy_of_runs(part: pd.DataFrame, *, draws: int, seed: int) -> Estimate:
     runs = mean_runs(part, part["correct"].astype(float), draws=draws, seed=seed)
     n_patients = part["case_id"].nunique()
     value, low, high = over_seeds([runs], (1,), n_patients=n_patients).estimate
-    if np.ptp(runs.value) == 0 and np.ptp(runs.resampled) < SAME:
+    if max(np.ptp(runs.value), np.ptp(runs.resampled)) < SAME:
         return wilson(value * n_patients, n_patients)
     return Estimate(value, max(0.0, low), min(1.0, high))
 
