@@ -14,7 +14,7 @@ import typer
 from flows.plan.notebooks import NOTEBOOKS
 from flows.run.notebook import run_notebook
 from flows.run.stops import exit_code, stoppable
-from slidesieve.provenance.files import ROOT
+from slidesieve.provenance.files import ROOT, hash_file, read_receipt
 from slidesieve.provenance.table_files import read_names
 
 NOTEBOOK = NOTEBOOKS / "03_gather_cohort.ipynb"
@@ -40,6 +40,7 @@ def main(
     say = lambda text: print(text, flush=True)  # noqa: E731
     try:
         places, asked, told = _sorted(folders, questions, labels)
+        _check_unedited(out)
         parameters = {
             "folders": places, "questions": asked, "labels": told, "features": features, "label": label,
             "corrections": _absolute(Path(corrections)) if corrections else "", "only_found": only_found,
@@ -59,6 +60,21 @@ def main(
         say(f"error: {why[-1]}\nso far: {result.html or result.executed}")
         raise typer.Exit(1)
     say(f"what was found: {result.html}")
+
+
+def _check_unedited(out: Path) -> None:
+    """Refuse to write anew what was changed since: sides that were filled in would be lost."""
+    try:
+        written = read_receipt(out)["outputs"]
+    except (FileNotFoundError, ValueError):  # nothing there that is whole and ours
+        return
+    files = {name: out / name for name in written if (out / name).is_file()}
+    edited = [name for name, path in files.items() if hash_file(path) != written[name]["sha256"]]
+    if edited:
+        raise ValueError(
+            f"{out}: {', '.join(edited)} changed since this command wrote it, and would be written anew; expected it "
+            "as it was; give another --out, or move it away to have it made again"
+        )
 
 
 def _sorted(folders: list[Path], questions: list[Path], labels: list[Path]) -> tuple[list[str], ...]:

@@ -65,13 +65,25 @@ def test_all_faults_are_listed_at_once(tmp_path):
         (".a", "no leading"),
         ("x" * 201, "it has 201 bytes, at most 200"),
         ("é" * 101, "it has 202 bytes, at most 200"),
-        ("OK", r"rows 2, 3 \('ok', 'OK'\): equal but for case .* one file on some systems; rename all but one"),
+        (
+            "OK",
+            r"rows 2, 3 \('ok', 'OK'\): slide_id equal but for case .* one file on some systems; rename all but one",
+        ),
         ("o\u212a", "equal but for case"),  # the sign of kelvin
     ],
 )
 def test_an_id_that_is_no_name_of_a_file_everywhere_is_refused(tmp_path, wrong, fault):
     with pytest.raises(ValueError, match=fault):
         _read(tmp_path, [{"slide_id": "ok"}, {"slide_id": wrong, "case_id": "p"}])
+
+
+def test_a_patient_written_in_two_ways_is_refused(tmp_path):
+    rows = [
+        {"slide_id": "a", "case_id": "P006", "split": "train"},
+        {"slide_id": "b", "case_id": "p006", "split": "test"},
+    ]
+    with pytest.raises(ValueError, match=r"rows 2, 3 \('P006', 'p006'\): case_id equal but for case .* on two sides"):
+        _read(tmp_path, rows)
 
 
 def test_an_id_of_two_spellings_of_one_accent_is_refused_and_a_nul_never_cuts_one_short(tmp_path):

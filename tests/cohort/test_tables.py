@@ -1,6 +1,7 @@
 """Tables out of Excel, R and editors: what is read from them, and which file an error names."""
 
 import numpy as np
+import openpyxl
 import pandas as pd
 import pytest
 from shared_data import INPUTS
@@ -70,6 +71,19 @@ def test_a_workbook(tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:-60])
     with pytest.raises(ValueError, match=r"t.xlsx: not a workbook of Excel .*save the sheet as UTF-8 CSV"):
         read_words(path)
+
+
+def test_cells_merged_downwards_all_say_the_same_and_others_stay_empty(tmp_path):
+    book = openpyxl.Workbook()
+    rows = [("slide_id", "case_id", "note", "more"), ("a", "P1", "x", ""), ("b", None, None, ""), ("c", None, None, "")]
+    for row in [*rows, ("d", "P2", "", "")]:
+        book.active.append(row)
+    for cells in ("B2:B4", "C2:D2", "A5:A6"):  # downwards, across, beyond the last row
+        book.active.merge_cells(cells)
+    book.save(tmp_path / "m.xlsx")
+    found = read_words(tmp_path / "m.xlsx")
+    assert found["case_id"].tolist()[:4] == ["P1", "P1", "P1", "P2"] and found["note"].tolist()[:3] == ["x", "", ""]
+    assert found["slide_id"].tolist()[:4] == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize(

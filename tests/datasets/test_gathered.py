@@ -239,6 +239,21 @@ def test_labels_give_patients_sites_and_classes(tmp_path):
         with_labels(cohort, tmp_path / "l.csv")
 
 
+def test_a_table_that_names_the_patients_of_some_slides_alone_is_refused(tmp_path):
+    cohort = pd.DataFrame({"slide_id": ["a1", "a2", "b1", "TCGA-AA-0001-01Z-00-DX1"], "slide_path": "f.svs"})
+    table = pd.DataFrame({"slide_id": cohort["slide_id"], "case_id": ["a", "NA", "b", ""], "type": list("xyxy")})
+    table.to_csv(tmp_path / "l.csv", index=False)
+    with pytest.raises(
+        ValueError, match=r"l.csv: case_id is empty of 1 slides, the first is 'a2'; expected whose each"
+    ):
+        with_labels(cohort, tmp_path / "l.csv")
+    told = table.assign(case_id=["a", "unknown 1", "b", ""])  # of a barcode the patient is known
+    told.to_csv(tmp_path / "l.csv", index=False)
+    assert with_labels(cohort, tmp_path / "l.csv")[0]["case_id"].tolist() == told["case_id"].tolist()
+    table.assign(case_id="").to_csv(tmp_path / "l.csv", index=False)  # nobody is named: each slide is its own
+    assert set(with_labels(cohort, tmp_path / "l.csv")[0]["case_id"]) == {""}
+
+
 def test_the_notebook_says_what_was_found(tree, asked, capsys):
     out = tree / "runs" / "03"
     paths = {"folders": [str(tree / "feats")], "questions": list(map(str, asked)), "val_share": 0.2, "seed": 3}
@@ -251,6 +266,11 @@ def test_the_notebook_says_what_was_found(tree, asked, capsys):
     assert "0 of 0 slides, 0 files, 1 rows whose file is not there" in result.printed
     assert "slidesieve experiment --manifest" in result.printed and (out / "grids.png").stat().st_size > 5000
     assert set(pd.read_csv(out / "faults.csv")["fault"]) == {"missing"}
+    edited = (out / "manifest.csv").read_text().replace("train", "val")
+    (out / "manifest.csv").write_text(edited)
+    again = CliRunner().invoke(app, ["init", str(tree / "feats"), "--out", str(out)])
+    assert again.exit_code == 2 and "manifest.csv changed since this command wrote it" in again.output
+    assert (out / "manifest.csv").read_text() == edited and (out / "receipt.json").exists()
 
 
 def test_the_command_tells_files_by_what_they_are(tree, asked):

@@ -114,7 +114,8 @@ def _column_faults(table: pd.DataFrame) -> list[str]:
 
 def _row_faults(table: pd.DataFrame) -> list[str]:
     faults = [f"{s!r}: {n} rows with this slide_id; keep one" for s, n in Counter(table["slide_id"]).items() if n > 1]
-    faults += _lookalikes(table)
+    faults += _lookalikes(table["slide_id"], "one file on some systems; rename all but one")
+    faults += _lookalikes(table["case_id"], "one patient or two, on two sides? write a patient in one way")
     for row in table.itertuples():
         told = row.slide_id if row.slide_id.isprintable() else repr(row.slide_id)
         where = f"row {row.Index + 2} ({told[:60] or 'no slide_id'})"
@@ -145,14 +146,14 @@ def _id_faults(slide_id: str) -> list[str]:
     return [fault for fault, holds in wrong.items() if holds]
 
 
-def _lookalikes(table: pd.DataFrame) -> list[str]:
-    """Name ids that are one file where a file system minds neither case nor how a letter is composed."""
+def _lookalikes(ids: pd.Series, why: str) -> list[str]:
+    """Name ids that differ in case or in how a letter is composed alone, and `why` that will not do."""
     rows: dict[str, dict[str, int]] = {}
-    for place, slide_id in enumerate(table["slide_id"]):
-        rows.setdefault(unicodedata.normalize("NFC", slide_id).casefold(), {})[slide_id] = place + 2
+    for place, name in enumerate(ids):
+        rows.setdefault(unicodedata.normalize("NFC", name).casefold(), {})[name] = place + 2
     return [
-        f"rows {', '.join(map(str, alike.values()))} ({', '.join(map(repr, alike))}): equal but for case or accents' "
-        "spelling, one file on some systems; rename all but one"
+        f"rows {', '.join(map(str, alike.values()))} ({', '.join(map(repr, alike))}): {ids.name} equal but for case or "
+        f"accents' spelling, {why}"
         for alike in rows.values()
         if len(alike) > 1
     ]

@@ -101,7 +101,20 @@ def with_labels(cohort: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, Match]:
             words = words.mask(is_missing(words), "")
             before = cohort.get(new, pd.Series("", index=cohort.index))
             cohort = cohort.assign(**{new: before.where(before != "", words)})
+    if case:
+        _check_patients(cohort[key.notna()], path, column=case)
     return cohort, met
+
+
+def _check_patients(met: pd.DataFrame, path: Path, *, column: str) -> None:
+    """Refuse a table that names the patients of some slides: of the others each would be a patient of its own."""
+    unnamed = (met["case_id"] == "") & ~met["slide_id"].map(tcga_case).astype(bool)
+    unknown = met.loc[unnamed, "slide_id"]
+    if len(unknown) and (met["case_id"] != "").any():
+        raise ValueError(
+            f"{path}: {column} is empty of {len(unknown)} slides, the first is {unknown.iloc[0]!r}; expected whose "
+            "each slide is, or slides of one patient may come on two sides; fill it in, by a word of its own if unknown"
+        )
 
 
 def with_asked(cohort: pd.DataFrame, files: Sequence[AskedFile]) -> pd.DataFrame:

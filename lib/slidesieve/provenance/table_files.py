@@ -1,7 +1,8 @@
 """Files of tables that people write, out of Excel, R or an editor: names and columns, as words.
 
 Text is UTF-8, UTF-16 or, where it is neither, Windows' cp1252 (and that is said); fields stand between commas,
-semicolons or tabs; of an `.xlsx` the first sheet is read. Cells are stripped, and their letters composed (NFC), paths
+semicolons or tabs; of an `.xlsx` the first sheet is read, and cells that are merged downwards all say what the first
+of them does. Cells are stripped, and their letters composed (NFC), paths
 excepted; rows without a word are left out, and unnamed columns that are empty or count the rows.
 """
 
@@ -127,13 +128,16 @@ def _sheet(path: Path) -> tuple[list[str], list[list[str]]]:
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(part.file_size for part in archive.infolist())
-        if size > UNPACKED_BYTES:
-            raise ValueError(f"it unpacks to {size:,} bytes")
-        book = load_workbook(path, read_only=True, data_only=True)
-        rows = [
-            ["" if cell is None else str(cell) for cell in row]
-            for row in book.worksheets[0].iter_rows(values_only=True)
-        ]
+            if size > UNPACKED_BYTES:
+                raise ValueError(f"it unpacks to {size:,} bytes")
+            sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/")]
+            merged = any(b"<mergeCell " in archive.read(name) for name in sheets)
+        book = load_workbook(path, read_only=not merged, data_only=True)  # read_only does not tell what is merged
+        sheet = book.worksheets[0]
+        rows = [["" if cell is None else str(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
+        for cells in sheet.merged_cells.ranges if merged else ():
+            for row in rows[cells.min_row : cells.max_row] if cells.min_row > 1 else ():  # names are not cells
+                row[cells.min_col - 1] = rows[cells.min_row - 1][cells.min_col - 1]
     except Exception as error:  # a damaged workbook raises anything
         found = str(error).strip() or type(error).__name__
         raise ValueError(f"{path}: not a workbook of Excel ({found}); save the sheet as UTF-8 CSV") from error
